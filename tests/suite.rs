@@ -1,1 +1,20 @@
+//! Black-box tests: the built binary, from outside, judged by the contract.
+//!
+//! One binary with discovery switched off, so that all of it links once. Statement ids of the contract (COM-AUTH-01,
+//! KEYS-RL-7, ...) stand in the doc comments of the tests that hold the program to them.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod harness;
+
+mod apis;
+mod authority;
+mod cli;
+mod contract;
+mod durability;
+mod keys;
+mod quickstart;
+mod ratelimit;
+mod refills;
+mod schema;
+mod tidy;
+mod verify;

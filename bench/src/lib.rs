@@ -1,1 +1,29 @@
-//! Benches.
+//! How fast keyward is, measured so that the answer can be compared and can fail.
+//!
+//! The HTTP side, in reading order:
+//!
+//! - [`wire`]: the little HTTP/1.1 a load generator needs: rendered requests, framed responses.
+//! - [`load`]: the generator. Closed loop finds the capacity, open loop finds the latency at a given rate.
+//! - [`report`]: what a run found, as JSON and as a table.
+//! - [`floor`]: bare hyper behind keyward's listener settings: the cost of HTTP with no keyward in it.
+//! - [`child`]: starts servers, pins them to a core, reads their CPU time.
+//! - [`client`]: a blocking client for set-up work.
+//! - [`compare`]: keyward against the floor in one run, as a ratio.
+//! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
+//!
+//! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
+//!
+//! The clock is read freely in this crate: measuring time is what it is for.
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock and the environment; logic may not")]
+
+pub mod child;
+pub mod client;
+pub mod compare;
+pub mod create_key;
+pub mod error;
+pub mod floor;
+pub mod load;
+pub mod report;
+pub mod wire;
+
+pub use error::{Error, Result};

@@ -7,15 +7,26 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod memory;
+pub mod real;
+
+pub use memory::MemoryDisk;
+pub use real::RealDisk;
+
 /// What a store needs of a disk. Its second implementer is the faulty disk of the tests.
+///
+/// Two things are volatile until they are synced, and apart from each other: a file's bytes and length
+/// ([`DiskFile::sync_data`]) and the names in a directory ([`Disk::sync_dir`]).
 pub trait Disk: Send + Sync + 'static {
-    /// Makes a directory and its parents, readable by the owner alone (0700).
+    /// Makes a directory and its parents where they are absent, readable by the owner alone (0700). What it made is
+    /// durable when it returns: directories are made once in a store's life, so this need not be cheap.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// The names of the files in a directory, in no particular order.
+    /// The names of the files in a directory, in no particular order; directories in it are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Opens a file for reading and writing, making it (0600) where it is absent and `create` says so.
+    /// Opens a file for reading and writing, making it (0600) where it is absent and `create` says so; `NotFound` where
+    /// it is absent otherwise. A name made here is durable once `sync_dir` of the directory has returned.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
-    /// Removes a file.
+    /// Removes a file's name; open handles go on working. Durable once `sync_dir` of the directory has returned.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Gives a file a new name, replacing what had it; durable once `sync_dir` of the directory has returned.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -28,7 +39,12 @@ pub trait Disk: Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 
-/// An open file. Offsets and lengths are bytes.
+/// Whether a failed write found no room, which heals by itself, rather than a disk that can no longer be trusted.
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// An open file. Offsets and lengths are bytes. Two handles on one path are two views of the same bytes.
 pub trait DiskFile: Send + Sync {
     /// Its length.
     fn len(&self) -> io::Result<u64>;
@@ -38,10 +54,12 @@ pub trait DiskFile: Send + Sync {
     }
     /// Fills `buffer` from `offset`; `UnexpectedEof` past the end.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-    /// Writes all of `bytes` at `offset`, growing the file where needed.
+    /// Writes all of `bytes` at `offset`, growing the file where needed. After an error any part of them may have been
+    /// written.
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts or grows (with zeros) to `length`.
     fn set_len(&self, length: u64) -> io::Result<()>;
-    /// Returns once everything written so far survives a loss of power.
+    /// Returns once everything written so far, and the file's length, survives a loss of power. After an error nobody
+    /// knows what survives, and a second try that succeeds proves nothing: the kernel may have given up on the pages.
     fn sync_data(&self) -> io::Result<()>;
 }

@@ -1,1 +1,39 @@
-//! Storage.
+//! keyward's records, counters and log.
+//!
+//! A change to records goes down one road: a transaction runs on the one [`writer`](crate::Storage::transact), its effects
+//! are appended to the write-ahead log and synced, committed to redb, published to the hot index, and only then answered.
+//! Counters (credits, rate-limit windows, last use) live in memory, are changed by compare-and-swap and journaled.
+//!
+//! [`Storage`] is all a server needs: look up, read, transact, spend, limit. The crate knows no HTTP, no JSON and no async
+//! runtime: what takes time is answered through a callback.
+//!
+//! - [`records`]: tables and their rows; what changes them;
+//! - [`log`]: frames, segments, recovery;
+//! - [`hot`]: what requests read without a lock;
+//! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
+//!
+//! Layouts on disk: `FORMAT.md`.
+
+pub mod disk;
+pub mod error;
+pub mod hot;
+pub mod ids;
+pub mod log;
+pub mod position;
+mod publish;
+pub mod records;
+mod storage;
+pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod tx;
+mod writer;
+mod writer_thread;
+
+pub use error::{OpenError, ReadError, Unavailable};
+pub use hot::counters::{Change, MAX_BALANCE};
+pub use hot::index::Lookup;
+pub use storage::{Committed, Options, Spent, Stats, Storage, TransactError};
+pub use store::{Read, Snapshot};
+pub use tx::{Abort, TooManyCredits, Tx};
+pub use writer::Fatal;

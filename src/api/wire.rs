@@ -1,0 +1,190 @@
+//! What the HTTP layer and the operations hand each other: plain types, no hyper, no JSON.
+//!
+//! Everything here is already bounded: headers by the listener's limit, the body by the body limit.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::outside::Entropy;
+
+/// A request to an operation, its body read whole and everything its headers say already understood.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Names this request in the reply, the logs and the recorded events.
+    pub request_id: RequestId,
+    /// The server's clock when the request arrived: Unix milliseconds.
+    pub now_ms: u64,
+    /// What `X-Test-Time` said, in Unix milliseconds. Always `None` without test mode (COM-HDR-05).
+    pub test_time_ms: Option<i64>,
+    /// What the `Authorization` header said; judging it is the operations' business (COM-AUTH).
+    pub authorization: Authorization,
+    /// The value of the `portal_session` cookie, where one was sent. Only portal operations may look at it (COM-AUTH-11).
+    pub portal_session: Option<Box<str>>,
+    /// The body's media type.
+    pub content_type: ContentType,
+    /// The client's address after trusted proxies were walked past (COM-HDR-02); an IPv4-mapped address is given as IPv4.
+    pub client_ip: Option<IpAddr>,
+    /// `User-Agent` as sent; bytes that are not UTF-8 are replaced.
+    pub user_agent: Option<Box<str>>,
+    /// Whether `X-Unkey-Metrics: disabled` was sent. Only `ratelimit.limit` honours it (COM-HDR-04).
+    pub metrics_disabled: bool,
+    /// The body, at most `http.max_body_bytes` long; empty where none was sent.
+    pub body: Bytes,
+}
+
+/// The `Authorization` header of a request.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// No such header.
+    Absent,
+    /// One header, its value as sent. It may be empty or all white space (COM-AUTH-01).
+    One(Box<str>),
+    /// One header whose value is not UTF-8: malformed, whatever it was meant to be.
+    NotText,
+    /// More than one header: malformed (COM-AUTH-08).
+    Several,
+}
+
+/// Says which case it is, never the secret.
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Authorization::Absent => "Absent",
+            Authorization::One(_) => "One([REDACTED])",
+            Authorization::NotText => "NotText",
+            Authorization::Several => "Several",
+        })
+    }
+}
+
+/// The media type of a request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentType {
+    /// `application/json`, in any case and with any parameters (COM-BODY-01).
+    Json,
+    /// No `Content-Type` header, or an empty one.
+    Absent,
+    /// Anything else, as sent; bytes that are not UTF-8 are replaced.
+    Other(Box<str>),
+}
+
+/// The reply of an operation. The HTTP layer adds the content type (COM-ENV-04, COM-ERR-05) and `X-Request-Id`.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
+    /// Whether the body is an error envelope, so that `Accept` decides its content type.
+    pub is_problem: bool,
+    /// The workspace limit's headers; `None` where the workspace has no limit.
+    pub rate_limit: Option<RateLimitHeaders>,
+    /// A `Retry-After` in whole seconds for other reasons than the workspace limit (COM-CODE-02).
+    pub retry_after_s: Option<u32>,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+impl Outbound {
+    /// A success: status 200, JSON.
+    pub fn ok(body: impl Into<Bytes>) -> Outbound {
+        Outbound { status: 200, is_problem: false, rate_limit: None, retry_after_s: None, body: body.into() }
+    }
+}
+
+/// The `RateLimit-*` headers of a workspace with a limit (COM-WRL-03 to COM-WRL-05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimitHeaders {
+    /// Requests a minute the workspace may make.
+    pub limit: u64,
+    /// How many are left in the current window.
+    pub remaining: u64,
+    /// Whole seconds until the window ends, rounded up; `None` sends no `RateLimit-Reset` and no `Retry-After`: a limit
+    /// of 0 never resets (COM-WRL-04).
+    pub reset_s: Option<u32>,
+    /// Whether this reply is the refusal, so that `Retry-After` says when to come back.
+    pub refused: bool,
+}
+
+/// Random characters in a request id: 119 bits, so that ids do not collide at any volume (COM-ENV-03).
+const RANDOM_CHARS: usize = 20;
+const PREFIX: &[u8; 4] = b"req_";
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// `req_` and random characters of `[A-Za-z0-9]` (COM-ENV-02), held in place without an allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; PREFIX.len() + RANDOM_CHARS]);
+
+impl RequestId {
+    /// Draws a new id.
+    pub fn draw(entropy: &Entropy) -> RequestId {
+        let mut text = [0u8; PREFIX.len() + RANDOM_CHARS];
+        text[..PREFIX.len()].copy_from_slice(PREFIX);
+        let mut random = [0u8; 32];
+        let mut used = random.len();
+        for slot in &mut text[PREFIX.len()..] {
+            // Six bits a character; 62 and 63 are drawn again, so that every character is equally likely.
+            *slot = loop {
+                if used == random.len() {
+                    entropy.fill(&mut random);
+                    used = 0;
+                }
+                let index = random[used] & 63;
+                used += 1;
+                if let Some(character) = ALPHABET.get(usize::from(index)) {
+                    break *character;
+                }
+            };
+        }
+        RequestId(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("the prefix and the alphabet are ASCII")
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// COM-ENV-02, COM-ENV-03: ids match `^req_[A-Za-z0-9]+$`, use the whole alphabet and do not repeat.
+    #[test]
+    fn request_ids_use_the_whole_alphabet_and_nothing_else() {
+        let entropy = Entropy::seeded(7);
+        let mut seen = std::collections::HashSet::new();
+        let mut characters = std::collections::HashSet::new();
+        for _ in 0..2_000 {
+            let id = RequestId::draw(&entropy);
+            let random = id.as_str().strip_prefix("req_").expect("the prefix");
+            assert_eq!(random.len(), RANDOM_CHARS);
+            characters.extend(random.bytes());
+            assert!(seen.insert(id), "{id} came twice");
+        }
+        let mut characters: Vec<u8> = characters.into_iter().collect();
+        characters.sort_unstable();
+        let mut alphabet = ALPHABET.to_vec();
+        alphabet.sort_unstable();
+        assert_eq!(characters, alphabet);
+    }
+
+    /// No secret in a log: the debug text of an `Authorization` names its case only.
+    #[test]
+    fn authorization_never_prints_its_value() {
+        let header = Authorization::One("Bearer unkey_secret".into());
+        assert!(!format!("{header:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,499 @@
+//! One request and its reply: bytes to [`Inbound`], [`Outbound`] to bytes.
+//!
+//! The order is COM-ORD-01 and COM-ORD-02: does the route exist, is the body within its limit; everything after that is
+//! the operation's. All of it - the body, the operation - is under one deadline. Most requests are answered in the first
+//! poll or two on the connection's own task, without a task or a timer of their own: those are made only for a request
+//! that has to wait.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::listen::{Connection, Place, Site};
+use super::{Answer, Application, service_routes};
+use crate::api::problem::{self, Code, JSON, Problem};
+use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
+
+/// Bodies up to this size are read without asking; the connections' limit bounds their sum.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
+/// The sum of the larger bodies in memory at one time; further ones wait their turn, within their deadline.
+const LARGE_BODIES_BYTES: usize = 256 * 1024 * 1024;
+/// A refused body is read and thrown away up to this size and time, so that the connection can be kept, and so that a
+/// client which sends before it listens hears why (a socket closed on unread data loses the reply).
+const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARDED_TIME_MAX: Duration = Duration::from_secs(3);
+/// Lines about refused requests in one second; the rest are counted (COM-LOG-07, and a flood must not fill a disk).
+const REFUSAL_LINES_PER_SECOND: u32 = 100;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_TEST_TIME: HeaderName = HeaderName::from_static("x-test-time");
+const X_UNKEY_METRICS: HeaderName = HeaderName::from_static("x-unkey-metrics");
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+/// The cookie of a portal session.
+const PORTAL_COOKIE: &str = "portal_session";
+
+type Reply = Response<Full<Bytes>>;
+
+/// Answers one request of a connection.
+pub(super) async fn answer<A: Application>(
+    connection: Arc<Connection<A>>,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let _running = connection.activity.begin();
+    let site = &*connection.site;
+    let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy), now_ms: site.outside.clock.now_ms() };
+    let (head, mut body) = request.into_parts();
+    let mut unanswered = Unanswered { head: &head, request_id: arrived.request_id, answered: false };
+
+    let path = head.uri.path();
+    let mut reply = if let Some(operation) = site.application.find(path) {
+        if head.method == Method::POST {
+            let outbound = operate(&connection, operation, &head, body, arrived).await;
+            reply_of(outbound, &head.headers)
+        } else {
+            refuse_route(&head, &mut body, arrived, Some("POST")).await
+        }
+    } else if let Some(page) = service_routes::find(path) {
+        if head.method == Method::GET || head.method == Method::HEAD {
+            service_routes::reply(page, site.stage(), &site.documents, arrived.request_id)
+        } else {
+            refuse_route(&head, &mut body, arrived, Some("GET, HEAD")).await
+        }
+    } else if let Some(location) = cleaned(&head) {
+        redirect(&location)
+    } else {
+        refuse_route(&head, &mut body, arrived, None).await
+    };
+
+    let id = HeaderValue::from_str(arrived.request_id.as_str()).expect("a request id is letters, digits and `_`");
+    reply.headers_mut().insert(X_REQUEST_ID, id);
+    unanswered.answered = true;
+    if reply.status().as_u16() >= 400 {
+        site.refusals.log(site.outside.clock.now_ms(), &head, reply.status(), arrived);
+    }
+    Ok(reply)
+}
+
+/// What the server notes when a request arrives.
+#[derive(Clone, Copy)]
+struct Arrived {
+    request_id: RequestId,
+    now_ms: u64,
+}
+
+/// Notices that a client went away before its answer: the request's future is dropped, which only the log shows
+/// (COM-BODY-09).
+struct Unanswered<'a> {
+    head: &'a Parts,
+    request_id: RequestId,
+    answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            tracing::debug!(
+                status = Code::ClientClosedRequest.status(),
+                method = %self.head.method,
+                path = self.head.uri.path(),
+                request_id = %self.request_id,
+                "the client closed the request before its answer"
+            );
+        }
+    }
+}
+
+/// Reads the body and runs the operation, within the deadline.
+async fn operate<A: Application>(
+    connection: &Arc<Connection<A>>,
+    operation: A::Operation,
+    head: &Parts,
+    mut body: Incoming,
+    arrived: Arrived,
+) -> Outbound {
+    let site = &*connection.site;
+    let limit = site.limits.max_body_bytes;
+    let work = async {
+        let (bytes, room) = match read_body(&mut body, limit, &site.large_bodies).await {
+            Ok(read) => read,
+            Err(BodyError::TooLarge) => {
+                discard(head, &mut body).await;
+                let detail = format!("The request body exceeds the maximum allowed size of {limit} bytes.");
+                return outbound_of(&Problem::new(Code::RequestBodyTooLarge, detail), arrived.request_id);
+            }
+            Err(BodyError::Unreadable(error)) => {
+                let problem = Problem::new(Code::RequestBodyUnreadable, "The request body could not be read.").because(error);
+                return outbound_of(&problem, arrived.request_id);
+            }
+        };
+        let inbound = inbound_of(connection, head, bytes, arrived);
+        // Calling it may panic as well as running it.
+        let answer = match catch_unwind(AssertUnwindSafe(|| site.application.respond(operation, inbound))) {
+            Ok(answer) => Running { answer: Some(answer), place: Arc::clone(&connection.place), room }.await,
+            Err(_) => Err(Panicked),
+        };
+        answer.unwrap_or_else(|Panicked| {
+            tracing::error!(
+                path = head.uri.path(),
+                request_id = %arrived.request_id,
+                "an operation panicked; its client was answered 500"
+            );
+            let detail = "Something went wrong on our side. Please try again.";
+            outbound_of(&Problem::new(Code::UnexpectedError, detail), arrived.request_id)
+        })
+    };
+    match within(site.limits.request_deadline, work).await {
+        Some(outbound) => outbound,
+        None => {
+            let detail = format!(
+                "The request was not answered within {} milliseconds.",
+                site.limits.request_deadline.as_millis()
+            );
+            outbound_of(&Problem::new(Code::RequestTimeout, detail), arrived.request_id)
+        }
+    }
+}
+
+/// Waits for `work`, at most as long as `limit`; `None` when the time is up.
+///
+/// A request whose body is in memory already needs a second poll, since hyper hands it over only once it was asked for it.
+/// A timer costs more than that poll, so the first wait is answered by an immediate second try and the timer is set
+/// at the second.
+async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    let mut timer = pin!(None::<Sleep>);
+    let mut waited = false;
+    poll_fn(move |cx| {
+        if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if !waited {
+            waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep(limit)));
+        }
+        let timer = timer.as_mut().as_pin_mut().expect("it was set just now");
+        timer.poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// The operation panicked.
+struct Panicked;
+
+/// A running operation. Dropped before its end - the client went away, or the deadline passed - it goes on in a task of
+/// its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it ends it
+/// keeps its connection's place and its body's room, so that abandoned work stays bounded and a shutdown waits for it.
+struct Running {
+    answer: Option<Answer>,
+    place: Arc<Place>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Future for Running {
+    type Output = Result<Outbound, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut().expect("nobody polls a future after its end");
+        let outcome = match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+            Ok(poll) => Ok(ready!(poll)),
+            Err(_) => Err(Panicked),
+        };
+        self.answer = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        let (place, room) = (Arc::clone(&self.place), self.room.take());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _kept = (place, room);
+                answer.await;
+            });
+        }
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Unreadable(hyper::Error),
+}
+
+/// The room for bodies above [`SMALL_BODY_BYTES`], in KiB; at least one of the largest size fits.
+pub(super) fn room_for_large_bodies(max_body_bytes: usize) -> Semaphore {
+    Semaphore::new(kib(LARGE_BODIES_BYTES.max(max_body_bytes)) as usize)
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// Reads a body of at most `max` bytes. A declared length above it is refused before anything is read (COM-BODY-02).
+async fn read_body(
+    body: &mut Incoming,
+    max: usize,
+    large_bodies: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), BodyError> {
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|length| length > max as u64) {
+        return Err(BodyError::TooLarge);
+    }
+    let declared = declared.and_then(|length| usize::try_from(length).ok());
+    let mut room = None;
+    // Most bodies come in one piece, which is handed on as it is.
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(piece) = frame.map_err(BodyError::Unreadable)?.into_data() else { continue };
+        let length = first.len() + all.len() + piece.len();
+        if length > max {
+            return Err(BodyError::TooLarge);
+        }
+        if room.is_none() && length.max(declared.unwrap_or(0)) > SMALL_BODY_BYTES {
+            let wanted = kib(declared.unwrap_or(max));
+            let permit = Arc::clone(large_bodies).acquire_many_owned(wanted).await;
+            room = Some(permit.expect("the room for bodies is never closed"));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            if all.is_empty() {
+                all.reserve(declared.unwrap_or(length));
+                all.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            all.extend_from_slice(&piece);
+        }
+    }
+    let whole = if all.is_empty() { first } else { all.freeze() };
+    Ok((whole, room))
+}
+
+/// Reads and forgets what is left of a refused request's body, within limits; errors are of no interest any more.
+async fn discard(head: &Parts, body: &mut Incoming) {
+    // Who waits for `100 Continue` has sent nothing yet, and will not after hearing the refusal.
+    if body.is_end_stream() || head.headers.contains_key(header::EXPECT) {
+        return;
+    }
+    if body.size_hint().exact().is_some_and(|length| length > DISCARDED_BYTES_MAX as u64) {
+        return;
+    }
+    let reading = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    let _ = timeout(DISCARDED_TIME_MAX, reading).await;
+}
+
+fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: Bytes, arrived: Arrived) -> Inbound {
+    let site = &*connection.site;
+    let headers = &head.headers;
+    let forwarded = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    Inbound {
+        request_id: arrived.request_id,
+        now_ms: arrived.now_ms,
+        test_time_ms: if site.test_mode { test_time(headers) } else { None },
+        authorization: authorization(headers),
+        portal_session: portal_session(headers),
+        content_type: content_type(headers),
+        client_ip: Some(site.trusted_proxies.client_of(connection.peer, forwarded)),
+        user_agent: headers.get(header::USER_AGENT).map(text),
+        metrics_disabled: headers.get(X_UNKEY_METRICS).is_some_and(|value| value.as_bytes() == b"disabled"),
+        body,
+    }
+}
+
+fn text(value: &HeaderValue) -> Box<str> {
+    String::from_utf8_lossy(value.as_bytes()).into()
+}
+
+/// COM-HDR-05.
+fn test_time(headers: &HeaderMap) -> Option<i64> {
+    let value = headers.get(X_TEST_TIME)?;
+    let time = std::str::from_utf8(value.as_bytes()).ok().and_then(|text| text.trim().parse().ok());
+    if time.is_none() {
+        tracing::warn!("X-Test-Time is no whole number and was ignored");
+    }
+    time
+}
+
+fn authorization(headers: &HeaderMap) -> Authorization {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Authorization::Absent,
+        (Some(_), Some(_)) => Authorization::Several,
+        (Some(value), None) => match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => Authorization::One(text.into()),
+            Err(_) => Authorization::NotText,
+        },
+    }
+}
+
+/// The first `portal_session` among the cookies; an SDK's empty `cookie:` header has none.
+fn portal_session(headers: &HeaderMap) -> Option<Box<str>> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .find_map(|cookie| cookie.trim().strip_prefix(PORTAL_COOKIE)?.strip_prefix('='))
+        .map(Box::from)
+}
+
+/// COM-BODY-01.
+fn content_type(headers: &HeaderMap) -> ContentType {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return ContentType::Absent };
+    let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if media_type.eq_ignore_ascii_case(b"application/json") {
+        ContentType::Json
+    } else if value.as_bytes().trim_ascii().is_empty() {
+        ContentType::Absent
+    } else {
+        ContentType::Other(text(value))
+    }
+}
+
+/// An error as an operation would have answered it.
+fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
+    Outbound {
+        status: problem.status(),
+        is_problem: true,
+        rate_limit: None,
+        retry_after_s: problem.retry_after_s(),
+        body: Bytes::from(problem.body(request_id.as_str())),
+    }
+}
+
+fn reply_of(outbound: Outbound, request: &HeaderMap) -> Reply {
+    let mut reply = Response::new(Full::new(outbound.body));
+    *reply.status_mut() = StatusCode::from_u16(outbound.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = reply.headers_mut();
+    let content_type = if outbound.is_problem { error_content_type(request) } else { JSON };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let mut retry_after_s = outbound.retry_after_s;
+    if let Some(limit) = outbound.rate_limit {
+        headers.insert(RATELIMIT_LIMIT, HeaderValue::from(limit.limit));
+        headers.insert(RATELIMIT_REMAINING, HeaderValue::from(limit.remaining));
+        if let Some(reset_s) = limit.reset_s {
+            headers.insert(RATELIMIT_RESET, HeaderValue::from(reset_s));
+        }
+        if limit.refused {
+            retry_after_s = retry_after_s.or(limit.reset_s);
+        }
+    }
+    if let Some(seconds) = retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    reply
+}
+
+/// COM-ERR-05, over all `Accept` headers of the request.
+fn error_content_type(request: &HeaderMap) -> &'static str {
+    request
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(|value| problem::content_type(Some(value)))
+        .find(|content_type| *content_type != JSON)
+        .unwrap_or(JSON)
+}
+
+/// 404, or 405 where methods are `allowed` (COM-RT-06).
+async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allowed: Option<&'static str>) -> Reply {
+    discard(head, body).await;
+    let problem = if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route() };
+    let mut reply = reply_of(outbound_of(&problem, arrived.request_id), &head.headers);
+    if let Some(allowed) = allowed {
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// The page that a GET with `//`, `/./` or `/../` in its path meant (COM-RT-05). A POST is never redirected: clients turn it
+/// into a GET (COM-RT-06).
+fn cleaned(head: &Parts) -> Option<String> {
+    if head.method != Method::GET && head.method != Method::HEAD {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in head.uri.path().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    let path = format!("/{}", parts.join("/"));
+    // Without this the answer would be a redirect to itself, or to a path that does not exist either.
+    (path != head.uri.path() && !head.uri.path().ends_with('/') && service_routes::find(&path).is_some()).then_some(path)
+}
+
+fn redirect(location: &str) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::new()));
+    *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let location = HeaderValue::from_str(location).expect("the paths of the pages are ASCII");
+    reply.headers_mut().insert(header::LOCATION, location);
+    reply
+}
+
+/// Writes one line for each refused or failed request, as many as a second may have.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    second: AtomicU64,
+    lines: AtomicU32,
+}
+
+impl Refusals {
+    fn log(&self, now_ms: u64, head: &Parts, status: StatusCode, arrived: Arrived) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let second = now_ms / 1000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            let unwritten = self.lines.swap(0, Ordering::Relaxed).saturating_sub(REFUSAL_LINES_PER_SECOND);
+            if unwritten > 0 {
+                tracing::info!(requests = unwritten, "more requests were refused than the log has room for");
+            }
+        }
+        if self.lines.fetch_add(1, Ordering::Relaxed) < REFUSAL_LINES_PER_SECOND {
+            tracing::info!(
+                status = status.as_u16(),
+                method = %head.method,
+                path = head.uri.path(),
+                request_id = %arrived.request_id,
+                latency_ms = now_ms.saturating_sub(arrived.now_ms),
+                "a request was refused"
+            );
+        }
+    }
+}

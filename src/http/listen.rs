@@ -1,0 +1,432 @@
+//! Connections: accepted within limits, watched while they are open, drained at the end.
+//!
+//! HTTP/1.1 with keep-alive, and HTTP/2 without TLS for clients that begin with its preface.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::client_ip::TrustedProxies;
+use super::service_routes::{Documents, Stage};
+use super::{Application, exchange};
+use crate::config::{Http, Settings};
+use crate::outside::Outside;
+
+/// Bytes of a request's head, and of what is read ahead of the operations.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of a request.
+const HEADERS_MAX: usize = 100;
+/// Requests one HTTP/2 connection may have running.
+const STREAMS_MAX: u32 = 256;
+/// Pause between two questions whether an HTTP/2 peer is still there, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause after the system refused to hand out a connection (no file descriptors, no memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an idle connection that was asked to close may take for it, and connections cut at the end to notice.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+
+/// What all connections share.
+pub(super) struct Site<A> {
+    pub(super) application: A,
+    pub(super) outside: Outside,
+    pub(super) limits: Http,
+    pub(super) test_mode: bool,
+    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) documents: Documents,
+    pub(super) large_bodies: Arc<Semaphore>,
+    pub(super) refusals: exchange::Refusals,
+    stage: AtomicU8,
+    /// Zero of [`Activity`]'s clock.
+    opened: Instant,
+}
+
+impl<A> Site<A> {
+    pub(super) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            _ => Stage::Draining,
+        }
+    }
+
+    fn enter(&self, stage: Stage) {
+        let number = match stage {
+            Stage::Starting => 0,
+            Stage::Ready => 1,
+            Stage::Draining => 2,
+        };
+        self.stage.store(number, Ordering::Release);
+    }
+}
+
+/// An open connection, as its requests see it.
+pub(super) struct Connection<A> {
+    pub(super) site: Arc<Site<A>>,
+    pub(super) peer: IpAddr,
+    pub(super) activity: Arc<Activity>,
+    pub(super) place: Arc<Place>,
+}
+
+/// One of the places for connections; free again when the last holder drops it. While any is held, the server has not
+/// finished draining.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// What connections are told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Serve,
+    /// Finish what runs, take nothing new.
+    Finish,
+    /// Close now.
+    Cut,
+}
+
+/// How a server's end went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every request got its answer.
+    All,
+    /// The deadline passed with requests still running; their connections were cut.
+    Cut,
+}
+
+/// Opens the socket. `address` is `HOST:PORT`; a name with several addresses gets the first that works.
+///
+/// # Errors
+/// A sentence for the operator: what failed and what can be done about it.
+pub async fn bind(address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "another process has that port; stop it, or choose another with --listen",
+            io::ErrorKind::PermissionDenied => {
+                "this user may not use that port; choose one from 1024 up with --listen, or grant CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address; use one of its own, or 0.0.0.0 for all, with --listen"
+            }
+            _ => "check the host and the port given with --listen",
+        };
+        format!("cannot listen on {address}: {error}; {advice}")
+    })
+}
+
+/// An HTTP server, ready to run.
+pub struct Server<A> {
+    site: Arc<Site<A>>,
+    builder: auto::Builder<TokioExecutor>,
+}
+
+impl<A: Application> Server<A> {
+    /// Builds a server on these operations; nothing is opened yet.
+    pub fn new(application: A, settings: &Settings, outside: Outside, documents: Documents) -> Server<A> {
+        let limits = settings.http.clone();
+        let site = Site {
+            application,
+            outside,
+            test_mode: settings.test_mode,
+            trusted_proxies: TrustedProxies::new(limits.trusted_proxies.clone()),
+            documents,
+            large_bodies: Arc::new(exchange::room_for_large_bodies(limits.max_body_bytes)),
+            limits,
+            refusals: exchange::Refusals::default(),
+            stage: AtomicU8::new(0),
+            opened: Instant::now(),
+        };
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .keep_alive(true)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            // hyper's own limit also runs while a connection is idle; `Activity` tells the two apart.
+            .header_read_timeout(None);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Server { site: Arc::new(site), builder }
+    }
+
+    /// Serves until `stop` is ready, then finishes what runs within `http.shutdown_deadline_ms`.
+    pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Drained {
+        let builder = Arc::new(self.builder);
+        let (orders, order) = watch::channel(Order::Serve);
+        let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
+        let places = Arc::new(Semaphore::new(self.site.limits.max_connections));
+        self.site.enter(Stage::Ready);
+
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = async {
+                // Without a free place nothing is accepted: further clients wait in the system's queue.
+                let permit = Arc::clone(&places).acquire_owned().await.expect("the places are never closed");
+                (listener.accept().await, permit)
+            };
+            let (accepted, permit) = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let place = Arc::new(Place { _permit: permit, _alive: alive.clone() });
+                    let site = Arc::clone(&self.site);
+                    tokio::spawn(serve(stream, peer, site, place, Arc::clone(&builder), order.clone()));
+                }
+                // The client of this one is gone already; the next is fine.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot accept a connection; raise the limit of open files if this goes on");
+                    tokio::select! {
+                        () = &mut stop => break,
+                        () = sleep(ACCEPT_PAUSE) => {}
+                    }
+                }
+            }
+        }
+
+        self.site.enter(Stage::Draining);
+        drop(listener);
+        drop(alive);
+        orders.send_replace(Order::Finish);
+        if timeout(self.site.limits.shutdown_deadline, all_gone.recv()).await.is_ok() {
+            return Drained::All;
+        }
+        orders.send_replace(Order::Cut);
+        let _ = timeout(CLOSING_TIME, all_gone.recv()).await;
+        Drained::Cut
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<A: Application>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Arc<Site<A>>,
+    place: Arc<Place>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    mut order: watch::Receiver<Order>,
+) {
+    // Replies are written whole; waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::new(site.opened));
+    let connection = Arc::new(Connection { site, peer: peer.ip(), activity: Arc::clone(&activity), place });
+    let limits = &connection.site.limits;
+
+    let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let service = service_fn(|request| exchange::answer(Arc::clone(&connection), request));
+    let mut http = pin!(builder.serve_connection(io, service));
+    let mut look = pin!(sleep_until(activity.next_look(limits)));
+    let mut ordered = pin!(order.wait_for(|order| *order != Order::Serve));
+    let reason = loop {
+        tokio::select! {
+            biased;
+            ended = &mut http => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %chain(&*error), "a connection ended early");
+                }
+                return;
+            }
+            () = &mut look => match activity.overdue(limits) {
+                Some(reason) => break reason,
+                None => look.as_mut().reset(activity.next_look(limits)),
+            },
+            _ = &mut ordered => break Close::Asked,
+        }
+    };
+    drop(ordered);
+
+    match reason {
+        // What was begun is unfinished on purpose; there is nobody to tell.
+        Close::HeadTooSlow => tracing::debug!("a connection was closed: its request's head took too long"),
+        Close::Idle => {
+            http.as_mut().graceful_shutdown();
+            let _ = timeout(CLOSING_TIME, http).await;
+        }
+        Close::Asked => {
+            http.as_mut().graceful_shutdown();
+            let mut look = pin!(sleep_until(activity.next_look(limits)));
+            let mut cut = pin!(order.wait_for(|order| *order == Order::Cut));
+            loop {
+                tokio::select! {
+                    _ = &mut http => return,
+                    _ = &mut cut => return,
+                    () = &mut look => match activity.overdue(limits) {
+                        Some(_) => return,
+                        None => look.as_mut().reset(activity.next_look(limits)),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// An error with what caused it, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Why a connection is closed from this side.
+enum Close {
+    HeadTooSlow,
+    Idle,
+    Asked,
+}
+
+/// What a connection is doing and since when, in one word, so that one timer that rarely fires stands for two limits: the
+/// head of a request must arrive whole in time, and a connection without a request may stay only so long. While requests
+/// run, their own deadlines count.
+pub(super) struct Activity {
+    opened: Instant,
+    /// Milliseconds since `opened`, times two, plus one while a head is being read.
+    since: AtomicU64,
+    running: AtomicU32,
+    /// HTTP/2 peers also send bytes that begin no request, so its connections know only the second limit.
+    http2: AtomicBool,
+}
+
+const READING_HEAD: u64 = 1;
+
+impl Activity {
+    /// A new connection owes its first request's head.
+    fn new(opened: Instant) -> Activity {
+        let activity =
+            Activity { opened, since: AtomicU64::new(0), running: AtomicU32::new(0), http2: AtomicBool::new(false) };
+        activity.note(READING_HEAD);
+        activity
+    }
+
+    fn note(&self, reading_head: u64) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
+        self.since.store(millis * 2 + reading_head, Ordering::Relaxed);
+    }
+
+    /// A request begins; it ends when the guard is dropped.
+    pub(super) fn begin(&self) -> RequestRunning<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        RequestRunning(self)
+    }
+
+    fn received(&self, bytes: &[u8]) {
+        if self.running.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        if self.http2.load(Ordering::Relaxed) {
+            self.note(0);
+        } else if bytes.starts_with(b"PRI ") {
+            // The preface of HTTP/2 (RFC 9113, 3.4), which begins like no method of HTTP/1.
+            self.http2.store(true, Ordering::Relaxed);
+            self.note(0);
+        } else if self.since.load(Ordering::Relaxed) & READING_HEAD == 0 {
+            self.note(READING_HEAD);
+        }
+    }
+
+    fn deadline(&self, limits: &Http) -> Option<(Instant, Close)> {
+        if self.running.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let word = self.since.load(Ordering::Relaxed);
+        let since = self.opened + Duration::from_millis(word / 2);
+        Some(if word & READING_HEAD == 0 {
+            (since + limits.idle_timeout, Close::Idle)
+        } else {
+            (since + limits.header_read_timeout, Close::HeadTooSlow)
+        })
+    }
+
+    fn overdue(&self, limits: &Http) -> Option<Close> {
+        let (deadline, close) = self.deadline(limits)?;
+        (deadline <= Instant::now()).then_some(close)
+    }
+
+    /// When to look next: at the deadline as it is now, but soon enough not to miss a shorter one that begins meanwhile by
+    /// more than half of it.
+    fn next_look(&self, limits: &Http) -> Instant {
+        let soon = Instant::now() + limits.header_read_timeout.min(limits.idle_timeout) / 2 + Duration::from_millis(1);
+        self.deadline(limits).map_or(soon, |(deadline, _)| deadline.min(soon))
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct RequestRunning<'a>(&'a Activity);
+
+impl Drop for RequestRunning<'_> {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.note(0);
+        }
+    }
+}
+
+/// A stream that tells [`Activity`] when bytes arrive.
+struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let received = &buffer.filled()[before..];
+        if !received.is_empty() {
+            self.activity.received(received);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,54 @@
+//! HTTP: the only place that knows hyper, and the operator's socket.
+//!
+//! [`listen`] accepts connections within limits and drains them at the end. [`exchange`] turns one request into a call of
+//! an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the API's
+//! documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
+//!
+//! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
+//! shape of the API or a permission.
+
+pub mod admin;
+pub mod client_ip;
+mod exchange;
+pub mod listen;
+pub mod service_routes;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::api::wire::{Inbound, Outbound};
+use crate::app::Services;
+
+/// An answer in the making. It is never dropped half-way: whoever stops waiting for it lets it run to its end elsewhere.
+pub type Answer = Pin<Box<dyn Future<Output = Outbound> + Send>>;
+
+/// What stands behind HTTP: the operations. Its second implementer is the HTTP layer's own test.
+pub trait Application: Send + Sync + 'static {
+    /// One of its operations.
+    type Operation: Copy + Send + Sync + 'static;
+
+    /// The operation at exactly this path, such as `/v2/keys.verifyKey`.
+    fn find(&self, path: &str) -> Option<Self::Operation>;
+
+    /// Begins to answer a request. A panic in it becomes a 500.
+    fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer;
+}
+
+/// The operations of this program, on its storage.
+pub struct Api(pub Arc<Services>);
+
+impl Application for Api {
+    type Operation = &'static crate::api::Entry;
+
+    fn find(&self, path: &str) -> Option<Self::Operation> {
+        crate::api::find(path)
+    }
+
+    fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {
+        let services = Arc::clone(&self.0);
+        Box::pin(async move { crate::api::respond(&services, operation, inbound).await })
+    }
+}
+
+#[cfg(test)]
+mod tests;

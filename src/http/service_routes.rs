@@ -1,0 +1,159 @@
+//! What HTTP answers besides operations: liveness, health, the OpenAPI document and its reference page (COM-SYS).
+//!
+//! None of these needs a credential, and none is recorded.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::api::problem::JSON;
+use crate::api::wire::RequestId;
+
+/// The documents of the API, made once at start.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    openapi_yaml: Bytes,
+    openapi_json: Bytes,
+    reference: Bytes,
+    reference_policy: HeaderValue,
+}
+
+impl Documents {
+    /// Takes the OpenAPI document in both forms and the reference page.
+    pub fn new(openapi_yaml: String, openapi_json: String, reference_html: String) -> Documents {
+        let policy = content_security_policy(&reference_html);
+        Documents {
+            openapi_yaml: Bytes::from(openapi_yaml),
+            openapi_json: Bytes::from(openapi_json),
+            reference_policy: HeaderValue::try_from(policy).expect("a policy is made of ASCII words and base64"),
+            reference: Bytes::from(reference_html),
+        }
+    }
+}
+
+/// A GET route that is no operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    Liveness,
+    HealthLive,
+    HealthReady,
+    HealthStartup,
+    OpenapiYaml,
+    OpenapiJson,
+    Reference,
+}
+
+/// How far the server is, as health tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Starting,
+    Ready,
+    Draining,
+}
+
+/// The page at a path; paths are case-sensitive and have no other spelling (COM-RT-05).
+pub(super) fn find(path: &str) -> Option<Page> {
+    Some(match path {
+        "/v2/liveness" => Page::Liveness,
+        "/health/live" => Page::HealthLive,
+        "/health/ready" => Page::HealthReady,
+        "/health/startup" => Page::HealthStartup,
+        "/openapi.yaml" => Page::OpenapiYaml,
+        "/openapi.json" => Page::OpenapiJson,
+        "/reference" => Page::Reference,
+        _ => return None,
+    })
+}
+
+/// The page as a reply; whoever sends it adds the request id.
+pub(super) fn reply(page: Page, stage: Stage, documents: &Documents, request_id: RequestId) -> Response<Full<Bytes>> {
+    match page {
+        Page::Liveness => {
+            let body = format!(r#"{{"meta":{{"requestId":"{request_id}"}},"data":{{"message":"keyward is alive"}}}}"#);
+            document(JSON, Bytes::from(body))
+        }
+        // A process that is draining is alive: restarting it would cut what it is finishing.
+        Page::HealthLive | Page::HealthStartup => health(stage != Stage::Starting, stage),
+        Page::HealthReady => health(stage == Stage::Ready, stage),
+        Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
+        Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
+        Page::Reference => {
+            let mut response = document("text/html; charset=utf-8", documents.reference.clone());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, documents.reference_policy.clone());
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            response
+        }
+    }
+}
+
+fn health(good: bool, stage: Stage) -> Response<Full<Bytes>> {
+    let status = match stage {
+        _ if good => r#"{"status":"ok"}"#,
+        Stage::Starting => r#"{"status":"not started"}"#,
+        Stage::Draining | Stage::Ready => r#"{"status":"shutting down"}"#,
+    };
+    let mut response = document(JSON, Bytes::from_static(status.as_bytes()));
+    if !good {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn document(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Allows exactly the scripts and styles that stand in the page, by their hashes, and nothing from elsewhere
+/// (COM-SYS-03; Content Security Policy level 2, section 4.2.5). The page may fetch documents of this server.
+fn content_security_policy(html: &str) -> String {
+    let hashes = |element: &str| {
+        let sources: Vec<String> = inline_texts(html, element)
+            .map(|text| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text))))
+            .collect();
+        if sources.is_empty() { "'none'".to_owned() } else { sources.join(" ") }
+    };
+    format!(
+        "default-src 'none'; script-src {}; style-src {}; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        hashes("script"),
+        hashes("style"),
+    )
+}
+
+/// The texts between `<element …>` and `</element>` in a page of our own making, lower case and well-formed.
+fn inline_texts<'a>(html: &'a str, element: &str) -> impl Iterator<Item = &'a str> {
+    let (open, close) = (format!("<{element}"), format!("</{element}>"));
+    let mut rest = html;
+    std::iter::from_fn(move || {
+        let tag = &rest[rest.find(&open)?..];
+        let text = &tag[tag.find('>')? + 1..];
+        let end = text.find(&close)?;
+        rest = &text[end + close.len()..];
+        Some(&text[..end])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// COM-SYS-03: the reference page's own script and style run, nobody else's. The hash of the empty text is well known.
+    #[test]
+    fn the_policy_names_what_stands_in_the_page() {
+        let policy = content_security_policy("<style>a{}</style><script type=\"module\"></script><script>x</script>");
+        assert!(policy.contains("script-src 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-"), "{policy}");
+        assert!(policy.contains("style-src 'sha256-"), "{policy}");
+        assert!(!policy.contains("unsafe") && policy.starts_with("default-src 'none'"), "{policy}");
+        assert!(content_security_policy("<p>no script</p>").contains("script-src 'none'"));
+    }
+}

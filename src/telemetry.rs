@@ -1,0 +1,59 @@
+//! Operational logs: where they go, in which form, and how a panic gets into them.
+//!
+//! Logs are for the operator and go to standard error. They never hold a secret, an `Authorization` value or a body
+//! (COM-LOG-07).
+
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// The crates whose lines are written down to the chosen level. Others, such as the HTTP library, are heard from `warn`
+/// up, or one step less important than that when everything is asked for.
+const OURS: &[&str] = &["keyward", "keyward_storage", "keyward_query"];
+
+/// Starts logging. A second call, as tests in one process make, changes nothing.
+///
+/// `no_colour` is whether the user asked for plain text although standard error is a terminal (<https://no-color.org>).
+pub fn start(log: &Log, no_colour: bool) {
+    let level = match log.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let others = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
+    let targets = OURS
+        .iter()
+        .fold(Targets::new().with_default(LevelFilter::from_level(others)), |targets, ours| targets.with_target(*ours, level));
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match log.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal() && !no_colour).with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // Fails only where a subscriber is in place already.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
+}
+
+/// Makes a panic one line of the log, with its place, in place of the default text.
+///
+/// A panic in a handler is caught by the HTTP layer, which answers 500; this is what tells the operator where it was.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        if tracing::event_enabled!(Level::ERROR) {
+            tracing::error!(panic = message, place, "a bug: the program panicked");
+        } else {
+            // Logging has not started, or the log is off: standard error is all there is, and it may be gone too.
+            let _ = writeln!(io::stderr(), "keyward: a bug: panic at {place}: {message}");
+        }
+    }));
+}

@@ -1,0 +1,111 @@
+//! What can go wrong, named by what a caller can do about it. Nothing here knows of HTTP.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::position::Position;
+
+/// A row whose bytes this build cannot read: damage, or a newer layout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRow {
+    /// The bytes end before the last field.
+    #[error("the row ends before its last field")]
+    Truncated,
+    /// Bytes follow the last field.
+    #[error("bytes follow the row's last field")]
+    TrailingBytes,
+    /// A field holds what it cannot mean.
+    #[error("the row holds {0}")]
+    BadValue(&'static str),
+    /// Written by a newer keyward.
+    #[error("the row has layout version {0}, which this build does not know")]
+    UnknownVersion(u8),
+}
+
+/// Reading failed. The store itself is in doubt: answer the one request and let the operator see the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// redb could not read its file.
+    #[error("records.redb could not be read")]
+    Redb(#[source] Box<redb::Error>),
+    /// A row does not decode.
+    #[error("table {table} holds a row that cannot be read")]
+    Row {
+        /// The table's number.
+        table: u16,
+        /// Why.
+        #[source]
+        cause: BadRow,
+    },
+}
+
+/// A transaction was not applied. Nothing of it remains.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The writer's queue is full: more changes arrive than the disk takes. Try again.
+    #[error("too many changes are waiting for the disk")]
+    Busy,
+    /// The disk is full, or nearly: reads and verifications go on, changes are refused until there is room.
+    #[error("the disk is full: changes are refused until there is room")]
+    NoSpace,
+    /// The writer has stopped: the process is shutting down, or a disk error made it give up.
+    #[error("the store no longer takes changes")]
+    Stopped,
+    /// The transaction is larger than a log record may be.
+    #[error("the change is too large for one transaction")]
+    TooLarge,
+}
+
+/// The store could not be opened. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the directory.
+    #[error("the data directory {0} is in use by another keyward process; stop it, or name another directory")]
+    Locked(PathBuf),
+    /// Written by a newer keyward.
+    #[error("the data directory {dir} has format {found}, and this keyward knows formats up to {known}; install a newer keyward")]
+    NewerFormat {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format this build reads.
+        known: u32,
+    },
+    /// The format file cannot be understood.
+    #[error("{0} is not a keyward format file; is this a keyward data directory?")]
+    NotAStore(PathBuf),
+    /// A file of the directory cannot be read or written.
+    #[error("{path} cannot be used")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The checkpoint cannot be read.
+    #[error("records.redb cannot be opened; restore a backup, or remove the file only if the log still begins at record 1")]
+    Checkpoint(#[source] Box<redb::Error>),
+    /// The log cannot be trusted.
+    #[error("the write-ahead log cannot be used")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row of the store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A record of the log cannot be read although its checksum holds.
+    #[error("log record {position} cannot be decoded")]
+    Record {
+        /// Which.
+        position: Position,
+        /// Why.
+        #[source]
+        cause: BadRow,
+    },
+}
+
+impl From<redb::Error> for ReadError {
+    fn from(cause: redb::Error) -> ReadError {
+        ReadError::Redb(Box::new(cause))
+    }
+}

@@ -1,0 +1,96 @@
+//! What requests read without a lock, and the counters they change by compare-and-swap.
+
+pub(crate) mod absent;
+pub(crate) mod build;
+pub mod counters;
+pub mod index;
+pub mod shared;
+pub mod sync;
+pub mod table;
+pub mod window;
+
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::ids::WorkspaceNo;
+use crate::records::key::KeyView;
+use crate::records::ratelimit::NamespaceView;
+use crate::records::root_key::RootKeyView;
+use index::{Index, View};
+use shared::SharedViews;
+use window::Windows;
+
+/// Everything hot.
+pub struct Hot {
+    /// Keys by (workspace, hash).
+    pub keys: Index<KeyView>,
+    /// Root keys by hash; their scope is 0.
+    pub root_keys: Index<RootKeyView>,
+    /// Namespaces by (workspace, hash of id or name): see [`Hot::name_hash`].
+    pub namespaces: Index<NamespaceView>,
+    /// Views that many others share.
+    pub shared: SharedViews,
+    /// Rate-limit cells.
+    pub windows: Windows,
+    seed: [u8; 16],
+}
+
+/// Scope of what belongs to no workspace.
+pub(crate) const OPERATOR: u32 = 0;
+
+impl Hot {
+    pub(crate) fn new(
+        keys: Index<KeyView>,
+        root_keys: Index<RootKeyView>,
+        namespaces: Index<NamespaceView>,
+        windows: Windows,
+        seed: [u8; 16],
+    ) -> Hot {
+        Hot { keys, root_keys, namespaces, shared: SharedViews::new(), windows, seed }
+    }
+
+    /// What a namespace is found by: a keyed hash of its id or name, so that no tenant can aim at another's entry.
+    /// (SipHash-1-3 with 128 bits: Aumasson and Bernstein, 2012.)
+    pub(crate) fn name_hash(&self, workspace: WorkspaceNo, name: &str) -> [u8; 32] {
+        let mut hasher = SipHasher13::new_with_key(&self.seed);
+        hasher.write_u32(workspace.0);
+        hasher.write(name.as_bytes());
+        let mut hash = [0; 32];
+        hash[..16].copy_from_slice(&hasher.finish128().as_bytes());
+        hash
+    }
+}
+
+fn text(text: Option<&str>) -> usize {
+    text.map_or(0, str::len)
+}
+
+impl View for KeyView {
+    fn weight(&self) -> usize {
+        size_of::<KeyView>()
+            + size_of::<counters::KeyCounters>()
+            + text(self.name.as_deref())
+            + text(self.meta.as_deref())
+            + (self.permissions.len() + self.roles.len()) * 8
+            + self.ratelimits.iter().map(|limit| size_of_val(limit) + limit.name.len()).sum::<usize>()
+    }
+
+    fn retire(&self) -> bool {
+        self.counters.retire()
+    }
+}
+
+impl View for RootKeyView {
+    fn weight(&self) -> usize {
+        size_of::<RootKeyView>()
+            + text(self.name.as_deref())
+            + self.permissions.iter().map(|permission| 16 + permission.len()).sum::<usize>()
+    }
+}
+
+impl View for NamespaceView {
+    fn weight(&self) -> usize {
+        self.bytes()
+    }
+}

@@ -1,0 +1,285 @@
+//! What changes on a key with every verification: credits left, and the minute of the last use.
+//!
+//! Counters are not part of the key's view, so replacing a view never resets or revives a count. There is exactly one
+//! `KeyCounters` per hot key; every view of the key shares it.
+//!
+//! The credit word is one 128-bit atomic: 63 bits of balance, a *retired* bit, a *dirty* bit and 63 bits of generation.
+//! A spend is one compare-and-swap, so credits are never over-spent, however many threads. A *dirty* cell has spends the
+//! log does not hold yet; it waits in the writer's queue and is never evicted. A *retired* cell was evicted: whoever still
+//! holds it looks the key up again. Every set, change and refill starts a new generation, so that a spend journaled late
+//! can be told from what was set meanwhile.
+
+use portable_atomic::{AtomicU128, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use crate::ids::{KeyId, WorkspaceNo};
+use crate::records::key::CreditsRow;
+
+/// The largest balance there can be: 2^63 - 1, the largest number a client can send.
+pub const MAX_BALANCE: u64 = i64::MAX as u64;
+
+const BALANCE: u128 = MAX_BALANCE as u128;
+const RETIRED: u128 = 1 << 63;
+const DIRTY: u128 = 1 << 64;
+const GENERATION_SHIFT: u32 = 65;
+
+/// No refill is due, ever.
+const NEVER: u64 = u64::MAX;
+
+/// The counters of one key.
+#[derive(Debug)]
+pub struct KeyCounters {
+    word: AtomicU128,
+    /// Unix ms from which a refill is due.
+    refill_due: AtomicU64,
+    /// Minutes since 1970 of the last verification; 0 = never.
+    last_used: AtomicU32,
+    /// Whether `last_used` is newer than the stored one.
+    touched: AtomicBool,
+    pub(crate) workspace: WorkspaceNo,
+    pub(crate) id: KeyId,
+}
+
+/// What became of a spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spend {
+    /// Taken; so many are left.
+    Taken {
+        /// Credits left after it.
+        left: u64,
+        /// Whether the cell was clean before: then it has to be handed to the writer.
+        first: bool,
+    },
+    /// Not enough: nothing was taken, so many are left.
+    Short {
+        /// Credits left.
+        left: u64,
+    },
+    /// The cell was evicted: look the key up again.
+    Retired,
+}
+
+/// A change of a balance by the API, applied when the writer publishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Exactly this many are left.
+    Set(u64),
+    /// So many more.
+    Add(u64),
+    /// So many fewer, but never below none.
+    Subtract(u64),
+    /// At least this many (a refill).
+    RaiseTo(u64),
+}
+
+impl Change {
+    /// The balance it makes of another. `None` where it would pass [`MAX_BALANCE`].
+    pub fn apply(self, balance: u64) -> Option<u64> {
+        match self {
+            Change::Set(value) => Some(value),
+            Change::Add(value) => balance.checked_add(value),
+            Change::Subtract(value) => Some(balance.saturating_sub(value)),
+            Change::RaiseTo(value) => Some(balance.max(value)),
+        }
+        .filter(|&balance| balance <= MAX_BALANCE)
+    }
+}
+
+fn pack(generation: u64, balance: u64) -> u128 {
+    (u128::from(generation) << GENERATION_SHIFT) | u128::from(balance.min(MAX_BALANCE))
+}
+
+fn balance_of(word: u128) -> u64 {
+    u64::try_from(word & BALANCE).expect("63 bits fit")
+}
+
+fn generation_of(word: u128) -> u64 {
+    u64::try_from(word >> GENERATION_SHIFT).expect("63 bits fit")
+}
+
+/// A balance with its generation, as the journal writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(u128);
+
+impl Mark {
+    pub fn balance(self) -> u64 {
+        balance_of(self.0)
+    }
+    pub fn generation(self) -> u64 {
+        generation_of(self.0)
+    }
+}
+
+impl KeyCounters {
+    pub(crate) fn new(workspace: WorkspaceNo, id: KeyId, credits: Option<&CreditsRow>, last_used: u32) -> KeyCounters {
+        KeyCounters {
+            word: AtomicU128::new(credits.map_or(0, |row| pack(row.generation, row.balance))),
+            refill_due: AtomicU64::new(credits.and_then(|row| row.refill_due).unwrap_or(NEVER)),
+            last_used: AtomicU32::new(last_used),
+            touched: AtomicBool::new(false),
+            workspace,
+            id,
+        }
+    }
+
+    /// Credits left. Meaningful only for a key with a limited number.
+    pub fn balance(&self) -> u64 {
+        balance_of(self.word.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        generation_of(self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether a refill is due at `now`.
+    pub fn refill_is_due(&self, now: u64) -> bool {
+        now >= self.refill_due.load(Ordering::Acquire)
+    }
+
+    /// Takes `cost` credits, all or none.
+    pub(crate) fn spend(&self, cost: u64) -> Spend {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if word & RETIRED != 0 {
+                return Spend::Retired;
+            }
+            let balance = balance_of(word);
+            if cost == 0 {
+                return Spend::Taken { left: balance, first: false };
+            }
+            if balance < cost {
+                return Spend::Short { left: balance };
+            }
+            let next = (word - u128::from(cost)) | DIRTY;
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Spend::Taken { left: balance - cost, first: word & DIRTY == 0 },
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Gives back a spend that could not be journaled before its answer (`strict`), unless the balance was set meanwhile.
+    pub(crate) fn give_back(&self, cost: u64, generation: u64) {
+        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            (generation_of(word) == generation).then(|| pack(generation, balance_of(word) + cost) | (word & (RETIRED | DIRTY)))
+        });
+    }
+
+    /// Applies a published change; `None` where this cell already has it (it was filled from the changed row).
+    pub(crate) fn change(&self, change: Change, generation: u64, refill_due: Option<u64>) -> Option<u64> {
+        self.refill_due.store(refill_due.unwrap_or(NEVER), Ordering::Release);
+        self.word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                (generation_of(word) < generation).then(|| {
+                    let balance = change.apply(balance_of(word)).unwrap_or(MAX_BALANCE);
+                    pack(generation, balance) | (word & (RETIRED | DIRTY))
+                })
+            })
+            .ok()
+            .map(|_| self.balance())
+    }
+
+    /// What the journal has to hold, if anything.
+    pub(crate) fn unjournaled(&self) -> Option<Mark> {
+        let word = self.word.load(Ordering::Acquire);
+        (word & DIRTY != 0).then_some(Mark(word))
+    }
+
+    /// The journal holds `mark`. Whether the cell is clean now; if not, more was spent meanwhile.
+    pub(crate) fn journaled(&self, mark: Mark) -> bool {
+        self.word.compare_exchange(mark.0, mark.0 & !DIRTY, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Notes a verification at `now` (unix ms). Whether this is the first since the stored one.
+    pub(crate) fn touch(&self, now: u64) -> bool {
+        let minute = u32::try_from(now / 60_000).unwrap_or(u32::MAX);
+        // Almost always this minute was noted already, and a load is all there is.
+        if self.last_used.load(Ordering::Relaxed) >= minute {
+            return false;
+        }
+        self.last_used.fetch_max(minute, Ordering::AcqRel) < minute && !self.touched.swap(true, Ordering::AcqRel)
+    }
+
+    /// Unix ms of the last verification, whole minutes; `None` if there was none.
+    pub fn last_used_ms(&self) -> Option<u64> {
+        match self.last_used.load(Ordering::Acquire) {
+            0 => None,
+            minute => Some(u64::from(minute) * 60_000),
+        }
+    }
+
+    /// The minute to store, if it is newer than the stored one. Later uses count as new from here on.
+    pub(crate) fn take_touch(&self) -> Option<u32> {
+        self.touched.swap(false, Ordering::AcqRel).then(|| self.last_used.load(Ordering::Acquire))
+    }
+
+    /// The minute taken by [`Self::take_touch`] was not written after all. Whether the counters have to be queued again.
+    pub(crate) fn touch_again(&self) -> bool {
+        !self.touched.swap(true, Ordering::AcqRel)
+    }
+
+    /// Puts the counters out of use, if nothing is left to write; then nobody can spend from them.
+    pub(crate) fn retire(&self) -> bool {
+        if self.touched.load(Ordering::Acquire) {
+            return false;
+        }
+        let word = self.word.load(Ordering::Acquire);
+        word & DIRTY == 0 && self.word.compare_exchange(word, word | RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::id;
+
+    fn counters(balance: u64) -> KeyCounters {
+        let row = CreditsRow { generation: 1, balance, refill_due: None };
+        KeyCounters::new(WorkspaceNo(1), KeyId(id('k')), Some(&row), 0)
+    }
+
+    /// KEYS-CREDIT-1, KEYS-CREDIT-2: enough is taken, too little is not, cost 0 always passes.
+    #[test]
+    fn a_spend_takes_all_or_nothing() {
+        let cell = counters(5);
+        assert_eq!(cell.spend(15), Spend::Short { left: 5 });
+        assert_eq!(cell.spend(1), Spend::Taken { left: 4, first: true });
+        assert_eq!(cell.spend(4), Spend::Taken { left: 0, first: false });
+        assert_eq!(cell.spend(0), Spend::Taken { left: 0, first: false });
+        assert_eq!(cell.spend(1), Spend::Short { left: 0 });
+    }
+
+    /// KEYS-CREDIT-4: with R credits and cost c exactly floor(R/c) spends succeed, however many threads.
+    #[test]
+    fn credits_are_never_overspent() {
+        let cell = counters(10_000);
+        let taken: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| (0..5_000).filter(|_| matches!(cell.spend(3), Spend::Taken { .. })).count() as u64)
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        });
+        assert_eq!((taken, cell.balance()), (3_333, 1));
+    }
+
+    /// A spend after the journal's look keeps the cell dirty; a change keeps spends that are not journaled.
+    #[test]
+    fn nothing_spent_is_forgotten() {
+        let cell = counters(10);
+        cell.spend(1);
+        let mark = cell.unjournaled().expect("dirty");
+        assert_eq!((mark.balance(), mark.generation()), (9, 1));
+        cell.spend(2);
+        assert!(!cell.journaled(mark));
+        assert!(!cell.retire(), "a cell with unjournaled spends is never evicted");
+        assert_eq!(cell.change(Change::Add(5), 2, None), Some(12));
+        assert_eq!(cell.change(Change::Add(5), 2, None), None, "a change is applied once");
+        let mark = cell.unjournaled().expect("still dirty");
+        assert_eq!((mark.balance(), mark.generation()), (12, 2));
+        assert!(cell.journaled(mark));
+        assert!(cell.retire());
+        assert_eq!(cell.spend(1), Spend::Retired);
+    }
+}

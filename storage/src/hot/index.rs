@@ -1,0 +1,275 @@
+//! The hot index: a bounded cache of views by (scope, hash), read without locks.
+//!
+//! Three kinds of change meet in it. The writer *publishes* what it has just committed. A reader that missed *fills* in
+//! what it read from a snapshot. And entries are *evicted* when there are too many. A fill must lose to any publish that
+//! came after its snapshot: each bucket remembers the newest position published into it and refuses older fills, whether
+//! the entry is still there or not.
+//!
+//! "No such key" is an entry as well: what was looked up in vain, or deleted, is answered from memory; and a hash that was
+//! never stored is answered by the `absent` filter without ever becoming an entry.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError};
+
+use super::absent::Absent;
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+use super::table::{Table, pin};
+use crate::error::ReadError;
+use crate::position::Position;
+
+/// What the index holds.
+pub trait View: Send + Sync + 'static {
+    /// Bytes it takes, roughly.
+    fn weight(&self) -> usize;
+
+    /// Puts it out of use so that it can be evicted; `false` where it holds what is nowhere else yet.
+    fn retire(&self) -> bool {
+        true
+    }
+}
+
+/// What a view is found by: a scope (a workspace's number, or 0 for what has none) and a 32-byte hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    scope: u32,
+    hash: [u8; 32],
+}
+
+struct Entry<V> {
+    /// `None`: there is no such thing.
+    view: Option<Arc<V>>,
+    /// Looked up since the clock's hand last came by.
+    used: AtomicBool,
+}
+
+/// What the index knows.
+#[derive(Debug)]
+pub enum Lookup<V> {
+    /// It is here.
+    Hot(Arc<V>),
+    /// There is no such thing.
+    Absent,
+    /// It must be read.
+    Unknown,
+}
+
+/// Whether a fill was taken.
+pub(crate) enum Filled<V> {
+    /// This is what the index holds now: the view given, or another reader's.
+    Now(Option<Arc<V>>),
+    /// Something newer was published into the bucket: read again.
+    Stale,
+}
+
+/// Bytes of an entry beside its view: node, `Arc` head, its share of a bucket.
+const ENTRY_BYTES: usize = 112;
+/// Locks that make concurrent misses of one key share one read.
+const MISS_LOCKS: usize = 64;
+/// Buckets the clock's hand looks at in one go, and how often per insertion at most.
+const SWEEP_BUCKETS: usize = 64;
+const SWEEPS: usize = 8;
+
+/// A bounded cache of views.
+pub struct Index<V> {
+    table: Table<Key, Entry<V>>,
+    absent: Absent,
+    hasher: RandomState,
+    max_entries: usize,
+    max_bytes: u64,
+    bytes: AtomicU64,
+    hand: AtomicUsize,
+    misses: Box<[Mutex<()>]>,
+}
+
+impl<V: View> Index<V> {
+    /// An index for at most `max_entries` entries of at most `max_bytes` together, over a store that now holds
+    /// `stored` hashes.
+    pub(crate) fn new(max_entries: usize, max_bytes: u64, stored: usize) -> Index<V> {
+        Index {
+            table: Table::with_buckets((max_entries / 2).max(64)),
+            absent: Absent::new(stored + stored / 2),
+            hasher: RandomState::new(),
+            max_entries,
+            max_bytes,
+            bytes: AtomicU64::new(0),
+            hand: AtomicUsize::new(0),
+            misses: (0..MISS_LOCKS).map(|_| Mutex::new(())).collect(),
+        }
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Looks a view up: no lock, no file, no allocation.
+    pub fn get(&self, scope: u32, hash: &[u8; 32]) -> Lookup<V> {
+        let key = Key { scope, hash: *hash };
+        let hashed = self.hash(&key);
+        let guard = pin();
+        match self.table.get(hashed, &key, &guard) {
+            Some(entry) => {
+                if !entry.used.load(Ordering::Relaxed) {
+                    entry.used.store(true, Ordering::Relaxed);
+                }
+                match &entry.view {
+                    Some(view) => Lookup::Hot(Arc::clone(view)),
+                    None => Lookup::Absent,
+                }
+            }
+            None if self.absent.knows_absent(hashed) => Lookup::Absent,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// The view if it is in memory, without counting as a use.
+    pub(crate) fn peek(&self, scope: u32, hash: &[u8; 32]) -> Option<Arc<V>> {
+        let key = Key { scope, hash: *hash };
+        let guard = pin();
+        self.table.get(self.hash(&key), &key, &guard).and_then(|entry| entry.view.clone())
+    }
+
+    /// Looks a view up and reads it where it is not in memory. Blocks on the disk; concurrent misses of one key share one
+    /// read.
+    ///
+    /// `read` gives the view as of a snapshot with the snapshot's position, or `None` for the view where its parts were
+    /// changed while it read (it is then called again).
+    pub(crate) fn get_or_read(
+        &self,
+        scope: u32,
+        hash: &[u8; 32],
+        mut read: impl FnMut() -> Result<Option<(Option<Arc<V>>, Position)>, ReadError>,
+    ) -> Result<Option<Arc<V>>, ReadError> {
+        let key = Key { scope, hash: *hash };
+        let stripe = usize::try_from(self.hash(&key) >> 32).expect("32 bits fit") % MISS_LOCKS;
+        let _one_reader = self.misses[stripe].lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.get(scope, hash) {
+                Lookup::Hot(view) => return Ok(Some(view)),
+                Lookup::Absent => return Ok(None),
+                Lookup::Unknown => {}
+            }
+            if let Some((view, at)) = read()?
+                && let Filled::Now(view) = self.fill(scope, hash, view, at)
+            {
+                return Ok(view);
+            }
+        }
+    }
+
+    /// Enters what was read from a snapshot at position `at`.
+    pub(crate) fn fill(&self, scope: u32, hash: &[u8; 32], view: Option<Arc<V>>, at: Position) -> Filled<V> {
+        let key = Key { scope, hash: *hash };
+        let hashed = self.hash(&key);
+        {
+            let guard = pin();
+            let mut bucket = self.table.locked(hashed);
+            if let Some(entry) = bucket.get(&key, &guard) {
+                return Filled::Now(entry.view.clone());
+            }
+            if bucket.floor() > at.0 {
+                return Filled::Stale;
+            }
+            self.weigh(view.as_deref(), true);
+            bucket.insert(key, Entry { view: view.clone(), used: AtomicBool::new(true) }, &guard);
+        }
+        self.make_room();
+        Filled::Now(view)
+    }
+
+    /// Enters what was committed at `position`. `make` gets the present view, whose counters it must go on using; the
+    /// view it makes is `None` for what exists no more.
+    pub(crate) fn publish(
+        &self,
+        scope: u32,
+        hash: &[u8; 32],
+        position: Position,
+        make: impl FnOnce(Option<&Arc<V>>) -> Option<Arc<V>>,
+    ) {
+        let key = Key { scope, hash: *hash };
+        let hashed = self.hash(&key);
+        self.absent.insert_new(hashed);
+        {
+            let guard = pin();
+            let mut bucket = self.table.locked(hashed);
+            bucket.set_floor(position.0);
+            let present = bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref());
+            let view = make(present);
+            self.weigh(present.map(|view| &**view), false);
+            self.weigh(view.as_deref(), true);
+            bucket.replace(key, Entry { view, used: AtomicBool::new(true) }, &guard);
+        }
+        self.make_room();
+    }
+
+    /// Forgets an entry as of `position`: the next lookup reads.
+    pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) {
+        let key = Key { scope, hash: *hash };
+        let hashed = self.hash(&key);
+        self.absent.insert_new(hashed);
+        let guard = pin();
+        let mut bucket = self.table.locked(hashed);
+        bucket.set_floor(position.0);
+        if let Some(view) = bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()) {
+            self.weigh(Some(view), false);
+        }
+        bucket.remove(&key, &guard);
+    }
+
+    /// Tells the filter of a hash that is stored; start-up does so for all of them.
+    pub(crate) fn exists(&self, scope: u32, hash: &[u8; 32]) {
+        self.absent.insert(self.hash(&Key { scope, hash: *hash }));
+    }
+
+    fn weigh(&self, view: Option<&V>, enters: bool) {
+        if let Some(view) = view {
+            let weight = view.weight() as u64;
+            if enters {
+                self.bytes.fetch_add(weight, Ordering::Relaxed);
+            } else {
+                self.bytes.fetch_sub(weight, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Evicts by the clock algorithm while there is too much: an entry looked up since the hand last came by gets another
+    /// round. Entries that cannot be evicted (credits not journaled yet) may carry the index over its bound for as long as
+    /// the writer needs for them.
+    fn make_room(&self) {
+        for _ in 0..SWEEPS {
+            if self.len() <= self.max_entries && self.bytes.load(Ordering::Relaxed) <= self.max_bytes {
+                return;
+            }
+            let buckets = self.table.bucket_count();
+            let start = self.hand.fetch_add(SWEEP_BUCKETS, Ordering::Relaxed) % buckets;
+            let guard = pin();
+            self.table.sweep(start..(start + SWEEP_BUCKETS).min(buckets), &guard, |_, entry| {
+                if entry.used.swap(false, Ordering::Relaxed) {
+                    return false;
+                }
+                match &entry.view {
+                    Some(view) if !view.retire() => false,
+                    view => {
+                        self.weigh(view.as_deref(), false);
+                        true
+                    }
+                }
+            });
+        }
+    }
+
+    /// Entries in memory.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes in memory, roughly: views, entries, buckets and the filter.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+            + (self.len() * ENTRY_BYTES + self.table.bucket_count() * 16 + self.absent.bytes()) as u64
+    }
+}

@@ -1,0 +1,268 @@
+//! Keys: what a caller presents, and all that hangs on one.
+//!
+//! A key's direct permissions, roles and own rate limits are lists in its row, so reading a key is reading one row. A
+//! list may name what was deleted since: ids never recur, so such a link is ignored from then on. Credits have a table of
+//! their own, because they change far more often than anything else.
+
+use std::sync::Arc;
+
+use super::codec::{part, row};
+use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, LAST_USED, Row, row_key};
+use crate::error::ReadError;
+use crate::hot::counters::KeyCounters;
+use crate::hot::shared::Shared;
+use crate::hot::window::Subject;
+use crate::ids::{ApiId, IdentityId, KeyId, PermissionId, RatelimitId, RoleId, WorkspaceNo};
+use crate::records::api::ApiView;
+use crate::records::identity::IdentityView;
+use crate::records::role::{PermissionView, RoleView};
+use crate::store::Read;
+use crate::tx::Tx;
+
+/// What a key is looked up by: the 32 bytes of its SHA-256 (HASH-1), or for a foreign hash the SHA-256 of that text.
+pub type KeyHash = [u8; 32];
+
+part! {
+    /// A rate limit of a key or an identity.
+    pub struct Ratelimit {
+        /// Its id.
+        id: RatelimitId,
+        /// Its name, unique on its owner.
+        name: String,
+        /// Most cost per window.
+        limit: u64,
+        /// Window length, ms.
+        duration: u64,
+        /// Whether every verification counts against it.
+        auto_apply: bool,
+    }
+}
+
+part! {
+    /// How a key's credits come back.
+    pub struct Refill {
+        /// Credits are raised to this.
+        amount: u64,
+        /// Day of the month, 1..31; `None` = every day.
+        day: Option<u8>,
+    }
+}
+
+row! {
+    /// A key.
+    pub struct KeyRow in KEY version 1 {
+        /// See [`KeyHash`].
+        hash: KeyHash,
+        /// The API it hangs under.
+        api: ApiId,
+        /// Prefix and first characters of the plaintext; empty for a migrated key not seen yet.
+        start: String,
+        /// Its name.
+        name: Option<String>,
+        /// Its metadata: compact JSON text of an object.
+        meta: Option<String>,
+        /// The identity it is linked to.
+        identity: Option<IdentityId>,
+        /// Unix ms; still valid in that very millisecond.
+        expires: Option<u64>,
+        /// A disabled key verifies as `DISABLED`.
+        enabled: bool,
+        /// Whether it has a limited number of credits; then `CREDITS` has a row for it.
+        limited: bool,
+        /// How its credits come back; only with `limited`.
+        refill: Option<Refill>,
+        /// Its own rate limits, in the order they were set.
+        ratelimits: Vec<Ratelimit>,
+        /// Permissions attached to it directly.
+        permissions: Vec<PermissionId>,
+        /// Roles attached to it.
+        roles: Vec<RoleId>,
+        /// Unix ms.
+        created_at: u64,
+        /// Unix ms of its last change.
+        updated_at: Option<u64>,
+        /// Unix ms of its soft deletion.
+        deleted_at: Option<u64>,
+    }
+}
+
+row! {
+    /// Credits left on a key.
+    pub struct CreditsRow in CREDITS version 1 {
+        /// Raised by every set, change and refill; a spend names the generation it was taken from.
+        generation: u64,
+        /// How many are left.
+        balance: u64,
+        /// Unix ms from which the next refill is due; `None` without a refill.
+        refill_due: Option<u64>,
+    }
+}
+
+/// All a verify needs of a key, in memory: whole and immutable, but for the counters it shares with its predecessors.
+#[derive(Debug)]
+pub struct KeyView {
+    /// Its workspace.
+    pub workspace: WorkspaceNo,
+    /// Its id.
+    pub id: KeyId,
+    /// Its API; empty once that is deleted.
+    pub api: Arc<Shared<ApiView>>,
+    /// Its identity; empty once that is deleted.
+    pub identity: Option<Arc<Shared<IdentityView>>>,
+    /// Direct permissions.
+    pub permissions: Box<[Arc<Shared<PermissionView>>]>,
+    /// Roles.
+    pub roles: Box<[Arc<Shared<RoleView>>]>,
+    /// Its own rate limits.
+    pub ratelimits: Box<[RatelimitView]>,
+    /// Its name.
+    pub name: Option<Box<str>>,
+    /// Its metadata: compact JSON text.
+    pub meta: Option<Box<str>>,
+    /// See [`KeyRow::expires`].
+    pub expires: Option<u64>,
+    /// See [`KeyRow::enabled`].
+    pub enabled: bool,
+    /// See [`KeyRow::limited`].
+    pub limited: bool,
+    /// Credits and last use.
+    pub counters: Arc<KeyCounters>,
+}
+
+/// A rate limit, with the subject its counter has.
+#[derive(Debug, Clone)]
+pub struct RatelimitView {
+    /// Its id.
+    pub id: RatelimitId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Most cost per window.
+    pub limit: u64,
+    /// Window length, ms.
+    pub duration: u64,
+    /// Whether every verification counts against it.
+    pub auto_apply: bool,
+    /// Its counter (KEYS-RL-5).
+    pub subject: Subject,
+}
+
+/// The stored key of a key's rows.
+pub(crate) fn key(workspace: WorkspaceNo, id: KeyId) -> Vec<u8> {
+    row_key(workspace, &[id.as_bytes()])
+}
+
+/// Reads a key, soft-deleted ones included.
+pub fn get(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<Option<KeyRow>, ReadError> {
+    read.row(&key(workspace, id))
+}
+
+/// Reads a key that is neither deleted itself nor by its API (KEYS-GEN-24).
+pub fn get_live(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<Option<KeyRow>, ReadError> {
+    match get(read, workspace, id)?.filter(|row| row.deleted_at.is_none()) {
+        Some(row) if super::api::get_live(read, workspace, row.api)?.is_some() => Ok(Some(row)),
+        _ => Ok(None),
+    }
+}
+
+/// Finds a key by its hash, soft-deleted ones included (HASH-3).
+pub fn find(read: &impl Read, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<KeyId>, ReadError> {
+    Ok(read.bytes(KEY_BY_HASH, &row_key(workspace, &[hash]))?.and_then(|id| crate::store::id_from(&id)).map(KeyId))
+}
+
+/// The stored credits of a key. While it is hot its live balance is in [`KeyView::counters`].
+pub fn credits(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<Option<CreditsRow>, ReadError> {
+    read.row(&key(workspace, id))
+}
+
+/// Whether there is a row for a key, soft-deleted or not.
+pub(crate) fn exists(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<bool, ReadError> {
+    Ok(read.bytes(KeyRow::TABLE, &key(workspace, id))?.is_some())
+}
+
+/// The stored minute of a key's last verification, in minutes since 1970.
+pub(crate) fn last_used(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<u32, ReadError> {
+    Ok(read
+        .bytes(LAST_USED, &key(workspace, id))?
+        .and_then(|minute| minute.try_into().ok())
+        .map_or(0, u32::from_le_bytes))
+}
+
+/// Puts a new key and its indexes.
+pub fn insert(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
+    tx.put_bytes(KEY_BY_HASH, &row_key(workspace, &[&row.hash]), id.as_bytes().to_vec());
+    tx.put_bytes(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]), Vec::new());
+    update(tx, workspace, id, row);
+}
+
+/// Puts a key that exists. Its hash and API must be what they were.
+pub fn update(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
+    tx.put_bytes(KeyRow::TABLE, &key(workspace, id), row.to_bytes());
+}
+
+/// Marks a key deleted: it leaves its API's listing; its hash stays taken (KEYS-DELETE-2).
+pub fn soft_delete(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, now: u64) {
+    tx.delete(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]));
+    update(tx, workspace, id, &KeyRow { deleted_at: Some(now), ..row.clone() });
+}
+
+/// Removes a key and all that is its own; its hash becomes free (KEYS-DELETE-3).
+pub fn purge(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
+    tx.delete(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]));
+    tx.delete(KEY_BY_HASH, &row_key(workspace, &[&row.hash]));
+    for table in [KeyRow::TABLE, CREDITS, LAST_USED] {
+        tx.delete(table, &key(workspace, id));
+    }
+}
+
+/// The minute-of-last-use row's bytes.
+pub(crate) fn last_used_bytes(minute: u32) -> Vec<u8> {
+    minute.to_le_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{hex, id};
+
+    /// Frozen: see `records::codec`.
+    #[test]
+    fn row_bytes_are_frozen() {
+        let row = KeyRow {
+            hash: [1; 32],
+            api: ApiId(id('a')),
+            start: "p_3Zab".into(),
+            name: Some("n".into()),
+            meta: Some("{\"a\":1}".into()),
+            identity: Some(IdentityId(id('i'))),
+            expires: Some(9),
+            enabled: true,
+            limited: true,
+            refill: Some(Refill { amount: 4, day: Some(31) }),
+            ratelimits: vec![Ratelimit {
+                id: RatelimitId(id('r')),
+                name: "rpm".into(),
+                limit: 5,
+                duration: 60_000,
+                auto_apply: true,
+            }],
+            permissions: vec![PermissionId(id('p'))],
+            roles: vec![RoleId(id('o'))],
+            created_at: 1,
+            updated_at: Some(2),
+            deleted_at: None,
+        };
+        assert_eq!(
+            hex(&row.to_bytes()),
+            "0101010101010101010101010101010101010101010101010101010101010101016161616161616161616161616161616106000\
+             000705f335a616201010000006e01070000007b2261223a317d016969696969696969696969696969696901090000000000000\
+             00101010400000000000000011f01000000727272727272727272727272727272720300000072706d050000000000000060ea\
+             0000000000000101000000707070707070707070707070707070700\
+             1000000 6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f6f0100000000000000010200000000000000 00"
+                .replace(' ', "")
+        );
+        assert_eq!(KeyRow::from_bytes(&row.to_bytes()), Ok(row));
+        let credits = CreditsRow { generation: 3, balance: 2, refill_due: Some(1) };
+        assert_eq!(hex(&credits.to_bytes()), "0103000000000000000200000000000000010100000000000000");
+        assert_eq!(CreditsRow::from_bytes(&credits.to_bytes()), Ok(credits));
+    }
+}

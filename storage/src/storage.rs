@@ -1,0 +1,699 @@
+//! The handle a server holds: open a store, look up, read, transact, spend, limit, stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{RecvTimeoutError, Sender, TrySendError, bounded};
+
+use crate::disk::Disk;
+use crate::error::{OpenError, ReadError, Unavailable};
+use crate::hot::build::{Builder, unless_stale};
+use crate::hot::counters::Spend;
+use crate::hot::index::{Index, Lookup};
+use crate::hot::window::{WindowJournal, Windows};
+use crate::hot::{Hot, OPERATOR};
+use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
+use crate::log::{Log, LogOptions, OpenLogError};
+use crate::position::{Position, Term};
+use crate::records::key::{KeyHash, KeyView};
+use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::root_key::RootKeyView;
+use crate::records::{self, Effect, decode_record, workspace_of};
+use crate::store::{Snapshot, State, Store, Tables, put_state};
+use crate::tx::{Abort, Tx};
+use crate::writer::{Answer, Fatal, Fate, Job, MAX_WAITING_SPENDS, Ran, Status, StrictSpend, Waiting, Writer};
+use crate::writer_thread::{self, Command, Timing};
+
+/// The newest data directory format this build reads and writes.
+pub const FORMAT: u32 = 1;
+/// Transactions that may wait for the writer; one more is refused as busy.
+const QUEUE: usize = 8192;
+/// How often rate-limit cells are written down and old ones dropped.
+const WINDOWS_EVERY: Duration = Duration::from_secs(1);
+/// How often last-used times are written down.
+const TOUCHES_EVERY: Duration = Duration::from_secs(30);
+/// Records applied in one redb commit while the log is replayed.
+const REPLAY_BATCH: usize = 4096;
+
+/// How to open a store.
+pub struct Options {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// Gives the time, unix ms.
+    pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Random bytes that become a new store's identity and secret seed.
+    pub fresh: [u8; 32],
+    /// Most keys in the hot index.
+    pub hot_keys_max: usize,
+    /// Most bytes in the hot index.
+    pub hot_bytes_max: u64,
+    /// Most rate-limit subjects with a live window.
+    pub rate_subjects_max: usize,
+    /// redb's cache, bytes.
+    pub redb_cache_bytes: usize,
+    /// Size at which a log segment is closed, bytes.
+    pub segment_bytes: u64,
+    /// Log bytes after which a checkpoint is made at once.
+    pub checkpoint_bytes: u64,
+    /// Longest between two checkpoints while there are changes.
+    pub checkpoint_interval: Duration,
+    /// Whether a spend is journaled before it is answered.
+    pub strict_credits: bool,
+    /// Longest a spend waits for the journal where it is not.
+    pub credits_journal_interval: Duration,
+    /// Free bytes below which changes are refused.
+    pub min_free_bytes: u64,
+    /// Whether rate limits must serve times in any order (test mode).
+    pub any_order_of_times: bool,
+    /// Called when nothing can be written any more: the process has to stop.
+    pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+}
+
+impl Options {
+    /// Sensible sizes for a directory.
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+        fresh: [u8; 32],
+        on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    ) -> Options {
+        Options {
+            dir: dir.into(),
+            disk,
+            clock,
+            fresh,
+            hot_keys_max: 4_000_000,
+            hot_bytes_max: 2 << 30,
+            rate_subjects_max: 4_000_000,
+            redb_cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(30),
+            strict_credits: false,
+            credits_journal_interval: Duration::from_millis(5),
+            min_free_bytes: 64 << 20,
+            any_order_of_times: false,
+            on_fatal,
+        }
+    }
+}
+
+/// What a transaction that was applied gave.
+#[derive(Debug)]
+pub struct Committed<R> {
+    /// What its function returned.
+    pub value: R,
+    /// Where it stands in the log.
+    pub position: Position,
+    /// Balances it changed, as they became when it was published; only of keys that were in memory.
+    pub balances: Vec<(KeyId, u64)>,
+}
+
+/// Why a transaction was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError<X> {
+    /// Its own checks refused it.
+    #[error("the transaction was refused by its checks")]
+    Refused(X),
+    /// The store does not take changes now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The records could not be read.
+    #[error(transparent)]
+    Read(ReadError),
+}
+
+/// What became of a spend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spent {
+    /// Taken; so many are left.
+    Taken(u64),
+    /// Not enough; so many are left.
+    Short(u64),
+    /// The view is out of use: look the key up again.
+    LookAgain,
+    /// Too many spends wait for a full disk.
+    Unavailable(Unavailable),
+    /// Taken, and to be journaled before it is answered: hand this to [`Storage::journal_spend`].
+    Journal(PendingSpend),
+}
+
+/// A spend that must reach the log before it is answered.
+#[derive(Debug, Clone)]
+pub struct PendingSpend {
+    view: Arc<KeyView>,
+    cost: u64,
+    generation: u64,
+    left: u64,
+}
+
+impl PartialEq for PendingSpend {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.view, &other.view) && self.cost == other.cost && self.left == other.left
+    }
+}
+
+impl Eq for PendingSpend {}
+
+/// Numbers for metrics and `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Last position that is durable.
+    pub position: u64,
+    /// Position of the last checkpoint.
+    pub checkpoint: u64,
+    /// Whether changes are refused for lack of room.
+    pub read_only: bool,
+    /// Log frames written since start, each with one sync.
+    pub syncs: u64,
+    /// Log records written since start.
+    pub transactions: u64,
+    /// Bytes of log on disk.
+    pub log_bytes: u64,
+    /// Keys in memory.
+    pub hot_keys: usize,
+    /// Bytes of the hot key index, roughly.
+    pub hot_bytes: u64,
+    /// Rate-limit subjects in memory.
+    pub rate_subjects: usize,
+    /// Keys whose spends wait for the journal.
+    pub waiting_spends: usize,
+    /// Records replayed at start.
+    pub replayed: u64,
+    /// Bytes of an unfinished frame cut off at start.
+    pub torn_bytes: u64,
+}
+
+/// An open store.
+pub struct Storage {
+    hot: Arc<Hot>,
+    store: Arc<Store>,
+    commands: Sender<Command>,
+    waiting: Arc<Waiting>,
+    status: Arc<Status>,
+    strict_credits: bool,
+    replayed: u64,
+    torn_bytes: u64,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stop_windows: Sender<()>,
+    stopped: AtomicBool,
+    /// Held for as long as the store is open.
+    _lock: Box<dyn Send + Sync>,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
+    move |source| OpenError::Io { path: path.to_owned(), source }
+}
+
+impl Storage {
+    /// Opens the store in a directory, making it where it is empty: takes the lock, checks the format, replays the log
+    /// since the checkpoint, loads the counters, and starts the writer.
+    ///
+    /// # Errors
+    /// Says in words what to do: the directory is in use, was written by a newer keyward, or cannot be trusted.
+    pub fn open(options: Options) -> Result<Storage, OpenError> {
+        let Options { dir, disk, clock, fresh, .. } = &options;
+        disk.create_dir_all(dir).map_err(io_error(dir))?;
+        let lock_path = dir.join("LOCK");
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
+            _ => OpenError::Io { path: lock_path.clone(), source },
+        })?;
+        check_format(&**disk, dir)?;
+
+        let checkpoint_path = dir.join("records.redb");
+        let (store, mut state) = Store::open(&**disk, &checkpoint_path, options.redb_cache_bytes, || {
+            let (store_id, seed) = fresh.split_at(16);
+            State {
+                position: Position::START,
+                term: Term(1),
+                store_id: store_id.try_into().expect("half of 32 bytes"),
+                seed: seed.try_into().expect("half of 32 bytes"),
+            }
+        })
+        .map_err(|error| OpenError::Checkpoint(Box::new(error)))?;
+        let checkpoint = state.position;
+
+        let mut replay = Replay { store: &store, state, effects: Vec::new(), records: 0 };
+        let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
+        let log_dir = dir.join("log");
+        disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
+        let (log, recovered) =
+            Log::open(Arc::clone(disk), &log_dir, log_options, checkpoint, |position, term, record| {
+                replay.take(position, term, record)
+            })
+            .map_err(|error| match error {
+                OpenLogError::Replay { source, .. } => source,
+                OpenLogError::Log(error) => OpenError::Log(Box::new(error)),
+            })?;
+        replay.flush()?;
+        state = replay.state;
+        if recovered.replayed > 0 || recovered.torn_bytes > 0 {
+            tracing::info!(
+                records = recovered.replayed,
+                torn_bytes = recovered.torn_bytes,
+                position = state.position.0,
+                "the write-ahead log was replayed"
+            );
+        }
+
+        let store = Arc::new(store);
+        let snapshot = store.snapshot()?;
+        let hot = Arc::new(load_hot(&options, &snapshot, state.seed)?);
+        drop(snapshot);
+        let windows_dir = dir.join("windows");
+        let (journal, loaded) =
+            WindowJournal::open(Arc::clone(disk), &windows_dir, state.store_id, &hot.windows, clock())
+                .map_err(io_error(&windows_dir))?;
+        tracing::debug!(cells = loaded.kept, ignored_bytes = loaded.ignored_bytes, "rate-limit cells loaded");
+
+        let status = Arc::new(Status::default());
+        status.position.store(state.position.0, Ordering::Relaxed);
+        status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
+        let waiting = Arc::new(Waiting::default());
+        let writer = Writer {
+            disk: Arc::clone(disk),
+            dir: dir.clone(),
+            store: Arc::clone(&store),
+            checkpointed_bytes: log.bytes_written(),
+            log,
+            hot: Arc::clone(&hot),
+            state,
+            waiting: Arc::clone(&waiting),
+            status: Arc::clone(&status),
+            min_free_bytes: options.min_free_bytes,
+            now: clock(),
+        };
+        let (commands, queue) = bounded(QUEUE);
+        let timing = Timing {
+            spends: options.credits_journal_interval,
+            touches: TOUCHES_EVERY,
+            checkpoint: options.checkpoint_interval,
+            checkpoint_bytes: options.checkpoint_bytes,
+        };
+        let on_fatal = Arc::clone(&options.on_fatal);
+        let writer_thread = spawn("keyward-writer", dir, move || {
+            if let Err(error) = writer_thread::run(writer, &queue, &timing) {
+                on_fatal(&error);
+            }
+        })?;
+        let (stop_windows, windows_stop) = bounded(0);
+        let windows_hot = Arc::clone(&hot);
+        let clock = Arc::clone(clock);
+        let windows_thread = spawn("keyward-windows", dir, move || {
+            let mut journal = journal;
+            loop {
+                let stopping = !matches!(windows_stop.recv_timeout(WINDOWS_EVERY), Err(RecvTimeoutError::Timeout));
+                let now = clock();
+                windows_hot.windows.sweep(now);
+                if let Err(cause) = journal.write_changed(&windows_hot.windows, now) {
+                    // A bounded, documented loss: counting goes on in memory, the next round writes what changed.
+                    tracing::warn!(%cause, "rate-limit windows could not be written down");
+                }
+                if stopping {
+                    return;
+                }
+            }
+        })?;
+        Ok(Storage {
+            hot,
+            store,
+            commands,
+            waiting,
+            status,
+            strict_credits: options.strict_credits,
+            replayed: recovered.replayed,
+            torn_bytes: recovered.torn_bytes,
+            threads: Mutex::new(vec![writer_thread, windows_thread]),
+            stop_windows,
+            stopped: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    /// What requests read without a lock.
+    pub fn hot(&self) -> &Hot {
+        &self.hot
+    }
+
+    /// A consistent view of the records.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        self.store.snapshot()
+    }
+
+    /// Looks a key up in memory: no lock, no file.
+    pub fn key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Lookup<KeyView> {
+        self.hot.keys.get(workspace.0, hash)
+    }
+
+    /// Looks a key up, from disk where it is not in memory. Blocks.
+    pub fn read_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
+        self.hot.keys.get_or_read(workspace.0, hash, || {
+            let snapshot = self.store.snapshot()?;
+            let view = Builder { hot: &self.hot, snapshot: &snapshot }.key_by_hash(workspace, hash);
+            Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
+        })
+    }
+
+    /// Looks a root key up in memory.
+    pub fn root_key(&self, hash: &KeyHash) -> Lookup<RootKeyView> {
+        self.hot.root_keys.get(OPERATOR, hash)
+    }
+
+    /// Looks a root key up, from disk where it is not in memory. Blocks.
+    pub fn read_root_key(&self, hash: &KeyHash) -> Result<Option<Arc<RootKeyView>>, ReadError> {
+        self.hot.root_keys.get_or_read(OPERATOR, hash, || {
+            let snapshot = self.store.snapshot()?;
+            let view = Builder { hot: &self.hot, snapshot: &snapshot }.root_key_by_hash(hash);
+            Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
+        })
+    }
+
+    /// Looks a namespace up in memory by its id or name; the id wins (RL-NS-01).
+    pub fn namespace(&self, workspace: WorkspaceNo, id_or_name: &str) -> Lookup<NamespaceView> {
+        self.hot.namespaces.get(workspace.0, &self.hot.name_hash(workspace, id_or_name))
+    }
+
+    /// Looks a namespace up by its id or name, from disk where it is not in memory. Blocks.
+    pub fn read_namespace(
+        &self,
+        workspace: WorkspaceNo,
+        id_or_name: &str,
+    ) -> Result<Option<Arc<NamespaceView>>, ReadError> {
+        let hash = self.hot.name_hash(workspace, id_or_name);
+        self.hot.namespaces.get_or_read(workspace.0, &hash, || {
+            let snapshot = self.store.snapshot()?;
+            let builder = Builder { hot: &self.hot, snapshot: &snapshot };
+            let by_id = match NamespaceId::parse(id_or_name) {
+                Some(id) => builder.namespace(workspace, id)?,
+                None => None,
+            };
+            let view = match by_id {
+                Some(view) => Some(view),
+                None => match ratelimit::find(&snapshot, workspace, id_or_name)? {
+                    Some(id) => builder.namespace(workspace, id)?,
+                    None => None,
+                },
+            };
+            Ok(Some((view, snapshot.position())))
+        })
+    }
+
+    /// Hands a transaction to the writer and returns at once; `done` is called, on the writer's thread, when its fate is
+    /// decided: applied means durable and visible. `now` is the request's time, unix ms.
+    ///
+    /// Once it is handed in it runs to its end, whether or not anyone still waits for the answer.
+    pub fn transact<R, X>(
+        &self,
+        now: u64,
+        run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
+        done: impl FnOnce(Result<Committed<R>, TransactError<X>>) + Send + 'static,
+    ) where
+        R: Send + 'static,
+        X: Send + 'static,
+    {
+        let job = Job { run: Box::new(move |tx| run_job(tx, run, done)), now };
+        if let Err(refused) = self.commands.try_send(Command::Transact(job)) {
+            let (TrySendError::Full(command) | TrySendError::Disconnected(command)) = refused;
+            let why = if self.is_stopped() { Unavailable::Stopped } else { Unavailable::Busy };
+            if let Command::Transact(job) = command {
+                let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
+                answer(Fate::Unavailable(why));
+            }
+        }
+    }
+
+    /// Takes credits of a key, all or none, and sees to it that the log learns of it.
+    pub fn spend(&self, view: &Arc<KeyView>, cost: u64) -> Spent {
+        let generation = view.counters.generation();
+        match view.counters.spend(cost) {
+            Spend::Retired => Spent::LookAgain,
+            Spend::Short { left } => Spent::Short(left),
+            Spend::Taken { left, .. } if cost == 0 => Spent::Taken(left),
+            Spend::Taken { left, .. } if self.strict_credits => {
+                Spent::Journal(PendingSpend { view: Arc::clone(view), cost, generation, left })
+            }
+            Spend::Taken { left, first } => {
+                if first {
+                    if self.waiting.spends() >= MAX_WAITING_SPENDS && self.status.read_only.load(Ordering::Acquire) {
+                        view.counters.give_back(cost, generation);
+                        return Spent::Unavailable(Unavailable::NoSpace);
+                    }
+                    if self.waiting.spent(Arc::clone(&view.counters)) {
+                        // A full queue wakes the writer as well.
+                        let _ = self.commands.try_send(Command::Wake);
+                    }
+                }
+                Spent::Taken(left)
+            }
+        }
+    }
+
+    /// Journals a spend; `done` is told how many are left once the log holds it. Where that fails the spend is undone.
+    pub fn journal_spend(
+        &self,
+        pending: PendingSpend,
+        done: impl FnOnce(Result<u64, Unavailable>) + Send + 'static,
+    ) {
+        let left = pending.left;
+        let answer: Answer = Box::new(move |fate| {
+            done(match fate {
+                Fate::Done { .. } => Ok(left),
+                Fate::Unavailable(why) => Err(why),
+                Fate::Unreadable(_) => Err(Unavailable::Stopped),
+            });
+        });
+        let spend = StrictSpend {
+            counters: Arc::clone(&pending.view.counters),
+            cost: pending.cost,
+            generation: pending.generation,
+            answer,
+        };
+        if let Err(refused) = self.commands.try_send(Command::Spend(spend)) {
+            let (TrySendError::Full(command) | TrySendError::Disconnected(command)) = refused;
+            if let Command::Spend(spend) = command {
+                spend.counters.give_back(spend.cost, spend.generation);
+                (spend.answer)(Fate::Unavailable(if self.is_stopped() {
+                    Unavailable::Stopped
+                } else {
+                    Unavailable::Busy
+                }));
+            }
+        }
+    }
+
+    /// Notes that a key was verified at `now` (unix ms).
+    pub fn touch(&self, view: &KeyView, now: u64) {
+        if view.counters.touch(now) {
+            self.waiting.touched(Arc::clone(&view.counters));
+        }
+    }
+
+    /// Writes everything that waits and makes a checkpoint; `done` is called after it.
+    pub fn flush(&self, done: impl FnOnce() + Send + 'static) {
+        let _ = self.commands.send(Command::Flush(Box::new(done)));
+    }
+
+    /// Numbers for metrics and status.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            position: self.status.position.load(Ordering::Acquire),
+            checkpoint: self.status.checkpoint.load(Ordering::Acquire),
+            read_only: self.status.read_only.load(Ordering::Acquire),
+            syncs: self.status.syncs.load(Ordering::Relaxed),
+            transactions: self.status.transactions.load(Ordering::Relaxed),
+            log_bytes: self.status.log_bytes.load(Ordering::Relaxed),
+            hot_keys: self.hot.keys.len(),
+            hot_bytes: self.hot.keys.bytes(),
+            rate_subjects: self.hot.windows.len(),
+            waiting_spends: self.waiting.spends(),
+            replayed: self.replayed,
+            torn_bytes: self.torn_bytes,
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Writes everything down, makes a checkpoint and ends the threads. Whatever is handed in afterwards is refused.
+    pub fn stop(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let _ = self.commands.send(Command::Stop);
+        let _ = self.stop_windows.send(());
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A writer that panicked has said so through its panic; nothing is left to do here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(name: &str, dir: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io_error(dir))
+}
+
+fn run_job<R, X>(
+    tx: Option<&mut Tx<'_>>,
+    run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>>,
+    done: impl FnOnce(Result<Committed<R>, TransactError<X>>) + Send + 'static,
+) -> Ran
+where
+    R: Send + 'static,
+    X: Send + 'static,
+{
+    let unavailable = |fate: Fate<'_>| match fate {
+        Fate::Unavailable(why) => TransactError::Unavailable(why),
+        Fate::Unreadable(error) => TransactError::Read(error),
+        Fate::Done { .. } => TransactError::Unavailable(Unavailable::Stopped),
+    };
+    let Some(tx) = tx else {
+        return Ok((false, Box::new(move |fate| done(Err(unavailable(fate))))));
+    };
+    match run(tx) {
+        Ok(value) => Ok((
+            true,
+            Box::new(move |fate| {
+                done(match fate {
+                    Fate::Done { position, balances } => {
+                        Ok(Committed { value, position, balances: balances.to_vec() })
+                    }
+                    fate => Err(unavailable(fate)),
+                });
+            }),
+        )),
+        Err(Abort::Refused(why)) => Ok((
+            false,
+            Box::new(move |fate| {
+                done(Err(match fate {
+                    Fate::Done { .. } => TransactError::Refused(why),
+                    fate => unavailable(fate),
+                }));
+            }),
+        )),
+        Err(Abort::Read(error)) => Err((error, Box::new(move |fate| done(Err(unavailable(fate)))))),
+    }
+}
+
+/// Reads the format file, or writes it into a new directory; refuses a newer format.
+fn check_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    const HEAD: &str = "keyward data format ";
+    let path = dir.join("FORMAT");
+    let present = disk.list(dir).map_err(io_error(dir))?.iter().any(|name| name == "FORMAT");
+    let file = disk.open(&path, true).map_err(io_error(&path))?;
+    let length = file.len().map_err(io_error(&path))?;
+    if !present || length == 0 {
+        file.write_all_at(0, format!("{HEAD}{FORMAT}\n").as_bytes()).map_err(io_error(&path))?;
+        file.sync_data().map_err(io_error(&path))?;
+        return disk.sync_dir(dir).map_err(io_error(dir));
+    }
+    let mut bytes = vec![0; usize::try_from(length.min(256)).expect("at most 256")];
+    file.read_exact_at(0, &mut bytes).map_err(io_error(&path))?;
+    let found = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(HEAD))
+        .and_then(|number| number.trim_end().parse::<u32>().ok())
+        .ok_or_else(|| OpenError::NotAStore(path.clone()))?;
+    if found > FORMAT {
+        return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
+    }
+    Ok(())
+}
+
+/// Applies the log's records to redb in batches.
+struct Replay<'a> {
+    store: &'a Store,
+    state: State,
+    effects: Vec<Effect>,
+    records: usize,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, position: Position, term: Term, record: &[u8]) -> Result<(), OpenError> {
+        self.effects.extend(decode_record(record).map_err(|cause| OpenError::Record { position, cause })?);
+        self.state.position = position;
+        self.state.term = term;
+        self.records += 1;
+        if self.records >= REPLAY_BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), OpenError> {
+        if self.records == 0 {
+            return Ok(());
+        }
+        let apply = || -> Result<(), redb::Error> {
+            let txn = self.store.begin()?;
+            {
+                let tables = Tables::new(&txn);
+                for effect in &self.effects {
+                    tables.apply(effect)?;
+                }
+            }
+            put_state(&txn, self.state)?;
+            Ok(txn.commit()?)
+        };
+        apply().map_err(|error| OpenError::Checkpoint(Box::new(error)))?;
+        self.effects.clear();
+        self.records = 0;
+        Ok(())
+    }
+}
+
+/// Root keys and namespaces are few beside keys; still their indexes are bounded.
+const ROOT_KEYS_MAX: usize = 200_000;
+const ROOT_KEY_BYTES_MAX: u64 = 256 << 20;
+const NAMESPACES_MAX: usize = 200_000;
+const NAMESPACE_BYTES_MAX: u64 = 256 << 20;
+
+/// Makes the hot structures and tells their filters what is stored.
+fn load_hot(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Hot, ReadError> {
+    let count = |table| -> Result<usize, ReadError> { Ok(usize::try_from(snapshot.count(table)?).unwrap_or(usize::MAX)) };
+    let windows = if options.any_order_of_times {
+        Windows::for_tests(seed, options.rate_subjects_max)
+    } else {
+        Windows::new(seed, options.rate_subjects_max)
+    };
+    let hot = Hot::new(
+        Index::new(options.hot_keys_max, options.hot_bytes_max, count(records::KEY_BY_HASH)?),
+        Index::new(ROOT_KEYS_MAX, ROOT_KEY_BYTES_MAX, count(records::ROOT_KEY_BY_HASH)?),
+        Index::new(NAMESPACES_MAX, NAMESPACE_BYTES_MAX, 2 * count(records::NAMESPACE)?),
+        windows,
+        seed,
+    );
+    snapshot.scan(records::KEY_BY_HASH, |key, _| {
+        if let (Some(workspace), Some(hash)) = (workspace_of(key), key.get(4..).and_then(|hash| hash.try_into().ok())) {
+            hot.keys.exists(workspace.0, hash);
+        }
+    })?;
+    snapshot.scan(records::ROOT_KEY_BY_HASH, |key, _| {
+        if let Ok(hash) = key.try_into() {
+            hot.root_keys.exists(OPERATOR, hash);
+        }
+    })?;
+    snapshot.scan(records::NAMESPACE_BY_NAME, |key, id| {
+        if let (Some(workspace), Some(name)) =
+            (workspace_of(key), key.get(4..).and_then(|name| std::str::from_utf8(name).ok()))
+        {
+            hot.namespaces.exists(workspace.0, &hot.name_hash(workspace, name));
+            if let Some(id) = crate::store::id_from(id) {
+                let id = NamespaceId(id).to_string();
+                hot.namespaces.exists(workspace.0, &hot.name_hash(workspace, &id));
+            }
+        }
+    })?;
+    Ok(hot)
+}

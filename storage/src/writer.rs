@@ -1,0 +1,438 @@
+//! The one writer: takes a batch of transactions, runs them, appends and syncs their effects, commits, publishes, answers.
+//!
+//! Durable, then visible, then told. [`Writer::step`] is a plain function over a batch, so tests drive it without a thread;
+//! the thread in `writer_thread` only waits, collects and calls it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam::queue::SegQueue;
+
+use crate::disk::Disk;
+use crate::error::{ReadError, Unavailable};
+use crate::hot::Hot;
+use crate::hot::counters::{KeyCounters, Mark};
+use crate::ids::KeyId;
+use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
+use crate::position::Position;
+use crate::publish::publish;
+use crate::records::key::{self, CreditsRow};
+use crate::records::{Effect, Row, encode_record};
+use crate::store::{Read, State, Store, Tables, put_state};
+use crate::tx::{Accepted, CreditChange, Tx};
+
+/// Most transactions in one batch, so in one log frame and one sync.
+pub(crate) const MAX_BATCH: usize = 256;
+/// Largest transaction: the largest request body is 10 MiB, and its rows and indexes are a small multiple of that.
+const MAX_TRANSACTION_BYTES: usize = 32 << 20;
+/// Largest batch; what counters add to it stays far below the rest of a frame.
+const MAX_BATCH_BYTES: usize = 40 << 20;
+const _: () = assert!(MAX_BATCH_BYTES + (16 << 20) < MAX_FRAME_BYTES);
+/// Most last-used times written in one batch, so that no transaction waits long behind them.
+pub(crate) const MAX_TOUCHES: usize = 2048;
+/// Most keys whose spends may wait for the journal while the disk is full; beyond it spends are refused.
+pub(crate) const MAX_WAITING_SPENDS: usize = 100_000;
+
+/// How a transaction ended.
+pub(crate) enum Fate<'a> {
+    /// Durable and visible up to this position; balances as they became.
+    Done { position: Position, balances: &'a [(KeyId, u64)] },
+    /// Not applied.
+    Unavailable(Unavailable),
+    /// Not applied: the records could not be read.
+    Unreadable(ReadError),
+}
+
+/// Tells the one who asked.
+pub(crate) type Answer = Box<dyn FnOnce(Fate<'_>) + Send>;
+
+/// What running a transaction gave: whether it is accepted, and how to tell.
+pub(crate) type Ran = Result<(bool, Answer), (ReadError, Answer)>;
+
+/// A transaction in the queue.
+pub(crate) struct Job {
+    /// Runs it; given nothing, it only gives up its way to answer.
+    pub run: Box<dyn FnOnce(Option<&mut Tx<'_>>) -> Ran + Send>,
+    /// Unix ms it was handed in at.
+    pub now: u64,
+}
+
+/// A spend to be journaled before it is answered.
+pub(crate) struct StrictSpend {
+    pub counters: Arc<KeyCounters>,
+    pub cost: u64,
+    pub generation: u64,
+    pub answer: Answer,
+}
+
+/// Counters with something to write.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    spends: SegQueue<Arc<KeyCounters>>,
+    spends_len: AtomicUsize,
+    touches: SegQueue<Arc<KeyCounters>>,
+    /// Whether the writer was told of the spends.
+    told: AtomicBool,
+}
+
+impl Waiting {
+    /// Queues counters whose first unjournaled spend this is. Whether the writer must be woken.
+    pub fn spent(&self, counters: Arc<KeyCounters>) -> bool {
+        self.spends_len.fetch_add(1, Ordering::AcqRel);
+        self.spends.push(counters);
+        !self.told.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn touched(&self, counters: Arc<KeyCounters>) {
+        self.touches.push(counters);
+    }
+
+    pub fn spends(&self) -> usize {
+        self.spends_len.load(Ordering::Acquire)
+    }
+
+    pub fn touches(&self) -> usize {
+        self.touches.len()
+    }
+
+    fn next_spend(&self) -> Option<Arc<KeyCounters>> {
+        let counters = self.spends.pop()?;
+        self.spends_len.fetch_sub(1, Ordering::AcqRel);
+        Some(counters)
+    }
+}
+
+/// What the writer tells the world.
+#[derive(Default)]
+pub(crate) struct Status {
+    pub position: AtomicU64,
+    pub checkpoint: AtomicU64,
+    pub read_only: AtomicBool,
+    pub syncs: AtomicU64,
+    pub transactions: AtomicU64,
+    pub log_bytes: AtomicU64,
+}
+
+/// The process has to stop: nothing can be written any more, or what is on the disk is in doubt.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The log could not be written or synced. A sync is never retried: what it covers is in doubt.
+    #[error("the write-ahead log could not be written; the process must stop and recover from what is on the disk")]
+    Log(#[source] std::io::Error),
+    /// redb reported an error. The log is whole; starting again replays it.
+    #[error("records.redb could not be written; the process must stop and replay the log")]
+    Checkpoint(#[source] Box<redb::Error>),
+    /// What was just committed could not be read back for the hot index.
+    #[error("a committed change could not be read back")]
+    Read(#[source] ReadError),
+}
+
+impl From<redb::Error> for Fatal {
+    fn from(error: redb::Error) -> Fatal {
+        Fatal::Checkpoint(Box::new(error))
+    }
+}
+
+impl From<ReadError> for Fatal {
+    fn from(error: ReadError) -> Fatal {
+        Fatal::Read(error)
+    }
+}
+
+pub(crate) struct Writer {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+    pub store: Arc<Store>,
+    pub log: Log,
+    pub hot: Arc<Hot>,
+    pub state: State,
+    pub waiting: Arc<Waiting>,
+    pub status: Arc<Status>,
+    /// Free bytes below which changes are refused.
+    pub min_free_bytes: u64,
+    /// Log bytes at the last checkpoint.
+    pub checkpointed_bytes: u64,
+    /// Newest time any job brought, unix ms; frames carry it.
+    pub now: u64,
+}
+
+/// What one step is to do.
+#[derive(Default)]
+pub(crate) struct Step {
+    pub jobs: Vec<Job>,
+    pub strict: Vec<StrictSpend>,
+    /// Journal all waiting spends.
+    pub journal_spends: bool,
+    /// Write at most so many last-used times.
+    pub touches: usize,
+}
+
+/// The rows a step journals for counters.
+#[derive(Default)]
+struct Journal {
+    effects: BTreeMap<Vec<u8>, Effect>,
+    marks: Vec<(Arc<KeyCounters>, Mark)>,
+    /// Set by a transaction of this very batch: to be looked at again after it is published.
+    later: Vec<Arc<KeyCounters>>,
+    touched: Vec<Arc<KeyCounters>>,
+}
+
+impl Writer {
+    /// One batch: all or nothing on disk, one frame, one sync.
+    ///
+    /// Gives back strict spends that have to wait for the next step: their balance was set anew in this one.
+    pub fn step(&mut self, step: Step) -> Result<Vec<StrictSpend>, Fatal> {
+        if !self.has_room() {
+            refuse(step, &Unavailable::NoSpace);
+            return Ok(Vec::new());
+        }
+        let txn = self.store.begin()?;
+        let mut records: Vec<Vec<u8>> = Vec::with_capacity(step.jobs.len() + 1);
+        let mut effects: Vec<Effect> = Vec::new();
+        let mut credit_changes: Vec<CreditChange> = Vec::new();
+        let mut answers: Vec<(Position, Answer)> = Vec::with_capacity(step.jobs.len());
+        let mut journal = Journal::default();
+        let mut bytes = 0;
+        {
+            let tables = Tables::new(&txn);
+            for job in step.jobs {
+                self.now = self.now.max(job.now);
+                let mut tx = Tx::new(&tables, &self.hot);
+                // A transaction that panics is one request's failure: its overlay is dropped, its answer with it.
+                let (accepted, answer) = match catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut tx)))) {
+                    Ok(Ok(ran)) => ran,
+                    Ok(Err((error, answer))) => {
+                        answer(Fate::Unreadable(error));
+                        continue;
+                    }
+                    Err(_) => continue,
+                };
+                let last = self.state.position.plus(records.len() as u64);
+                if !accepted || !tx.has_changes() {
+                    // A refusal may rest on a change of this batch, so it too is told only once that is durable.
+                    answers.push((last, answer));
+                    continue;
+                }
+                let Accepted { effects: own, credit_changes: changes } = match tx.accept() {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        answer(Fate::Unreadable(error));
+                        continue;
+                    }
+                };
+                let record = encode_record(&own);
+                if record.len() > MAX_TRANSACTION_BYTES {
+                    answer(Fate::Unavailable(Unavailable::TooLarge));
+                    continue;
+                }
+                if bytes + record.len() > MAX_BATCH_BYTES {
+                    answer(Fate::Unavailable(Unavailable::Busy));
+                    continue;
+                }
+                bytes += record.len();
+                for effect in &own {
+                    tables.apply(effect)?;
+                }
+                records.push(record);
+                effects.extend(own);
+                credit_changes.extend(changes);
+                answers.push((last.next(), answer));
+            }
+            self.journal(&tables, &step.strict, step.journal_spends, step.touches, &mut journal)?;
+            if !journal.effects.is_empty() {
+                let own: Vec<Effect> = std::mem::take(&mut journal.effects).into_values().collect();
+                for effect in &own {
+                    tables.apply(effect)?;
+                }
+                records.push(encode_record(&own));
+            }
+        }
+        let position = self.state.position.plus(records.len() as u64);
+        if records.is_empty() {
+            txn.abort().map_err(redb::Error::from)?;
+        } else {
+            match self.log.append(self.state.term, self.now, &records) {
+                Ok(_) => {}
+                Err(AppendError::NoSpace(cause)) => {
+                    tracing::warn!(%cause, "the disk is full: changes are refused until there is room");
+                    txn.abort().map_err(redb::Error::from)?;
+                    self.status.read_only.store(true, Ordering::Release);
+                    for (_, answer) in answers {
+                        answer(Fate::Unavailable(Unavailable::NoSpace));
+                    }
+                    refuse_strict(step.strict, &Unavailable::NoSpace);
+                    self.requeue(journal);
+                    return Ok(Vec::new());
+                }
+                Err(AppendError::Fatal(cause)) => return Err(Fatal::Log(cause)),
+                // Sizes were checked above and the term is the log's own: a defect of this program, and nothing was
+                // written.
+                Err(cause) => return Err(Fatal::Log(std::io::Error::other(cause))),
+            }
+            self.state.position = position;
+            put_state(&txn, self.state)?;
+            txn.commit().map_err(redb::Error::from)?;
+            self.status.syncs.fetch_add(1, Ordering::Relaxed);
+            self.status.transactions.fetch_add(records.len() as u64, Ordering::Relaxed);
+            self.status.position.store(position.0, Ordering::Release);
+            self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
+        }
+        self.set_read_only(false);
+        let balances = if effects.is_empty() {
+            Vec::new()
+        } else {
+            publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
+        };
+        for (counters, mark) in journal.marks.drain(..) {
+            if !counters.journaled(mark) {
+                self.waiting.spent(counters);
+            }
+        }
+        let waits = |spend: &StrictSpend| journal.later.iter().any(|later| Arc::ptr_eq(later, &spend.counters));
+        let (again, done): (Vec<_>, Vec<_>) = step.strict.into_iter().partition(waits);
+        for counters in journal.later.drain(..) {
+            self.waiting.spent(counters);
+        }
+        for (at, answer) in answers {
+            answer(Fate::Done { position: at, balances: &balances });
+        }
+        for spend in done {
+            (spend.answer)(Fate::Done { position, balances: &[] });
+        }
+        Ok(again)
+    }
+
+    /// Collects the rows of counters that have something to write. Runs after the batch's transactions, so it sees which
+    /// balances they set.
+    fn journal(
+        &self,
+        tables: &Tables<'_>,
+        strict: &[StrictSpend],
+        spends: bool,
+        touches: usize,
+        journal: &mut Journal,
+    ) -> Result<(), Fatal> {
+        let mut one = |counters: Arc<KeyCounters>| -> Result<(), Fatal> {
+            let Some(mark) = counters.unjournaled() else { return Ok(()) };
+            let row_key = key::key(counters.workspace, counters.id);
+            match tables.row::<CreditsRow>(&row_key)? {
+                // The spend was taken from a balance that has been set anew in this batch: after it is published the cell
+                // holds the new balance with the spend counted, and is written then.
+                Some(row) if row.generation > mark.generation() => journal.later.push(counters),
+                Some(row) => {
+                    let row = CreditsRow { balance: mark.balance(), generation: mark.generation(), ..row };
+                    let value = Some(row.to_bytes());
+                    journal.effects.insert(row_key.clone(), Effect { table: CreditsRow::TABLE, key: row_key, value });
+                    journal.marks.push((counters, mark));
+                }
+                // Purged: there is nothing to keep a balance for.
+                None => drop(counters.journaled(mark)),
+            }
+            Ok(())
+        };
+        for spend in strict {
+            one(Arc::clone(&spend.counters))?;
+        }
+        if spends || !strict.is_empty() {
+            self.waiting.told.store(false, Ordering::Release);
+            for _ in 0..self.waiting.spends() {
+                match self.waiting.next_spend() {
+                    Some(counters) => one(counters)?,
+                    None => break,
+                }
+            }
+        }
+        for _ in 0..touches {
+            let Some(counters) = self.waiting.touches.pop() else { break };
+            let Some(minute) = counters.take_touch() else { continue };
+            let (workspace, id) = (counters.workspace, counters.id);
+            if minute > key::last_used(tables, workspace, id)? && key::exists(tables, workspace, id)? {
+                let row_key = key::key(workspace, id);
+                let mut slot = row_key.clone();
+                slot.push(1); // apart from the key's credits in the same map
+                let value = Some(key::last_used_bytes(minute));
+                journal.effects.insert(slot, Effect { table: crate::records::LAST_USED, key: row_key, value });
+                journal.touched.push(counters);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of the journal was written: everything in it waits again.
+    fn requeue(&self, journal: Journal) {
+        for (counters, _) in journal.marks {
+            self.waiting.spent(counters);
+        }
+        for counters in journal.later {
+            self.waiting.spent(counters);
+        }
+        for counters in journal.touched {
+            if counters.touch_again() {
+                self.waiting.touched(counters);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        // An error here is no reason to refuse: the append itself will tell.
+        let room = self.disk.free_bytes(&self.dir).map_or(true, |free| free >= self.min_free_bytes);
+        if !room {
+            self.set_read_only(true);
+        }
+        room
+    }
+
+    fn set_read_only(&self, read_only: bool) {
+        if self.status.read_only.swap(read_only, Ordering::AcqRel) != read_only {
+            if read_only {
+                tracing::warn!(
+                    min_free_bytes = self.min_free_bytes,
+                    "the disk is nearly full: changes are refused, verifications go on; free some space"
+                );
+            } else {
+                tracing::info!("there is room again: changes are taken");
+            }
+        }
+    }
+
+    /// Whether so much was logged that a checkpoint is due.
+    pub fn checkpoint_is_due(&self, bytes: u64) -> bool {
+        self.log.bytes_written() - self.checkpointed_bytes >= bytes
+    }
+
+    /// Whether anything was committed since the last checkpoint.
+    pub fn is_ahead_of_checkpoint(&self) -> bool {
+        self.state.position.0 > self.status.checkpoint.load(Ordering::Relaxed)
+    }
+
+    /// Makes redb durable at the present position and drops the log before it.
+    pub fn checkpoint(&mut self) -> Result<(), Fatal> {
+        self.store.checkpoint(self.state)?;
+        self.checkpointed_bytes = self.log.bytes_written();
+        self.status.checkpoint.store(self.state.position.0, Ordering::Release);
+        // Segments that cannot be removed only take room; the next checkpoint tries again.
+        if let Err(cause) = self.log.remove_through(self.state.position) {
+            tracing::warn!(%cause, "old log segments could not be removed");
+        }
+        self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn refuse(step: Step, why: &Unavailable) {
+    for job in step.jobs {
+        let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
+        answer(Fate::Unavailable(why.clone()));
+    }
+    refuse_strict(step.strict, why);
+}
+
+fn refuse_strict(strict: Vec<StrictSpend>, why: &Unavailable) {
+    for spend in strict {
+        spend.counters.give_back(spend.cost, spend.generation);
+        (spend.answer)(Fate::Unavailable(why.clone()));
+    }
+}

@@ -1,0 +1,127 @@
+//! The writer's thread: waits for work, collects a batch, calls [`Writer::step`], and now and then makes a checkpoint.
+
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+
+use crate::writer::{Fatal, Job, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
+
+/// What the thread is told.
+pub(crate) enum Command {
+    /// Run a transaction.
+    Transact(Job),
+    /// Journal a spend before it is answered.
+    Spend(StrictSpend),
+    /// Spends are waiting to be journaled within the interval.
+    Wake,
+    /// Write everything that waits, make a checkpoint, and call this.
+    Flush(Box<dyn FnOnce() + Send>),
+    /// The same, then end.
+    Stop,
+}
+
+/// When the thread does what nobody asked for.
+pub(crate) struct Timing {
+    /// Longest a spend waits for the journal.
+    pub spends: Duration,
+    /// Between two rounds of writing last-used times.
+    pub touches: Duration,
+    /// Longest between two checkpoints while there are changes.
+    pub checkpoint: Duration,
+    /// Log bytes after which a checkpoint is made at once.
+    pub checkpoint_bytes: u64,
+}
+
+/// What waits for its time. Thread timing only: no decision on data rests on it.
+struct Due {
+    spends: Option<Instant>,
+    touches: Instant,
+    checkpoint: Instant,
+}
+
+/// Runs until told to stop, or until nobody can tell any more.
+#[expect(clippy::disallowed_methods, reason = "the thread's own timing: nothing stored depends on it")]
+pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Timing) -> Result<(), Fatal> {
+    let start = Instant::now();
+    let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: start + timing.checkpoint };
+    let mut strict_again: Vec<StrictSpend> = Vec::new();
+    loop {
+        let now = Instant::now();
+        let wake = due.spends.unwrap_or(due.touches).min(due.touches).min(due.checkpoint);
+        let mut step = Step { strict: std::mem::take(&mut strict_again), ..Step::default() };
+        let mut flushed: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        let mut stop = false;
+        let wait = if step.strict.is_empty() { wake.saturating_duration_since(now) } else { Duration::ZERO };
+        let mut next = match commands.recv_timeout(wait) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                stop = true;
+                None
+            }
+        };
+        while let Some(command) = next {
+            match command {
+                Command::Transact(job) => step.jobs.push(job),
+                Command::Spend(spend) => step.strict.push(spend),
+                Command::Wake => drop(due.spends.get_or_insert(Instant::now() + timing.spends)),
+                Command::Flush(done) => flushed.push(done),
+                Command::Stop => stop = true,
+            }
+            next = if step.jobs.len() + step.strict.len() < MAX_BATCH && !stop { commands.try_recv().ok() } else { None };
+        }
+        let now = Instant::now();
+        let everything = stop || !flushed.is_empty();
+        if everything || due.spends.is_some_and(|at| at <= now) {
+            step.journal_spends = true;
+            due.spends = None;
+        }
+        if everything || due.touches <= now {
+            step.touches = MAX_TOUCHES;
+        }
+        let works = !step.jobs.is_empty() || !step.strict.is_empty() || step.journal_spends || step.touches > 0;
+        if works {
+            let touched = step.touches > 0;
+            strict_again = writer.step(step)?;
+            if touched && writer.waiting.touches() == 0 {
+                due.touches = now + timing.touches;
+            }
+        }
+        if everything {
+            write_what_waits(&mut writer, &mut strict_again)?;
+            writer.checkpoint()?;
+            due.checkpoint = now + timing.checkpoint;
+            flushed.into_iter().for_each(|done| done());
+        } else if due.checkpoint <= now || writer.checkpoint_is_due(timing.checkpoint_bytes) {
+            if writer.is_ahead_of_checkpoint() {
+                writer.checkpoint()?;
+            }
+            due.checkpoint = Instant::now() + timing.checkpoint;
+        }
+        // Spends that came while the writer was told already, or that have to be written again.
+        if due.spends.is_none() && writer.waiting.spends() > 0 {
+            due.spends = Some(Instant::now() + timing.spends);
+        }
+        if stop {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes spends and last-used times until none is left, or until the disk does not take them.
+fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) -> Result<(), Fatal> {
+    loop {
+        let before = writer.state.position;
+        let step = Step {
+            strict: std::mem::take(strict_again),
+            journal_spends: true,
+            touches: MAX_TOUCHES,
+            ..Step::default()
+        };
+        *strict_again = writer.step(step)?;
+        let left = writer.waiting.spends() + writer.waiting.touches() + strict_again.len();
+        if left == 0 || writer.state.position == before {
+            return Ok(());
+        }
+    }
+}
