@@ -1,1 +1,17 @@
-//! keyward.
+//! keyward: API keys, verification and rate limits over the Unkey v2 HTTP API, on embedded storage, in one binary.
+//!
+//! A request comes in through [`http`], is judged and answered by an operation of [`api`], and touches records and
+//! counters through `keyward_storage`. A change goes down one road - operation, writer, log, records, hot index - and
+//! nothing travels back up except an answer. `README.md` holds the map and its invariants.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod outside;
+pub mod rbac;
+pub mod secret;
+pub mod telemetry;
+pub mod tenants;

@@ -3,6 +3,7 @@
 //! Logs are for the operator and go to standard error. They never hold a secret, an `Authorization` value or a body
 //! (COM-LOG-07).
 
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 
@@ -15,7 +16,7 @@ use tracing_subscriber::{Layer, fmt};
 use crate::config::{Log, LogFormat, LogLevel};
 
 /// The crates whose lines are written down to the chosen level. Others, such as the HTTP library, are heard from `warn`
-/// up, or one step less important than that when everything is asked for.
+/// up, and from `debug` up where everything is asked for.
 const OURS: &[&str] = &["keyward", "keyward_storage", "keyward_query"];
 
 /// Starts logging. A second call, as tests in one process make, changes nothing.
@@ -30,9 +31,9 @@ pub fn start(log: &Log, no_colour: bool) {
         LogLevel::Trace => Level::TRACE,
     };
     let others = if level == Level::TRACE { Level::DEBUG } else { level.min(Level::WARN) };
-    let targets = OURS
-        .iter()
-        .fold(Targets::new().with_default(LevelFilter::from_level(others)), |targets, ours| targets.with_target(*ours, level));
+    let targets = OURS.iter().fold(Targets::new().with_default(LevelFilter::from_level(others)), |targets, ours| {
+        targets.with_target(*ours, level)
+    });
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal() && !no_colour).with_target(false).boxed(),
@@ -56,4 +57,16 @@ pub fn log_panics() {
             let _ = writeln!(io::stderr(), "keyward: a bug: panic at {place}: {message}");
         }
     }));
+}
+
+/// An error with what caused it, on one line, for a log or an operator.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

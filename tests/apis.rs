@@ -13,7 +13,9 @@ use crate::harness::{Workspace, members};
 fn an_api_is_made_and_found_at_once() {
     let workspace = Workspace::new();
     let mut ids = Vec::new();
-    for name in ["payments", "payments", "  payments  ", "zahlung-ß \u{1f511}", "'; DROP TABLE apis; --", &"long ".repeat(51)] {
+    for name in
+        ["payments", "payments", "  payments  ", "zahlung-ß \u{1f511}", "'; DROP TABLE apis; --", &"long ".repeat(51)]
+    {
         let made = workspace.ok("apis.createApi", json!({"name": name}));
         assert_eq!(members(&made), ["apiId"]);
         let id = made["apiId"].as_str().unwrap().to_owned();
@@ -43,19 +45,25 @@ fn a_deleted_api_takes_its_keys_along() {
     assert_eq!(workspace.code(&used, json!({})), "VALID");
     assert_eq!(workspace.ok("apis.deleteApi", json!({"apiId": api})), json!({}));
 
-    let gone = |operation: &str, body: Value, code: &str| drop(workspace.call(operation, body).expect_problem(404, code));
+    let gone =
+        |operation: &str, body: Value, code: &str| drop(workspace.call(operation, body).expect_problem(404, code));
     for key in [&key, &used] {
         assert_eq!(workspace.verify(key, json!({})), json!({"valid": false, "code": "NOT_FOUND"}));
         gone("keys.getKey", json!({"keyId": key.id}), "unkey/data/key_not_found");
         gone("keys.whoami", json!({"key": key.secret}), "unkey/data/key_not_found");
         gone("keys.updateKey", json!({"keyId": key.id, "name": "x"}), "unkey/data/key_not_found");
-        gone("keys.updateCredits", json!({"keyId": key.id, "operation": "set", "value": 1}), "unkey/data/key_not_found");
+        gone(
+            "keys.updateCredits",
+            json!({"keyId": key.id, "operation": "set", "value": 1}),
+            "unkey/data/key_not_found",
+        );
         gone("keys.deleteKey", json!({"keyId": key.id, "permanent": true}), "unkey/data/key_not_found");
     }
     gone("apis.getApi", json!({"apiId": api}), "unkey/data/api_not_found");
     gone("keys.createKey", json!({"apiId": api}), "unkey/data/api_not_found");
     for _ in 0..3 {
-        let again = workspace.call("apis.deleteApi", json!({"apiId": api})).expect_problem(404, "unkey/data/api_not_found");
+        let again =
+            workspace.call("apis.deleteApi", json!({"apiId": api})).expect_problem(404, "unkey/data/api_not_found");
         again.saying("The requested API does not exist or has been deleted.");
     }
     assert_eq!(workspace.code(&other, json!({})), "VALID", "another API's keys are untouched");

@@ -157,14 +157,14 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "ratelimit.limit",
-        body: |_| json!({"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 60_000}),
+        body: |_| json!({"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}),
         weak: DENIED,
         strange: Own,
         enough: &["ratelimit.*.limit"],
     },
     Row {
         name: "ratelimit.multiLimit",
-        body: |_| json!([{"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 60_000}]),
+        body: |_| json!([{"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}]),
         weak: DENIED,
         strange: Own,
         enough: &["ratelimit.*.limit"],
@@ -238,7 +238,7 @@ fn filled(grant: &str, workspace: &Workspace, world: &World) -> String {
 }
 
 fn refused(server: &Server, row: &Row, body: Value, bearer: &str, refusal: Refusal) {
-    let call = server.call(row.name, body).as_root(bearer);
+    let call = server.call(row.name, body).bearer(bearer);
     match refusal {
         Problem(status, code) => {
             let problem = call.expect_problem(status, code);
@@ -293,12 +293,12 @@ fn an_unknown_root_key_is_401_behind_a_valid_body() {
     for row in ROWS {
         let body = (row.body)(&world);
         for token in ["unkey_nobody", "a.b.c", &world.key.secret] {
-            let problem = workspace.server.call(row.name, body.clone()).as_root(token);
+            let problem = workspace.server.call(row.name, body.clone()).bearer(token);
             let problem = problem.expect_problem(401, "unkey/authentication/key_not_found");
             let problem = problem.saying("The provided root key is invalid. We could not find the requested key.");
             assert!(!problem.reply.text().contains("unkey_nobody"), "COM-AUTH-09");
         }
-        workspace.server.call(row.name, json!("not what it wants")).as_root("unkey_nobody").expect_invalid();
+        workspace.server.call(row.name, json!("not what it wants")).bearer("unkey_nobody").expect_invalid();
     }
 }
 
@@ -363,7 +363,7 @@ fn every_accepted_grant_is_enough_alone() {
             let grant = filled(grant, &workspace, &world);
             let held: Vec<&str> = grant.split(" & ").chain(["documents.read", "api.*.no_such_action"]).collect();
             let root = workspace.root_key(&held);
-            let data = workspace.server.call(row.name, (row.body)(&world)).as_root(&root.secret).expect_ok();
+            let data = workspace.server.call(row.name, (row.body)(&world)).bearer(&root.secret).expect_ok();
             if row.name == "keys.verifyKey" {
                 assert_eq!(code(&data), "VALID", "{grant}");
             }
@@ -397,7 +397,7 @@ fn hidden_and_absent_are_the_same_answer() {
     let stranger = workspace.neighbour();
     let weak = workspace.root_key(&["api.*.delete_key"]);
     let refusal = |operation: &str, body: Value, bearer: &str, status: u16, code: &str| {
-        workspace.server.call(operation, body).as_root(bearer).expect_problem(status, code)
+        workspace.server.call(operation, body).bearer(bearer).expect_problem(status, code)
     };
 
     let absent =
@@ -446,7 +446,7 @@ fn a_403_names_what_is_missing() {
     let weak = workspace.root_key(&["api.*.read_analytics", "api.*.decrypt_key"]);
     let ask = |operation: &str| {
         let body = (row(operation).body)(&world);
-        workspace.server.call(operation, body).as_root(&weak.secret).expect_problem(403, denied)
+        workspace.server.call(operation, body).bearer(&weak.secret).expect_problem(403, denied)
     };
     ask("apis.createApi").mentioning("Missing permission: 'api.*.create_api'");
     for (operation, action) in [
@@ -472,20 +472,20 @@ fn permission_and_lookup_come_in_the_order_of_the_table() {
     let server = &workspace.server;
     for operation in ["apis.getApi", "apis.deleteApi"] {
         for api in [world.api.as_str(), "api_nowhere1"] {
-            let call = server.call(operation, json!({"apiId": api})).as_root(&nothing.secret);
+            let call = server.call(operation, json!({"apiId": api})).bearer(&nothing.secret);
             call.expect_problem(403, "unkey/authorization/insufficient_permissions");
         }
     }
     let named = workspace.root_key(&["api.api_nowhere1.read_api"]);
-    let call = server.call("apis.getApi", json!({"apiId": "api_nowhere1"})).as_root(&named.secret);
+    let call = server.call("apis.getApi", json!({"apiId": "api_nowhere1"})).bearer(&named.secret);
     call.expect_problem(404, "unkey/data/api_not_found");
-    let call = server.call("apis.getApi", json!({"apiId": world.api})).as_root(&named.secret);
+    let call = server.call("apis.getApi", json!({"apiId": world.api})).bearer(&named.secret);
     call.expect_problem(403, "unkey/authorization/insufficient_permissions");
 
     for operation in ["keys.getKey", "keys.updateKey", "keys.deleteKey"] {
-        let call = server.call(operation, json!({"keyId": world.key.id})).as_root(&nothing.secret);
+        let call = server.call(operation, json!({"keyId": world.key.id})).bearer(&nothing.secret);
         call.expect_problem(403, "unkey/authorization/insufficient_permissions");
-        let call = server.call(operation, json!({"keyId": "key_nowhere"})).as_root(&nothing.secret);
+        let call = server.call(operation, json!({"keyId": "key_nowhere"})).bearer(&nothing.secret);
         call.expect_problem(404, "unkey/data/key_not_found");
     }
 }
@@ -505,17 +505,17 @@ fn keys_and_root_keys_do_not_know_each_other() {
     assert_eq!(verified, json!({"valid": false, "code": "NOT_FOUND"}));
 
     let body = || json!({"keyId": world.key.id});
-    let unknown = workspace.server.call("keys.getKey", body()).as_root("unkey_nobody");
+    let unknown = workspace.server.call("keys.getKey", body()).bearer("unkey_nobody");
     let unknown = unknown.expect_problem(401, "unkey/authentication/key_not_found").body;
     let disabled = workspace.key(&world.api, json!({"enabled": false}));
     let expired = workspace.key(&world.api, json!({"expires": 1}));
     let deleted = workspace.key(&world.api, json!({}));
     workspace.ok("keys.deleteKey", json!({"keyId": deleted.id}));
     for key in [&world.key, &disabled, &expired, &deleted] {
-        let call = workspace.server.call("keys.getKey", body()).as_root(&key.secret);
+        let call = workspace.server.call("keys.getKey", body()).bearer(&key.secret);
         assert_eq!(call.expect_problem(401, "unkey/authentication/key_not_found").body, unknown, "COM-RK-03");
     }
     let prefixed = minted(&workspace.ok("keys.createKey", json!({"apiId": world.api, "prefix": "unkey"})));
-    let call = workspace.server.call("keys.getKey", body()).as_root(&prefixed.secret);
+    let call = workspace.server.call("keys.getKey", body()).bearer(&prefixed.secret);
     call.expect_problem(401, "unkey/authentication/key_not_found");
 }

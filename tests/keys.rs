@@ -34,7 +34,9 @@ fn base58_length(text: &str) -> usize {
 fn a_key_has_the_form_that_was_asked_for() {
     let workspace = Workspace::new();
     let api = workspace.api();
-    for (prefix, length) in [(None, None), (Some("prod"), None), (None, Some(24)), (Some("my_app_"), Some(255)), (Some("a"), Some(17))] {
+    for (prefix, length) in
+        [(None, None), (Some("prod"), None), (None, Some(24)), (Some("my_app_"), Some(255)), (Some("a"), Some(17))]
+    {
         let mut ask = json!({});
         if let Some(prefix) = prefix {
             ask["prefix"] = prefix.into();
@@ -91,14 +93,31 @@ fn a_full_key_shows_everything() {
                        {"name": "zeta", "limit": 6, "duration": 60_000, "autoApply": true}],
     }));
     let got = workspace.get(&key);
-    assert_eq!(members(&got), ["createdAt", "credits", "enabled", "expires", "identity", "keyId", "meta", "name",
-        "permissions", "ratelimits", "start"]);
+    assert_eq!(
+        members(&got),
+        [
+            "createdAt",
+            "credits",
+            "enabled",
+            "expires",
+            "identity",
+            "keyId",
+            "meta",
+            "name",
+            "permissions",
+            "ratelimits",
+            "start"
+        ]
+    );
     assert_eq!(got["name"], "the full key");
     assert_eq!(got["enabled"], false);
     assert_eq!(got["meta"], json!({"plan": {"tier": ["gold", 1]}}));
     assert_eq!(got["expires"], 4_102_444_800_000_i64);
     assert_eq!(got["permissions"], json!(["a.read", "b.write", "x:*"]), "KEYS-GEN-19, KEYS-GEN-23");
-    assert_eq!(got["credits"], json!({"remaining": 0, "refill": {"interval": "monthly", "amount": 7, "refillDay": 31}}));
+    assert_eq!(
+        got["credits"],
+        json!({"remaining": 0, "refill": {"interval": "monthly", "amount": 7, "refillDay": 31}})
+    );
     assert_eq!(members(&got["identity"]), ["externalId", "id"], "KEYS-OBJ-3");
     assert_eq!(got["identity"]["externalId"], "user_1.a-b");
     assert!(got["identity"]["id"].as_str().unwrap().starts_with("id_"), "IDS-3");
@@ -110,11 +129,19 @@ fn a_full_key_shows_everything() {
     }
     let of = |name: &str| limits.iter().find(|limit| limit["name"] == name).unwrap()["limit"].clone();
     assert_eq!((of("zeta"), of("alpha")), (json!(6), json!(9)));
-    assert_eq!(workspace.ok("keys.whoami", json!({"key": key.secret})), got, "KEYS-WHOAMI-4: a disabled key is told about");
+    assert_eq!(
+        workspace.ok("keys.whoami", json!({"key": key.secret})),
+        got,
+        "KEYS-WHOAMI-4: a disabled key is told about"
+    );
 
     let daily = json!({"credits": {"remaining": 3, "refill": {"interval": "daily", "amount": 9, "refillDay": 4}}});
     let daily = workspace.get(&workspace.key(&api, daily));
-    assert_eq!(daily["credits"], json!({"remaining": 3, "refill": {"interval": "daily", "amount": 9}}), "KEYS-CREATE-5");
+    assert_eq!(
+        daily["credits"],
+        json!({"remaining": 3, "refill": {"interval": "daily", "amount": 9}}),
+        "KEYS-CREATE-5"
+    );
     let expired = workspace.key(&api, json!({"expires": 1}));
     assert_eq!(workspace.get(&expired)["expires"], 1, "KEYS-GET-4");
     for _ in 0..2 {
@@ -221,9 +248,16 @@ fn update_leaves_clears_and_sets() {
     left["updatedAt"] = set["updatedAt"].clone();
     assert_eq!(left, set, "absent leaves");
 
-    for (member, cleared) in [("name", json!(null)), ("externalId", json!(null)), ("meta", json!(null)), ("expires", json!(null)),
-        ("credits", json!(null)), ("permissions", json!([])), ("ratelimits", json!([])), ("enabled", json!(true))]
-    {
+    for (member, cleared) in [
+        ("name", json!(null)),
+        ("externalId", json!(null)),
+        ("meta", json!(null)),
+        ("expires", json!(null)),
+        ("credits", json!(null)),
+        ("permissions", json!([])),
+        ("ratelimits", json!([])),
+        ("enabled", json!(true)),
+    ] {
         workspace.update(&key, json!({member: cleared}));
         let shown = if member == "externalId" { "identity" } else { member };
         let got = workspace.get(&key);
@@ -257,8 +291,15 @@ fn update_keeps_credits_and_refill_apart() {
     change(json!({}));
     assert_eq!(shown(), Some(json!({"remaining": 8, "refill": monthly})));
     change(json!({"refill": {"interval": "daily", "amount": 4}}));
-    assert_eq!(shown(), Some(json!({"remaining": 8, "refill": {"interval": "daily", "amount": 4}})), "the day is cleared");
-    refuse(json!({"refill": {"interval": "monthly", "amount": 1}}), "`refillDay` must be provided when the refill interval is `monthly`.");
+    assert_eq!(
+        shown(),
+        Some(json!({"remaining": 8, "refill": {"interval": "daily", "amount": 4}})),
+        "the day is cleared"
+    );
+    refuse(
+        json!({"refill": {"interval": "monthly", "amount": 1}}),
+        "`refillDay` must be provided when the refill interval is `monthly`.",
+    );
     refuse(
         json!({"refill": {"interval": "daily", "amount": 1, "refillDay": 3}}),
         "`refillDay` must not be provided when the refill interval is `daily`.",
@@ -286,7 +327,7 @@ fn update_replaces_limits_by_name() {
     let workspace = Arc::new(Workspace::new());
     let api = workspace.api();
     let key = workspace.key(&api, json!({}));
-    let limit = |name: &str, limit: i64| json!({"name": name, "limit": limit, "duration": 3_600_000, "autoApply": true});
+    let limit = |name: &str, limit: i64| json!({"name": name, "limit": limit, "duration": 2_592_000_000_i64, "autoApply": true});
     let ids = |workspace: &Workspace| -> Vec<(String, String)> {
         let got = workspace.get(&key);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -312,9 +353,13 @@ fn update_replaces_limits_by_name() {
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let got = workspace.get(&key);
-    let counts: Vec<i64> = got["ratelimits"].as_array().unwrap().iter().map(|limit| limit["limit"].as_i64().unwrap()).collect();
+    let counts: Vec<i64> =
+        got["ratelimits"].as_array().unwrap().iter().map(|limit| limit["limit"].as_i64().unwrap()).collect();
     assert_eq!(counts.len(), 3);
-    assert!(counts.iter().all(|count| *count == counts[0]), "KEYS-UPDATE-5: exactly one of the submitted sets: {counts:?}");
+    assert!(
+        counts.iter().all(|count| *count == counts[0]),
+        "KEYS-UPDATE-5: exactly one of the submitted sets: {counts:?}"
+    );
 }
 
 /// updateKey refuses an unknown role and changes nothing then; a deleted key is 404 whatever else is wrong.
@@ -387,20 +432,27 @@ fn concurrent_credit_changes_add_up() {
     let workspace = Arc::new(Workspace::new());
     let api = workspace.api();
     let key = workspace.key(&api, json!({"credits": {"remaining": 100_000}}));
-    let threads: Vec<_> = (0..9)
-        .map(|n| {
-            let (workspace, key) = (Arc::clone(&workspace), key.clone());
-            std::thread::spawn(move || {
-                for _ in 0..40 {
-                    match n % 3 {
-                        0 => drop(workspace.ok("keys.updateCredits", json!({"keyId": key.id, "operation": "increment", "value": 7}))),
-                        1 => drop(workspace.ok("keys.updateCredits", json!({"keyId": key.id, "operation": "decrement", "value": 3}))),
-                        _ => assert_eq!(workspace.code(&key, json!({"credits": {"cost": 2}})), "VALID"),
+    let threads: Vec<_> =
+        (0..9)
+            .map(|n| {
+                let (workspace, key) = (Arc::clone(&workspace), key.clone());
+                std::thread::spawn(move || {
+                    for _ in 0..40 {
+                        match n % 3 {
+                            0 => drop(workspace.ok(
+                                "keys.updateCredits",
+                                json!({"keyId": key.id, "operation": "increment", "value": 7}),
+                            )),
+                            1 => drop(workspace.ok(
+                                "keys.updateCredits",
+                                json!({"keyId": key.id, "operation": "decrement", "value": 3}),
+                            )),
+                            _ => assert_eq!(workspace.code(&key, json!({"credits": {"cost": 2}})), "VALID"),
+                        }
                     }
-                }
+                })
             })
-        })
-        .collect();
+            .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(workspace.get(&key)["credits"]["remaining"], 100_000 + 120 * (7 - 3 - 2));
 }
@@ -412,7 +464,8 @@ fn a_deleted_key_is_gone() {
     let workspace = Workspace::new();
     let api = workspace.api();
     for ask in [json!({}), json!({"permanent": false}), json!({"permanent": true})] {
-        let key = workspace.key(&api, json!({"externalId": "owner", "permissions": ["a.b"], "credits": {"remaining": 3}}));
+        let key =
+            workspace.key(&api, json!({"externalId": "owner", "permissions": ["a.b"], "credits": {"remaining": 3}}));
         assert_eq!(workspace.code(&key, json!({})), "VALID");
         assert_eq!(workspace.ok("keys.deleteKey", with(ask, "keyId", &key.id)), json!({}));
         assert_eq!(workspace.verify(&key, json!({})), json!({"valid": false, "code": "NOT_FOUND"}));
@@ -438,10 +491,11 @@ fn decrypting_needs_a_vault() {
     let api = workspace.api();
     let key = workspace.key(&api, json!({}));
     let body = json!({"keyId": key.id, "decrypt": true});
-    let problem = workspace.call("keys.getKey", body.clone()).expect_problem(412, "unkey/application/precondition_failed");
+    let problem =
+        workspace.call("keys.getKey", body.clone()).expect_problem(412, "unkey/application/precondition_failed");
     problem.mentioning("Vault hasn't been set up.");
     let weak = workspace.root_key(&["api.*.decrypt_key"]);
-    let call = workspace.server.call("keys.getKey", body).as_root(&weak.secret);
+    let call = workspace.server.call("keys.getKey", body).bearer(&weak.secret);
     call.expect_problem(403, "unkey/authorization/insufficient_permissions");
     let plain = workspace.ok("keys.getKey", json!({"keyId": key.id, "decrypt": false}));
     assert!(plain.get("plaintext").is_none() && plain.get("hash").is_none(), "KEYFMT-6");
@@ -454,7 +508,8 @@ fn whoami_looks_up_exactly_and_charges_nothing() {
     let workspace = Workspace::new();
     let api = workspace.api();
     let limit = json!([{"name": "abc", "limit": 1, "duration": 3_600_000, "autoApply": true}]);
-    let key = workspace.key(&api, json!({"credits": {"remaining": 1}, "ratelimits": limit, "permissions": ["z.z", "a.a"]}));
+    let key =
+        workspace.key(&api, json!({"credits": {"remaining": 1}, "ratelimits": limit, "permissions": ["z.z", "a.a"]}));
     let first = workspace.ok("keys.whoami", json!({"key": key.secret}));
     for _ in 0..3 {
         assert_eq!(workspace.ok("keys.whoami", json!({"key": key.secret})), first);
@@ -462,7 +517,9 @@ fn whoami_looks_up_exactly_and_charges_nothing() {
     assert_eq!(first["permissions"], json!(["a.a", "z.z"]));
     assert!(first.get("lastUsedAt").is_none() && first.get("plaintext").is_none());
     assert_eq!(workspace.code(&key, json!({})), "VALID", "the one credit and the one call are still there");
-    for near in [format!(" {}", key.secret), format!("{} ", key.secret), key.secret.to_uppercase(), key.secret[1..].to_owned()] {
+    for near in
+        [format!(" {}", key.secret), format!("{} ", key.secret), key.secret.to_uppercase(), key.secret[1..].to_owned()]
+    {
         workspace.call("keys.whoami", json!({"key": near})).expect_problem(404, "unkey/data/key_not_found");
         assert_eq!(workspace.ok("keys.verifyKey", json!({"key": near}))["code"], "NOT_FOUND", "KEYFMT-7");
     }

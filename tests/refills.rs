@@ -160,7 +160,11 @@ fn a_balance_set_after_midnight_is_not_refilled_over() {
     assert_eq!(key.left(utc(2026, 7, 4)), 10);
     let key = Refilled::new(&workspace, 0, daily(10), utc(2026, 7, 1) + HOUR);
     let body = json!({"keyId": key.key.id, "operation": "increment", "value": 5});
-    assert_eq!(workspace.call("keys.updateCredits", body).at(later).expect_ok()["remaining"], 15, "refilled to 10, then 5 more");
+    assert_eq!(
+        workspace.call("keys.updateCredits", body).at(later).expect_ok()["remaining"],
+        15,
+        "refilled to 10, then 5 more"
+    );
 }
 
 /// Disabled and expired keys are refilled, deleted ones are not there; unlimited ones stay unlimited.
@@ -187,7 +191,8 @@ fn a_restart_does_not_refill_again() {
     let workspace = Workspace::on(&server);
     let made = utc(2026, 3, 10) + HOUR;
     let day = utc(2026, 3, 11);
-    let (used, idle) = (Refilled::new(&workspace, 1, daily(10), made).key, Refilled::new(&workspace, 1, daily(10), made).key);
+    let (used, idle) =
+        (Refilled::new(&workspace, 1, daily(10), made).key, Refilled::new(&workspace, 1, daily(10), made).key);
     let seen = |workspace: &Workspace, key: &Key, at: i64| workspace.get_at(key, at)["credits"]["remaining"].as_i64();
     assert_eq!(workspace.verify_at(&used, json!({"credits": {"cost": 4}}), day)["credits"], 6);
     assert_eq!(server.stop(), Some(0));

@@ -84,28 +84,95 @@ fn bounds_are_kept_and_named() {
         ("keys.createKey", none(), "/permissions", vec![slugs(1001)], "/properties/permissions/maxItems"),
         ("keys.createKey", none(), "/permissions", vec![json!([""])], "/properties/permissions/items/minLength"),
         ("keys.createKey", none(), "/permissions", vec![many(1, text(129))], "/properties/permissions/items/maxLength"),
-        ("keys.createKey", none(), "/permissions", vec![json!(["a/b"]), json!(["a b"])], "/properties/permissions/items/pattern"),
+        (
+            "keys.createKey",
+            none(),
+            "/permissions",
+            vec![json!(["a/b"]), json!(["a b"])],
+            "/properties/permissions/items/pattern",
+        ),
         ("keys.createKey", none(), "/permissions", vec![json!("a"), json!({})], "/properties/permissions/type"),
         ("keys.createKey", none(), "/expires", vec![json!(-1)], "/properties/expires/minimum"),
         ("keys.createKey", none(), "/expires", vec![json!(4_102_444_800_001_i64)], "/properties/expires/maximum"),
         ("keys.createKey", none(), "/credits", vec![json!({})], "/properties/credits/required"),
-        ("keys.createKey", none(), "/credits", vec![json!({"remaining": 1, "x": 1})], "/properties/credits/additionalProperties"),
-        ("keys.createKey", refill.clone(), "/credits/remaining", vec![json!(-1)], "/properties/credits/properties/remaining/minimum"),
-        ("keys.createKey", refill.clone(), "/credits/refill/amount", vec![json!(0)],
-            "/properties/credits/properties/refill/properties/amount/minimum"),
-        ("keys.createKey", refill.clone(), "/credits/refill/interval", vec![json!("weekly"), json!("Daily")],
-            "/properties/credits/properties/refill/properties/interval/enum"),
-        ("keys.createKey", refill.clone(), "/credits/refill/refillDay", vec![json!(0)],
-            "/properties/credits/properties/refill/properties/refillDay/minimum"),
-        ("keys.createKey", refill, "/credits/refill/refillDay", vec![json!(32)],
-            "/properties/credits/properties/refill/properties/refillDay/maximum"),
+        (
+            "keys.createKey",
+            none(),
+            "/credits",
+            vec![json!({"remaining": 1, "x": 1})],
+            "/properties/credits/additionalProperties",
+        ),
+        (
+            "keys.createKey",
+            refill.clone(),
+            "/credits/remaining",
+            vec![json!(-1)],
+            "/properties/credits/properties/remaining/minimum",
+        ),
+        (
+            "keys.createKey",
+            refill.clone(),
+            "/credits/refill/amount",
+            vec![json!(0)],
+            "/properties/credits/properties/refill/properties/amount/minimum",
+        ),
+        (
+            "keys.createKey",
+            refill.clone(),
+            "/credits/refill/interval",
+            vec![json!("weekly"), json!("Daily")],
+            "/properties/credits/properties/refill/properties/interval/enum",
+        ),
+        (
+            "keys.createKey",
+            refill.clone(),
+            "/credits/refill/refillDay",
+            vec![json!(0)],
+            "/properties/credits/properties/refill/properties/refillDay/minimum",
+        ),
+        (
+            "keys.createKey",
+            refill,
+            "/credits/refill/refillDay",
+            vec![json!(32)],
+            "/properties/credits/properties/refill/properties/refillDay/maximum",
+        ),
         ("keys.createKey", none(), "/ratelimits", vec![limits(51)], "/properties/ratelimits/maxItems"),
-        ("keys.createKey", none(), "/ratelimits", vec![json!([{"name": "abc", "limit": 1, "duration": 1000}])],
-            "/properties/ratelimits/items/required"),
-        ("keys.createKey", limit.clone(), "/ratelimits/0/name", vec![text(2)], "/properties/ratelimits/items/properties/name/minLength"),
-        ("keys.createKey", limit.clone(), "/ratelimits/0/name", vec![text(129)], "/properties/ratelimits/items/properties/name/maxLength"),
-        ("keys.createKey", limit.clone(), "/ratelimits/0/limit", vec![json!(0)], "/properties/ratelimits/items/properties/limit/minimum"),
-        ("keys.createKey", limit, "/ratelimits/0/duration", vec![json!(999)], "/properties/ratelimits/items/properties/duration/minimum"),
+        (
+            "keys.createKey",
+            none(),
+            "/ratelimits",
+            vec![json!([{"name": "abc", "limit": 1, "duration": 1000}])],
+            "/properties/ratelimits/items/required",
+        ),
+        (
+            "keys.createKey",
+            limit.clone(),
+            "/ratelimits/0/name",
+            vec![text(2)],
+            "/properties/ratelimits/items/properties/name/minLength",
+        ),
+        (
+            "keys.createKey",
+            limit.clone(),
+            "/ratelimits/0/name",
+            vec![text(129)],
+            "/properties/ratelimits/items/properties/name/maxLength",
+        ),
+        (
+            "keys.createKey",
+            limit.clone(),
+            "/ratelimits/0/limit",
+            vec![json!(0)],
+            "/properties/ratelimits/items/properties/limit/minimum",
+        ),
+        (
+            "keys.createKey",
+            limit,
+            "/ratelimits/0/duration",
+            vec![json!(999)],
+            "/properties/ratelimits/items/properties/duration/minimum",
+        ),
         ("keys.createKey", none(), "/enabled", vec![json!(1), json!("true"), json!(null)], "/properties/enabled/type"),
         ("keys.createKey", none(), "/recoverable", vec![json!("no")], "/properties/recoverable/type"),
         ("keys.getKey", none(), "/keyId", vec![text(0), text(2)], "/properties/keyId/minLength"),
@@ -139,12 +206,42 @@ fn bounds_are_kept_and_named() {
         ("keys.verifyKey", none(), "/permissions", vec![text(0)], "/properties/permissions/minLength"),
         ("keys.verifyKey", none(), "/permissions", vec![text(1001)], "/properties/permissions/maxLength"),
         ("keys.verifyKey", none(), "/credits", vec![json!({})], "/properties/credits/required"),
-        ("keys.verifyKey", none(), "/credits", vec![json!({"cost": -1})], "/properties/credits/properties/cost/minimum"),
-        ("keys.verifyKey", none(), "/credits", vec![json!({"cost": 1_000_000_000_001_i64})], "/properties/credits/properties/cost/maximum"),
+        (
+            "keys.verifyKey",
+            none(),
+            "/credits",
+            vec![json!({"cost": -1})],
+            "/properties/credits/properties/cost/minimum",
+        ),
+        (
+            "keys.verifyKey",
+            none(),
+            "/credits",
+            vec![json!({"cost": 1_000_000_000_001_i64})],
+            "/properties/credits/properties/cost/maximum",
+        ),
         ("keys.verifyKey", none(), "/ratelimits", vec![json!([{}])], "/properties/ratelimits/items/required"),
-        ("keys.verifyKey", none(), "/ratelimits", vec![json!([{"name": "ab"}])], "/properties/ratelimits/items/properties/name/minLength"),
-        ("keys.verifyKey", none(), "/ratelimits", vec![json!([{"name": "abc", "cost": -1}])], "/properties/ratelimits/items/properties/cost/minimum"),
-        ("keys.verifyKey", none(), "/ratelimits", vec![many(51, json!({"name": "abc"}))], "/properties/ratelimits/maxItems"),
+        (
+            "keys.verifyKey",
+            none(),
+            "/ratelimits",
+            vec![json!([{"name": "ab"}])],
+            "/properties/ratelimits/items/properties/name/minLength",
+        ),
+        (
+            "keys.verifyKey",
+            none(),
+            "/ratelimits",
+            vec![json!([{"name": "abc", "cost": -1}])],
+            "/properties/ratelimits/items/properties/cost/minimum",
+        ),
+        (
+            "keys.verifyKey",
+            none(),
+            "/ratelimits",
+            vec![many(51, json!({"name": "abc"}))],
+            "/properties/ratelimits/maxItems",
+        ),
         ("keys.verifyKey", none(), "/migrationId", vec![text(257)], "/properties/migrationId/maxLength"),
         ("ratelimit.limit", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
         ("ratelimit.limit", none(), "/namespace", vec![text(513)], "/properties/namespace/maxLength"),
@@ -175,7 +272,10 @@ fn bounds_are_kept_and_named() {
             let body = set(body, member, value);
             let problem = workspace.call(operation, body).expect_invalid().at(location);
             let entry = problem.errors.iter().find(|entry| entry["location"] == location).unwrap();
-            assert!(!entry["message"].as_str().unwrap().is_empty() && entry.get("fix").is_none(), "COM-VAL-02: {entry}");
+            assert!(
+                !entry["message"].as_str().unwrap().is_empty() && entry.get("fix").is_none(),
+                "COM-VAL-02: {entry}"
+            );
         }
     }
 }
@@ -185,7 +285,9 @@ fn bounds_are_kept_and_named() {
 #[test]
 fn values_at_their_bounds_are_taken() {
     let workspace = Workspace::new();
-    for name in ["abc", &"ü".repeat(256), &"\u{1f511}".repeat(256), " \" ' \\ \u{0} \n", "550e8400-e29b-41d4-a716-446655440000"] {
+    for name in
+        ["abc", &"ü".repeat(256), &"\u{1f511}".repeat(256), " \" ' \\ \u{0} \n", "550e8400-e29b-41d4-a716-446655440000"]
+    {
         let api = workspace.ok("apis.createApi", json!({"name": name}));
         let got = workspace.ok("apis.getApi", json!({"apiId": api["apiId"]}));
         assert_eq!(got["name"], *name, "APIS-GEN-3");
@@ -223,8 +325,11 @@ fn unknown_members_are_refused_where_objects_are_closed() {
     let world = World::of(&workspace);
     for row in ROWS {
         let body = (row.body)(&world);
-        let (member, location) =
-            if body.is_array() { ("/0/surprise", "/items/additionalProperties") } else { ("/surprise", "/additionalProperties") };
+        let (member, location) = if body.is_array() {
+            ("/0/surprise", "/items/additionalProperties")
+        } else {
+            ("/surprise", "/additionalProperties")
+        };
         let problem = workspace.call(row.name, set(body, member, json!(1))).expect_invalid().at(location);
         assert!(problem.errors[0]["message"].as_str().unwrap().contains("surprise"), "COM-VAL-02: {}", problem.body);
     }
@@ -259,14 +364,20 @@ fn missing_members_are_named_and_all_faults_listed() {
     for (operation, names) in required {
         let problem = workspace.call(operation, json!({})).expect_invalid().at("/required");
         for name in *names {
-            assert!(problem.errors.iter().any(|entry| entry["message"].as_str().unwrap().contains(name)), "{name}: {}", problem.body);
+            assert!(
+                problem.errors.iter().any(|entry| entry["message"].as_str().unwrap().contains(name)),
+                "{name}: {}",
+                problem.body
+            );
         }
     }
     let body = json!({"apiId": "a", "name": "", "byteLength": 1, "enabled": "x", "surprise": 1});
     let problem = workspace.call("keys.createKey", body).expect_invalid();
     let problem = problem.at("/properties/apiId/minLength").at("/properties/name/minLength");
     problem.at("/properties/byteLength/minimum").at("/properties/enabled/type").at("/additionalProperties");
-    for body in [json!([]), json!({}), many(101, json!({"namespace": "n", "identifier": "i", "limit": 1, "duration": 1000}))] {
+    for body in
+        [json!([]), json!({}), many(101, json!({"namespace": "n", "identifier": "i", "limit": 1, "duration": 1000}))]
+    {
         workspace.call("ratelimit.multiLimit", body).expect_invalid();
     }
 }
@@ -298,10 +409,22 @@ fn integers_are_whole_and_fit_64_bits() {
             ("keys.updateCredits", format!(r#"{{"keyId":"{}","operation":"set","value":{number}}}"#, key.id)),
             ("keys.verifyKey", format!(r#"{{"key":"{}","credits":{{"cost":{number}}}}}"#, key.secret)),
             ("ratelimit.limit", format!(r#"{{"namespace":"n","identifier":"i","limit":{number},"duration":60000}}"#)),
-            ("ratelimit.multiLimit", format!(r#"[{{"namespace":"n","identifier":"i","limit":{number},"duration":60000}}]"#)),
+            (
+                "ratelimit.multiLimit",
+                format!(r#"[{{"namespace":"n","identifier":"i","limit":{number},"duration":60000}}]"#),
+            ),
         ]
     };
-    for number in ["10.0", "1e1", "1.5", "9223372036854775808", "-9223372036854775809", "1e400", "1e-1", "99999999999999999999999999"] {
+    for number in [
+        "10.0",
+        "1e1",
+        "1.5",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1e400",
+        "1e-1",
+        "99999999999999999999999999",
+    ] {
         for (operation, body) in bodies(number) {
             workspace.call(operation, json!({})).raw(body).expect_invalid();
         }
@@ -323,8 +446,24 @@ fn null_is_refused_where_it_means_nothing() {
         ("apis.createApi", &["name"]),
         ("apis.getApi", &["apiId"]),
         ("apis.deleteApi", &["apiId"]),
-        ("keys.createKey", &["apiId", "prefix", "name", "byteLength", "externalId", "meta", "roles", "permissions", "expires",
-            "credits", "ratelimits", "enabled", "recoverable"]),
+        (
+            "keys.createKey",
+            &[
+                "apiId",
+                "prefix",
+                "name",
+                "byteLength",
+                "externalId",
+                "meta",
+                "roles",
+                "permissions",
+                "expires",
+                "credits",
+                "ratelimits",
+                "enabled",
+                "recoverable",
+            ],
+        ),
         ("keys.getKey", &["keyId", "decrypt"]),
         ("keys.whoami", &["key"]),
         ("keys.updateKey", &["keyId", "ratelimits", "permissions", "roles", "enabled"]),
@@ -349,7 +488,11 @@ fn deep_json_is_refused_and_moderate_kept() {
     let world = World::of(&workspace);
     let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
     for row in ROWS {
-        for bomb in ["[".repeat(1_000_000), "{\"a\":".repeat(500_000), format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))] {
+        for bomb in [
+            "[".repeat(1_000_000),
+            "{\"a\":".repeat(500_000),
+            format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        ] {
             workspace.call(row.name, json!({})).raw(bomb).expect_invalid();
         }
     }
@@ -374,7 +517,10 @@ fn metadata_comes_back_as_given() {
     assert_eq!(workspace.get(&key)["meta"], meta);
     assert_eq!(workspace.verify(&key, json!({}))["meta"], meta);
     let reply = workspace.call("keys.getKey", json!({"keyId": key.id})).send();
-    assert!(reply.text().contains("9007199254740993") && reply.text().contains("18446744073709551615"), "KEYS-GEN-18: exact");
+    assert!(
+        reply.text().contains("9007199254740993") && reply.text().contains("18446744073709551615"),
+        "KEYS-GEN-18: exact"
+    );
     let body = format!(r#"{{"apiId":"{api}","meta":{{"n":123456789012345678901234567890,"x":1.10}}}}"#);
     let key = minted(&workspace.call("keys.createKey", json!({})).raw(body).expect_ok());
     let text = workspace.call("keys.getKey", json!({"keyId": key.id})).send().text();

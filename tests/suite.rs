@@ -16,5 +16,6 @@ mod quickstart;
 mod ratelimit;
 mod refills;
 mod schema;
+mod settings;
 mod tidy;
 mod verify;

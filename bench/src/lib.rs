@@ -12,9 +12,6 @@
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
-//!
-//! The clock is read freely in this crate: measuring time is what it is for.
-#![allow(clippy::disallowed_methods, reason = "a bench reads the clock and the environment; logic may not")]
 
 pub mod child;
 pub mod client;

@@ -119,6 +119,9 @@ struct Floor {
     /// Bind the server to this core.
     #[arg(long)]
     core: Option<usize>,
+    /// Have hyper limit the time a request's head may take to 10 s (keyward does that by itself, and cheaper).
+    #[arg(long)]
+    head_deadline: bool,
 }
 
 #[derive(Args)]
@@ -292,7 +295,7 @@ fn serve(arguments: &Floor) -> Result<()> {
     if let Some(core) = arguments.core {
         pin_to(core)?;
     }
-    floor::serve(arguments.listen, body, arguments.threads)
+    floor::serve(arguments.listen, body, arguments.threads, arguments.head_deadline)
 }
 
 fn contrast(arguments: Compare) -> Result<()> {

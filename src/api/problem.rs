@@ -1,7 +1,7 @@
 //! Error replies: the codes, once, as a table; what the client may read; what only the log may.
 //!
-//! [`Problem`] is the one type that knows HTTP statuses. Layers below have errors of their own that say what the caller can
-//! do about them; a handler turns them into a `Problem` and keeps the original as its cause, for the log.
+//! [`Problem`] is the one type that knows HTTP statuses. Layers below have errors of their own that say what the caller
+//! can do about them; a handler turns them into a `Problem` and keeps the original as its cause, for the log.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -208,7 +208,8 @@ impl Problem {
         problem
     }
 
-    /// 503 for a refusal for lack of room: nothing was committed, and the client may try again in a second (COM-CODE-02).
+    /// 503 for a refusal for lack of room: nothing was committed, and the client may try again in a second
+    /// (COM-CODE-02).
     pub fn no_capacity(detail: impl Into<Cow<'static, str>>) -> Problem {
         let mut problem = Problem::new(Code::ServiceUnavailable, detail);
         problem.instead = Some((503, "Service Unavailable"));
@@ -308,12 +309,13 @@ impl Problem {
     }
 }
 
-/// What the log says: code and detail. The cause is [`Error::source`]; whoever logs prints the chain.
+/// What the log says: status, code, detail, and which rules a body violates. The entries' messages quote the body and
+/// stay out (COM-LOG-07). The cause is [`Error::source`]; whoever logs prints the chain.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.status(), self.code.path(), self.detail)?;
         for error in &self.errors {
-            write!(f, "; {}: {}", error.location, error.message)?;
+            write!(f, "; {}", error.location)?;
         }
         Ok(())
     }

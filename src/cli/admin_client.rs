@@ -38,14 +38,15 @@ pub enum CallError {
 /// See [`CallError`].
 pub fn call(data_dir: &Path, command: &str, arguments: Map<String, Value>) -> Result<Value, CallError> {
     let failed = |error: io::Error| CallError::Failed(error.to_string());
-    let mut stream = with_socket_path(data_dir, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
-        // No directory, no socket, or one that a crash has left.
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::NoServer,
-        io::ErrorKind::PermissionDenied => {
-            CallError::Failed(format!("{error}; only the user that runs the server, and root, may give it commands"))
-        }
-        _ => failed(error),
-    })?;
+    let mut stream =
+        with_socket_path(data_dir, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
+            // No directory, no socket, or one that a crash has left.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::NoServer,
+            io::ErrorKind::PermissionDenied => CallError::Failed(format!(
+                "{error}; only the user that runs the server, and root, may give it commands"
+            )),
+            _ => failed(error),
+        })?;
     stream.set_write_timeout(Some(SEND_TIME_MAX)).map_err(failed)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(failed)?;
     let mut line = json!({ "command": command, "arguments": arguments }).to_string();
@@ -57,7 +58,8 @@ pub fn call(data_dir: &Path, command: &str, arguments: Map<String, Value>) -> Re
     if answer.is_empty() {
         return Err(CallError::Failed("it closed the connection without an answer".to_owned()));
     }
-    let answer: Value = serde_json::from_slice(&answer).map_err(|error| CallError::Failed(format!("its answer: {error}")))?;
+    let answer: Value =
+        serde_json::from_slice(&answer).map_err(|error| CallError::Failed(format!("its answer: {error}")))?;
     if let Some(value) = answer.get("ok") {
         return Ok(value.clone());
     }

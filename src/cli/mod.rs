@@ -8,9 +8,12 @@ pub mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
 
 /// Something failed.
 pub const EXIT_ERROR: u8 = 1;
@@ -18,7 +21,13 @@ pub const EXIT_ERROR: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(
+    name = "keyward",
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -48,4 +57,50 @@ pub fn fail(code: u8, reasons: impl IntoIterator<Item = impl AsRef<str>>) -> Exi
         let _ = writeln!(stderr, "keyward: {}", reason.as_ref());
     }
     ExitCode::from(code)
+}
+
+/// Where a command finds its settings.
+#[derive(Debug, clap::Args)]
+pub struct SettingsArguments {
+    /// Settings file; config/keyward.toml lists all settings [env: KEYWARD_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where all data lives, made at the first start [default: ./keyward-data] [env: KEYWARD_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<OsString>,
+}
+
+impl SettingsArguments {
+    /// Reads the settings of a command that is not the server.
+    pub fn read(self) -> Result<Reading, ConfigError> {
+        self.read_with(None, false)
+    }
+
+    /// Puts together what was typed: flags, this process's environment, the settings file.
+    fn read_with(self, listen: Option<String>, test_mode: bool) -> Result<Reading, ConfigError> {
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            if name.starts_with("KEYWARD_") {
+                let value = utf8(&format!("the environment variable {name}"), value)?;
+                environment.push((name, value));
+            }
+        }
+        let named = environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, value)| value.into());
+        let file = self.config.or(named).map(|path| read_file(&path)).transpose()?;
+        let data_dir = self.data_dir.map(|dir| utf8("the flag --data-dir", dir)).transpose()?;
+        Typed { file, environment, data_dir, listen, test_mode }.read()
+    }
+}
+
+fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {
+    text.into_string().map_err(|_| ConfigError(vec![format!("{what} is not UTF-8; use a name that is")]))
+}
+
+fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError(vec![format!("cannot read the settings file {name}: {error}")])),
+    }
 }

@@ -4,9 +4,6 @@
 //! on SIGTERM or SIGINT, is the same backwards: not ready, no new connections, running requests finished within their
 //! deadline, the operator's socket, storage. A second signal ends the process at once, which storage survives.
 
-use std::error::Error;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +12,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{EXIT_ERROR, EXIT_USAGE, fail};
+use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail, operator};
+use crate::api;
 use crate::app::Services;
-use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Settings, Typed};
+use crate::config::{ConfigError, Reading, Settings};
+use crate::http::Api;
 use crate::http::admin::AdminSocket;
 use crate::http::listen::{Drained, Server, bind};
 use crate::http::service_routes::Documents;
-use crate::http::Api;
 use crate::outside::Outside;
-use crate::{api, telemetry};
+use crate::telemetry::{self, error_chain};
 
 /// File descriptors that are not connections: storage, sockets, logs.
 const OTHER_FILES: u64 = 256;
@@ -35,12 +33,8 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 /// Flags of `keyward serve`.
 #[derive(Debug, clap::Args)]
 pub struct ServeArguments {
-    /// Settings file; config/keyward.toml lists all settings [env: KEYWARD_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where all data lives, made at the first start [default: ./keyward-data] [env: KEYWARD_DATA_DIR]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<OsString>,
+    #[command(flatten)]
+    settings: SettingsArguments,
     /// Where to answer HTTP [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
@@ -52,7 +46,8 @@ pub struct ServeArguments {
 /// Runs the server until it is asked to stop.
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let Reading { settings, warnings } = match read_settings(arguments) {
+    let reading = arguments.settings.read_with(arguments.listen, arguments.test_mode);
+    let Reading { settings, warnings } = match reading {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };
@@ -69,36 +64,6 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
     }
 }
 
-/// Puts together what was typed: flags, this process's environment, the settings file.
-fn read_settings(arguments: ServeArguments) -> Result<Reading, ConfigError> {
-    let utf8 = |what: &str, text: OsString| {
-        text.into_string().map_err(|_| ConfigError(vec![format!("{what} is not UTF-8; use a name that is")]))
-    };
-    let mut environment = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        let Ok(name) = name.into_string() else { continue };
-        if name.starts_with("KEYWARD_") {
-            let value = utf8(&format!("the environment variable {name}"), value)?;
-            environment.push((name, value));
-        }
-    }
-    let from_environment = || environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, value)| value.into());
-    let file = match arguments.config.or_else(from_environment) {
-        Some(path) => Some(read_file(&path)?),
-        None => None,
-    };
-    let data_dir = arguments.data_dir.map(|dir| utf8("the flag --data-dir", dir)).transpose()?;
-    Typed { file, environment, data_dir, listen: arguments.listen, test_mode: arguments.test_mode }.read()
-}
-
-fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok((name, text)),
-        Err(error) => Err(ConfigError(vec![format!("cannot read the settings file {name}: {error}")])),
-    }
-}
-
 /// Begins, serves, ends. `Err` is a sentence for the operator.
 fn serve(settings: &Settings) -> Result<(), String> {
     tracing::info!(
@@ -108,7 +73,9 @@ fn serve(settings: &Settings) -> Result<(), String> {
         "keyward is starting"
     );
     if settings.test_mode {
-        tracing::warn!("test mode is on: any client can set the time of its requests with X-Test-Time; never use it in production");
+        tracing::warn!(
+            "test mode is on: any client can set the time of its requests with X-Test-Time; never use it in production"
+        );
     }
     allow_open_files(settings.http.max_connections as u64 + OTHER_FILES);
     let outside = Outside::system();
@@ -122,23 +89,25 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start the threads that answer requests: {error}"))?;
 
-    let _entered = runtime.enter();
-    let services = Services::open(settings, outside.clone())
-        .map_err(|error| format!("cannot open the data directory {}: {}", settings.data_dir.display(), chain(&error)))?;
+    let entered = runtime.enter();
+    let services = Services::open(settings, outside.clone()).map_err(|error| {
+        format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
+    })?;
     let outcome = runtime.block_on(answer_requests(settings, outside, &services));
-    tracing::info!("closing storage");
     services.shutdown();
-    drop(_entered);
+    drop(entered);
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     if outcome.is_ok() {
-        tracing::info!("keyward has stopped");
+        tracing::info!("storage is closed; keyward has stopped");
     }
     outcome
 }
 
 /// From bound sockets to drained ones.
 async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<Services>) -> Result<(), String> {
-    let documents = Documents::new(api::openapi::yaml(), api::openapi::json(), api::openapi::reference());
+    let document = api::openapi::document(api::OPERATIONS);
+    let documents =
+        Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
     let listener = bind(&settings.listen).await?;
     let socket = AdminSocket::bind(&settings.data_dir)?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
@@ -148,14 +117,14 @@ async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<S
 
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
-    let operator = tokio::spawn(socket.run(services.operator_commands(), told(operator_stopped), OPERATOR_PATIENCE));
+    let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
     let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
     let mut server = tokio::spawn(server.run(listener, told(stopped)));
 
     tokio::select! {
         name = signals.next() => tracing::info!(
             signal = name,
-            deadline_ms = settings.http.shutdown_deadline.as_millis(),
+            deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
             "stopping: finishing running requests; a second signal ends the process at once"
         ),
         ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
@@ -168,11 +137,13 @@ async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<S
     let _ = stop.send(true);
     match server.await {
         Ok(Drained::All) => tracing::info!("all requests are answered"),
-        Ok(Drained::Cut) => tracing::warn!("the deadline passed with requests still running; their connections were cut"),
+        Ok(Drained::Cut) => {
+            tracing::warn!("the deadline passed with requests still running; their connections were cut")
+        }
         Err(error) => tracing::error!(%error, "the HTTP server ended by a bug"),
     }
     let _ = stop_operator.send(true);
-    let _ = operator.await;
+    let _ = commands.await;
     Ok(())
 }
 
@@ -215,16 +186,4 @@ fn allow_open_files(wanted: u64) {
             "this process may open fewer files than http.max_connections needs; raise LimitNOFILE (systemd) or ulimit -n"
         );
     }
-}
-
-/// An error with what caused it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 /// The socket's name in the data directory.
@@ -89,7 +89,9 @@ impl AdminSocket {
     /// A sentence for the operator.
     pub fn bind(data_dir: &Path) -> Result<AdminSocket, String> {
         let path = data_dir.join(SOCKET_NAME);
-        let fail = |what: &str, error: io::Error| format!("cannot open the operator's socket {}: {what}: {error}", path.display());
+        let fail = |what: &str, error: io::Error| {
+            format!("cannot open the operator's socket {}: {what}: {error}", path.display())
+        };
 
         // A socket gets its mode from the process's umask and is there from `bind` on. So it is made in a directory that
         // only we can enter, gets its mode there, and then its name, in one step that also replaces a stale one.
@@ -99,7 +101,8 @@ impl AdminSocket {
             _ => {}
         }
         DirBuilder::new().mode(0o700).create(&workshop).map_err(|error| fail("making a private directory", error))?;
-        let listener = with_socket_path(&workshop, UnixListener::bind).map_err(|error| fail("binding it", error))?;
+        let listener =
+            with_socket_path(&workshop, |path| UnixListener::bind(path)).map_err(|error| fail("binding it", error))?;
         let made = workshop.join(SOCKET_NAME);
         fs::set_permissions(&made, Permissions::from_mode(0o600)).map_err(|error| fail("setting its mode", error))?;
         fs::rename(&made, &path).map_err(|error| fail("giving it its name", error))?;
@@ -111,6 +114,7 @@ impl AdminSocket {
     /// are waited for no longer than `patience`.
     pub async fn run(self, dispatch: Dispatch, stop: impl Future<Output = ()>, patience: Duration) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (end, ending) = watch::channel(false);
         let mut stop = pin!(stop);
         loop {
             let accepted = async {
@@ -124,10 +128,10 @@ impl AdminSocket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let dispatch = Arc::clone(&dispatch);
+                    let (dispatch, ending) = (Arc::clone(&dispatch), ending.clone());
                     tokio::spawn(async move {
                         let _place = place;
-                        if let Err(error) = serve(stream, &dispatch).await {
+                        if let Err(error) = serve(stream, &dispatch, ending).await {
                             tracing::debug!(%error, "a connection of the operator's socket ended early");
                         }
                     });
@@ -142,6 +146,7 @@ impl AdminSocket {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove the operator's socket");
         }
         drop(self.listener);
+        end.send_replace(true);
         // All places free means that nobody is being served any more.
         let _ = timeout(patience, places.acquire_many(CONNECTIONS_MAX as u32)).await;
     }
@@ -156,17 +161,20 @@ struct Line {
     arguments: Map<String, Value>,
 }
 
-/// Serves one connection: line by line, one command at a time.
-async fn serve(stream: UnixStream, dispatch: &Dispatch) -> io::Result<()> {
+/// Serves one connection: line by line, one command at a time, none after the end has begun.
+async fn serve(stream: UnixStream, dispatch: &Dispatch, mut ending: watch::Receiver<bool>) -> io::Result<()> {
     let operator = Operator::of_uid(stream.peer_cred()?.uid());
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     loop {
         let mut line = Vec::new();
         let mut bounded = (&mut reading).take(LINE_BYTES_MAX as u64);
-        match timeout(LINE_TIME_MAX, bounded.read_until(b'\n', &mut line)).await {
-            Ok(read) => read?,
-            Err(_) => return Ok(()),
+        tokio::select! {
+            read = timeout(LINE_TIME_MAX, bounded.read_until(b'\n', &mut line)) => match read {
+                Ok(read) => read?,
+                Err(_) => return Ok(()),
+            },
+            _ = ending.wait_for(|ending| *ending) => return Ok(()),
         };
         if line.is_empty() {
             return Ok(());
@@ -181,8 +189,11 @@ async fn serve(stream: UnixStream, dispatch: &Dispatch) -> io::Result<()> {
         }
         let outcome = match serde_json::from_slice::<Line>(&line) {
             Ok(line) => {
-                run(dispatch, AdminRequest { command: line.command, arguments: line.arguments, operator: operator.clone() })
-                    .await
+                run(
+                    dispatch,
+                    AdminRequest { command: line.command, arguments: line.arguments, operator: operator.clone() },
+                )
+                .await
             }
             Err(error) => Err(format!("not a request: {error}")),
         };
@@ -194,7 +205,8 @@ async fn serve(stream: UnixStream, dispatch: &Dispatch) -> io::Result<()> {
 async fn run(dispatch: &Dispatch, request: AdminRequest) -> Result<Value, String> {
     let command = request.command.clone();
     tracing::info!(command, uid = request.operator.uid, "the operator runs a command");
-    match timeout(COMMAND_TIME_MAX, tokio::spawn(dispatch(request))).await {
+    let dispatch = Arc::clone(dispatch);
+    match timeout(COMMAND_TIME_MAX, tokio::spawn(async move { dispatch(request).await })).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(format!("{command} failed because of a bug; the server's log says where")),
         Err(_) => Err(format!("{command} takes longer than {} seconds; it goes on", COMMAND_TIME_MAX.as_secs())),
@@ -229,7 +241,9 @@ pub fn with_socket_path<T>(dir: &Path, act: impl FnOnce(&Path) -> io::Result<T>)
         let handle = File::open(dir)?;
         return act(Path::new(&format!("/proc/self/fd/{}/{SOCKET_NAME}", handle.as_raw_fd())));
     }
-    let message = format!("the path is longer than the {SOCKET_PATH_BYTES_MAX} bytes this system allows; use a shorter --data-dir");
+    let message = format!(
+        "the path is longer than the {SOCKET_PATH_BYTES_MAX} bytes this system allows; use a shorter --data-dir"
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
@@ -256,7 +270,9 @@ mod tests {
                 match request.command.as_str() {
                     "fail" => Err("as you wish".to_owned()),
                     "panic" => panic!("on purpose"),
-                    command => Ok(json!({"command": command, "arguments": request.arguments, "uid": request.operator.uid})),
+                    command => {
+                        Ok(json!({"command": command, "arguments": request.arguments, "uid": request.operator.uid}))
+                    }
                 }
             })
         })
@@ -300,8 +316,12 @@ mod tests {
             let answer = ask(&data_dir, "workspace.create", json!({"name": "Ünï\ncode"})).await.expect("answered");
             assert_eq!(answer["arguments"]["name"], "Ünï\ncode");
             assert_eq!(answer["uid"], rustix::process::geteuid().as_raw());
-            assert!(matches!(ask(&data_dir, "fail", json!({})).await, Err(CallError::Refused(text)) if text == "as you wish"));
-            assert!(matches!(ask(&data_dir, "panic", json!({})).await, Err(CallError::Refused(text)) if text.contains("bug")));
+            assert!(
+                matches!(ask(&data_dir, "fail", json!({})).await, Err(CallError::Refused(text)) if text == "as you wish")
+            );
+            assert!(
+                matches!(ask(&data_dir, "panic", json!({})).await, Err(CallError::Refused(text)) if text.contains("bug"))
+            );
             ask(&data_dir, "again", json!({})).await.expect("a bug in one command ends nothing else");
 
             stop.send(()).expect("it runs");
@@ -325,7 +345,8 @@ mod tests {
             (b"{\"command\":\"x\"}", "ended before its line"),
             (&endless, "may have 1048576 bytes"),
         ] {
-            let stream = with_socket_path(home.path(), |path| std::os::unix::net::UnixStream::connect(path)).expect("open");
+            let stream =
+                with_socket_path(home.path(), |path| std::os::unix::net::UnixStream::connect(path)).expect("open");
             stream.set_nonblocking(true).expect("settable");
             let mut stream = UnixStream::from_std(stream).expect("in a runtime");
             stream.write_all(line).await.expect("sent");

@@ -23,7 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::listen::{Connection, Place, Site};
+use super::listen::{Connection, Place};
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
@@ -36,6 +36,9 @@ const LARGE_BODIES_BYTES: usize = 256 * 1024 * 1024;
 /// client which sends before it listens hears why (a socket closed on unread data loses the reply).
 const DISCARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARDED_TIME_MAX: Duration = Duration::from_secs(3);
+/// Operations of one connection that may go on without anybody waiting for them. HTTP/2 lets a client begin and give up
+/// requests without end; at this many the next is refused until one of them has ended.
+const ABANDONED_MAX: u32 = 64;
 /// Lines about refused requests in one second; the rest are counted (COM-LOG-07, and a flood must not fill a disk).
 const REFUSAL_LINES_PER_SECOND: u32 = 100;
 
@@ -130,6 +133,12 @@ async fn operate<A: Application>(
 ) -> Outbound {
     let site = &*connection.site;
     let limit = site.limits.max_body_bytes;
+    if connection.place.abandoned.load(Ordering::Relaxed) >= ABANDONED_MAX {
+        discard(head, &mut body).await;
+        let detail =
+            "Too many requests of this connection were given up and are still running. Please wait for answers.";
+        return outbound_of(&Problem::no_capacity(detail), arrived.request_id);
+    }
     let work = async {
         let (bytes, room) = match read_body(&mut body, limit, &site.large_bodies).await {
             Ok(read) => read,
@@ -139,7 +148,8 @@ async fn operate<A: Application>(
                 return outbound_of(&Problem::new(Code::RequestBodyTooLarge, detail), arrived.request_id);
             }
             Err(BodyError::Unreadable(error)) => {
-                let problem = Problem::new(Code::RequestBodyUnreadable, "The request body could not be read.").because(error);
+                let problem =
+                    Problem::new(Code::RequestBodyUnreadable, "The request body could not be read.").because(error);
                 return outbound_of(&problem, arrived.request_id);
             }
         };
@@ -227,13 +237,26 @@ impl Future for Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(answer) = self.answer.take() else { return };
-        let (place, room) = (Arc::clone(&self.place), self.room.take());
+        let abandoned = Abandoned { place: Arc::clone(&self.place), _room: self.room.take() };
+        abandoned.place.abandoned.fetch_add(1, Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _kept = (place, room);
+                let _abandoned = abandoned;
                 answer.await;
             });
         }
+    }
+}
+
+/// What an abandoned operation keeps until its end.
+struct Abandoned {
+    place: Arc<Place>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.place.abandoned.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -455,7 +478,8 @@ fn cleaned(head: &Parts) -> Option<String> {
     }
     let path = format!("/{}", parts.join("/"));
     // Without this the answer would be a redirect to itself, or to a path that does not exist either.
-    (path != head.uri.path() && !head.uri.path().ends_with('/') && service_routes::find(&path).is_some()).then_some(path)
+    (path != head.uri.path() && !head.uri.path().ends_with('/') && service_routes::find(&path).is_some())
+        .then_some(path)
 }
 
 fn redirect(location: &str) -> Reply {

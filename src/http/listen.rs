@@ -24,6 +24,7 @@ use super::service_routes::{Documents, Stage};
 use super::{Application, exchange};
 use crate::config::{Http, Settings};
 use crate::outside::Outside;
+use crate::telemetry::error_chain;
 
 /// Bytes of a request's head, and of what is read ahead of the operations.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -86,10 +87,12 @@ pub(super) struct Connection<A> {
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     _alive: mpsc::Sender<Infallible>,
+    /// Operations of this connection that go on although nobody waits for their answer any more.
+    pub(super) abandoned: AtomicU32,
 }
 
-/// What connections are told to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What connections are told to do, ever more urgently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Serve,
     /// Finish what runs, take nothing new.
@@ -190,7 +193,8 @@ impl<A: Application> Server<A> {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let place = Arc::new(Place { _permit: permit, _alive: alive.clone() });
+                    let place =
+                        Arc::new(Place { _permit: permit, _alive: alive.clone(), abandoned: AtomicU32::new(0) });
                     let site = Arc::clone(&self.site);
                     tokio::spawn(serve(stream, peer, site, place, Arc::clone(&builder), order.clone()));
                 }
@@ -226,7 +230,7 @@ async fn serve<A: Application>(
     site: Arc<Site<A>>,
     place: Arc<Place>,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    mut order: watch::Receiver<Order>,
+    order: watch::Receiver<Order>,
 ) {
     // Replies are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
@@ -238,13 +242,13 @@ async fn serve<A: Application>(
     let service = service_fn(|request| exchange::answer(Arc::clone(&connection), request));
     let mut http = pin!(builder.serve_connection(io, service));
     let mut look = pin!(sleep_until(activity.next_look(limits)));
-    let mut ordered = pin!(order.wait_for(|order| *order != Order::Serve));
+    let mut asked = pin!(ordered(order.clone(), Order::Finish));
     let reason = loop {
         tokio::select! {
             biased;
             ended = &mut http => {
                 if let Err(error) = ended {
-                    tracing::debug!(error = %chain(&*error), "a connection ended early");
+                    tracing::debug!(error = %error_chain(&*error), "a connection ended early");
                 }
                 return;
             }
@@ -252,10 +256,9 @@ async fn serve<A: Application>(
                 Some(reason) => break reason,
                 None => look.as_mut().reset(activity.next_look(limits)),
             },
-            _ = &mut ordered => break Close::Asked,
+            () = &mut asked => break Close::Asked,
         }
     };
-    drop(ordered);
 
     match reason {
         // What was begun is unfinished on purpose; there is nobody to tell.
@@ -267,11 +270,11 @@ async fn serve<A: Application>(
         Close::Asked => {
             http.as_mut().graceful_shutdown();
             let mut look = pin!(sleep_until(activity.next_look(limits)));
-            let mut cut = pin!(order.wait_for(|order| *order == Order::Cut));
+            let mut cut = pin!(ordered(order, Order::Cut));
             loop {
                 tokio::select! {
                     _ = &mut http => return,
-                    _ = &mut cut => return,
+                    () = &mut cut => return,
                     () = &mut look => match activity.overdue(limits) {
                         Some(_) => return,
                         None => look.as_mut().reset(activity.next_look(limits)),
@@ -282,16 +285,9 @@ async fn serve<A: Application>(
     }
 }
 
-/// An error with what caused it, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// Waits for an order at least as urgent as this one. A server that is gone has no use for its connections either.
+async fn ordered(mut orders: watch::Receiver<Order>, order: Order) {
+    let _ = orders.wait_for(|current| *current >= order).await;
 }
 
 /// Why a connection is closed from this side.
@@ -309,7 +305,8 @@ pub(super) struct Activity {
     /// Milliseconds since `opened`, times two, plus one while a head is being read.
     since: AtomicU64,
     running: AtomicU32,
-    /// HTTP/2 peers also send bytes that begin no request, so its connections know only the second limit.
+    /// HTTP/2 peers also send bytes that begin no request, such as answers to our pings, so its connections know only the
+    /// second limit, counted from the end of the last request.
     http2: AtomicBool,
 }
 
@@ -336,12 +333,10 @@ impl Activity {
     }
 
     fn received(&self, bytes: &[u8]) {
-        if self.running.load(Ordering::Relaxed) > 0 {
+        if self.running.load(Ordering::Relaxed) > 0 || self.http2.load(Ordering::Relaxed) {
             return;
         }
-        if self.http2.load(Ordering::Relaxed) {
-            self.note(0);
-        } else if bytes.starts_with(b"PRI ") {
+        if bytes.starts_with(b"PRI ") {
             // The preface of HTTP/2 (RFC 9113, 3.4), which begins like no method of HTTP/1.
             self.http2.store(true, Ordering::Relaxed);
             self.note(0);

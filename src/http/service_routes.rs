@@ -151,7 +151,10 @@ mod tests {
     #[test]
     fn the_policy_names_what_stands_in_the_page() {
         let policy = content_security_policy("<style>a{}</style><script type=\"module\"></script><script>x</script>");
-        assert!(policy.contains("script-src 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-"), "{policy}");
+        assert!(
+            policy.contains("script-src 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-"),
+            "{policy}"
+        );
         assert!(policy.contains("style-src 'sha256-"), "{policy}");
         assert!(!policy.contains("unsafe") && policy.starts_with("default-src 'none'"), "{policy}");
         assert!(content_security_policy("<p>no script</p>").contains("script-src 'none'"));

@@ -23,7 +23,8 @@ pub struct Grants {
 /// ```
 /// # use keyward::rbac::{Grants, Need};
 /// let held = Grants::new("ws_1", ["api.*.verify_key"]);
-/// let need = [Need::any_or_one("api", "api_1", "verify_key"), Need::urn(&["keyspaces", "ks_1", "keys", "key_1"], "verify_key")];
+/// let need = [Need::any_or_one("api", "api_1", "verify_key"), Need::urn(&["keyspaces", "ks_1", "keys", "key_1"],
+/// "verify_key")];
 /// assert!(held.check(&Need::Any(&need)).is_ok());
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -132,13 +133,15 @@ impl Grants {
         if self.allows(need) { Ok(()) } else { Err(self.missing(need)) }
     }
 
-    /// As [`Grants::check`] where the contract wants tuples on purpose: the administrator URN does not help (PM-URN-09).
+    /// As [`Grants::check`] where the contract wants tuples on purpose: the administrator URN does not help
+    /// (PM-URN-09).
     pub fn check_without_administrator(&self, need: &Need<'_>) -> Result<(), Denied> {
         if self.meets(need) { Ok(()) } else { Err(self.missing(need)) }
     }
 
-    /// Whether a holder of these permissions may hand out `permission` (EXT-12): it holds the very string, or a grant of
-    /// its own covers it. The administrator URN covers everything, `x.*.y` also `x.<id>.y`, a URN what lies below it.
+    /// Whether a holder of these permissions may hand out `permission` (EXT-12): it holds the very string, or a grant
+    /// of its own covers it. The administrator URN covers everything, `x.*.y` also `x.<id>.y`, a URN what lies below
+    /// it.
     pub fn may_grant(&self, permission: &str) -> bool {
         if self.administrator || self.holds(permission) {
             return true;
@@ -152,8 +155,8 @@ impl Grants {
         }
     }
 
-    /// The middle parts of the tuples `<kind>.<anything>.<action>`, `*` included, for operations that restrict their rows
-    /// to what a grant names (PM-TAB-02).
+    /// The middle parts of the tuples `<kind>.<anything>.<action>`, `*` included, for operations that restrict their
+    /// rows to what a grant names (PM-TAB-02).
     pub fn ids<'a>(&'a self, kind: &'a str, action: &'a str) -> impl Iterator<Item = &'a str> {
         self.all().filter_map(move |held| {
             let (held_kind, id, held_action) = tuple(held)?;
@@ -200,8 +203,8 @@ impl Grants {
         Denied(text)
     }
 
-    /// Writes a requirement as people read it. ORs within ORs are one list; an AND within an OR, and an OR within an AND,
-    /// stand in parentheses.
+    /// Writes a requirement as people read it. ORs within ORs are one list; an AND within an OR, and an OR within an
+    /// AND, stand in parentheses.
     fn write(&self, need: &Need<'_>, text: &mut String) {
         match *need {
             Need::Tuple { kind, id, action } => text.extend([kind, ".", id, ".", action]),

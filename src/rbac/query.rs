@@ -87,8 +87,8 @@ impl fmt::Display for QueryError {
             QueryError::EndsEarly => write!(f, "Unexpected end of query. {OPERAND}"),
             QueryError::Unclosed { position } => write!(
                 f,
-                "Missing closing parenthesis ')' at position {position}. Every opening parenthesis must have a matching \
-                 closing parenthesis."
+                "Missing closing parenthesis ')' at position {position}. Every opening parenthesis must have a \
+                 matching closing parenthesis."
             ),
             QueryError::EmptyParentheses { position } => write!(
                 f,
@@ -100,8 +100,8 @@ impl fmt::Display for QueryError {
             }
             QueryError::ExtraContent { token, position } => write!(
                 f,
-                "Unexpected token '{token}' at position {position}. The query appears to have extra content after a valid \
-                 expression."
+                "Unexpected token '{token}' at position {position}. The query appears to have extra content after a \
+                 valid expression."
             ),
             QueryError::InvalidCharacter { character, position } => {
                 f.write_str("Invalid character '")?;
@@ -113,8 +113,8 @@ impl fmt::Display for QueryError {
                 }
                 write!(
                     f,
-                    "' found in query at position {position}. Only letters, numbers, dots, underscores, hyphens, slashes, \
-                     colons, asterisks, and parentheses are allowed."
+                    "' found in query at position {position}. Only letters, numbers, dots, underscores, hyphens, \
+                     slashes, colons, asterisks, and parentheses are allowed."
                 )
             }
             QueryError::TooDeep { position } => write!(
@@ -337,8 +337,8 @@ mod tests {
             ("(", "Unexpected end of query. Expected a permission identifier or opening parenthesis."),
             (
                 "(permission_1 AND permission_2",
-                "Missing closing parenthesis ')' at position 30. Every opening parenthesis must have a matching closing \
-                 parenthesis.",
+                "Missing closing parenthesis ')' at position 30. Every opening parenthesis must have a matching \
+                 closing parenthesis.",
             ),
             (
                 "(a b)",
@@ -372,8 +372,8 @@ mod tests {
             ),
             (
                 "permission@1",
-                "Invalid character '@' found in query at position 10. Only letters, numbers, dots, underscores, hyphens, \
-                 slashes, colons, asterisks, and parentheses are allowed.",
+                "Invalid character '@' found in query at position 10. Only letters, numbers, dots, underscores, \
+                 hyphens, slashes, colons, asterisks, and parentheses are allowed.",
             ),
             (
                 "a OR \u{e9} AND",

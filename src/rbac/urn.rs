@@ -73,9 +73,11 @@ impl Urn {
         (self.is_administrator() || self.action() == action) && self.covers_path(path, |_| true)
     }
 
-    /// Whether whoever holds this grant may hand out the grant `other` (EXT-12): it covers everything that `other` covers.
+    /// Whether whoever holds this grant may hand out the grant `other` (EXT-12): it covers everything that `other`
+    /// covers.
     ///
-    /// Unlike a requirement, the other grant's wildcards mean what they say: `keyspaces/*` does not cover `keyspaces/**`.
+    /// Unlike a requirement, the other grant's wildcards mean what they say: `keyspaces/*` does not cover
+    /// `keyspaces/**`.
     pub fn covers_grant(&self, other: &Urn) -> bool {
         self.workspace() == other.workspace()
             && (self.is_administrator() || self.action() == other.action())

@@ -85,8 +85,14 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The checkpoint cannot be read.
-    #[error("records.redb cannot be opened; restore a backup, or remove the file only if the log still begins at record 1")]
+    #[error(
+        "records.redb cannot be opened; restore a backup, or, if the log still begins at record 1, move the file away and \
+         start again: it is then rebuilt from the log"
+    )]
     Checkpoint(#[source] Box<redb::Error>),
+    /// The log is not where it was.
+    #[error("{0} holds no log although this directory held a store; put the log back or restore a backup")]
+    LogMissing(PathBuf),
     /// The log cannot be trusted.
     #[error("the write-ahead log cannot be used")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),

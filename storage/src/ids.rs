@@ -65,6 +65,11 @@ macro_rules! ids {
                 IdText::from_bytes(random.as_bytes().try_into().ok()?).map($name)
             }
 
+            /// The id as clients write it, held in place: no allocation.
+            pub fn spell(&self) -> Spelled {
+                Spelled::new($prefix, &self.0)
+            }
+
             /// The random part's bytes, as row keys hold them.
             pub fn as_bytes(&self) -> &[u8; ID_RANDOM_CHARS] {
                 self.0.as_bytes()
@@ -116,6 +121,47 @@ ids! {
 impl fmt::Debug for IdText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// An id as text, prefix and all, held in place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Spelled {
+    bytes: [u8; 24],
+    length: u8,
+}
+
+impl Spelled {
+    fn new(prefix: &str, text: &IdText) -> Spelled {
+        let mut bytes = [0; 24];
+        let length = prefix.len() + ID_RANDOM_CHARS;
+        bytes[..prefix.len()].copy_from_slice(prefix.as_bytes());
+        bytes[prefix.len()..length].copy_from_slice(text.as_bytes());
+        Spelled { bytes, length: u8::try_from(length).expect("at most 24") }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("prefixes and alphabet are ASCII")
+    }
+}
+
+impl std::ops::Deref for Spelled {
+    type Target = str;
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for Spelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Display for Spelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
     }
 }
 

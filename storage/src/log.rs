@@ -25,4 +25,4 @@ pub mod segment;
 pub use append::{AppendError, Log, LogOptions, Recovered, SEGMENT_BYTES_DEFAULT};
 pub use error::{LogError, OpenLogError};
 pub use frame::{Frame, MAX_FRAME_BYTES, MAX_POSITION, MAX_RECORD_BYTES, MAX_RECORDS_PER_FRAME};
-pub use read::Reader;
+pub use read::{Reader, store_id};

@@ -3,18 +3,20 @@
 //! Order matters. Shared views change first and together (one generation); then balances; then the views that point at
 //! them. A view is built from the rows as they are after the whole batch, so several changes of one resource publish once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::hot::build::{Builder, permission, unless_stale, workspace_view};
+use crate::hot::shared::Publishing;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{ApiId, IdText, IdentityId, KeyId, NamespaceId, PermissionId, RoleId, WorkspaceNo};
 use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::key::{KeyHash, KeyRow, KeyView};
+use crate::records::role::{RoleRow, RoleView};
 use crate::records::root_key::RootKeyRow;
-use crate::records::{self, Effect, Row, TableNo, identity, role};
+use crate::records::{self, Effect, Row, TableNo, identity, ratelimit, role};
 use crate::store::{Snapshot, decode};
 use crate::tx::CreditChange;
 
@@ -24,10 +26,11 @@ struct Changed {
     shared: BTreeSet<(TableNo, WorkspaceNo, IdText)>,
     workspaces: BTreeSet<WorkspaceNo>,
     namespaces: BTreeSet<(WorkspaceNo, IdText)>,
-    /// Keys by table order: the last row of each.
-    keys: Vec<(WorkspaceNo, KeyId, KeyRow)>,
-    root_keys: Vec<(KeyId, RootKeyRow)>,
-    /// Hashes that nothing has any more.
+    /// The last row of each key; `None` where it was removed. A batch may make a key and remove it again: only what is
+    /// left in the end may become hot.
+    keys: BTreeMap<(WorkspaceNo, KeyId), Option<KeyRow>>,
+    root_keys: BTreeMap<KeyId, Option<RootKeyRow>>,
+    /// Hashes that were given up, though perhaps taken again since.
     freed: Vec<(WorkspaceNo, KeyHash)>,
     freed_root: Vec<KeyHash>,
 }
@@ -48,8 +51,9 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
             records::WORKSPACE => changed.workspaces.extend(records::workspace_of(&effect.key)),
             records::NAMESPACE | records::OVERRIDE => changed.namespaces.extend(split(&effect.key)),
             records::KEY => {
-                if let (Some((workspace, id)), Some(value)) = (split(&effect.key), &effect.value) {
-                    changed.keys.push((workspace, KeyId(id), decode(value)?));
+                if let Some((workspace, id)) = split(&effect.key) {
+                    let row = effect.value.as_deref().map(decode).transpose()?;
+                    changed.keys.insert((workspace, KeyId(id)), row);
                 }
             }
             records::KEY_BY_HASH if effect.value.is_none() => {
@@ -60,10 +64,9 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
                 }
             }
             records::ROOT_KEY => {
-                if let (Ok(id), Some(value)) = (<[u8; 16]>::try_from(effect.key.as_slice()), &effect.value)
-                    && let Some(id) = IdText::from_bytes(id)
-                {
-                    changed.root_keys.push((KeyId(id), decode(value)?));
+                if let Some(id) = <[u8; 16]>::try_from(effect.key.as_slice()).ok().and_then(IdText::from_bytes) {
+                    let row = effect.value.as_deref().map(decode).transpose()?;
+                    changed.root_keys.insert(KeyId(id), row);
                 }
             }
             records::ROOT_KEY_BY_HASH if effect.value.is_none() => {
@@ -75,37 +78,40 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
     Ok(changed)
 }
 
-/// Makes a committed batch visible. `snapshot` was taken after its commit; balances are returned as they became.
+/// Makes a committed batch visible. `snapshot` was taken after its commit; each
+/// changed balance is returned as it became, `None` where the key is not in memory.
 pub(crate) fn publish<'e>(
     hot: &Hot,
     snapshot: &Snapshot,
     effects: impl Iterator<Item = &'e Effect>,
     credit_changes: &[CreditChange],
-) -> Result<Vec<(KeyId, u64)>, ReadError> {
+) -> Result<Vec<Option<u64>>, ReadError> {
     let position = snapshot.position();
     let changed = collect(effects)?;
     publish_shared(hot, snapshot, &changed, position)?;
 
     let mut balances = Vec::with_capacity(credit_changes.len());
     for change in credit_changes {
-        if let Some(view) = hot.keys.peek(change.workspace.0, &change.hash)
-            && let Some(balance) = view.counters.change(change.change, change.generation, change.refill_due)
-        {
-            balances.push((change.id, balance));
-        }
+        balances.push(hot.keys.change(change.workspace.0, &change.hash, position, |view| {
+            let counters = &view.filter(|view| view.id == change.id)?.counters;
+            counters.change(change.change, change.generation, change.balance, change.refill_due)
+        }));
     }
 
     let builder = Builder { hot, snapshot };
     for (workspace, hash) in &changed.freed {
         hot.keys.publish(workspace.0, hash, position, |_| None);
     }
-    for (workspace, id, row) in &changed.keys {
-        publish_key(&builder, *workspace, *id, row, position)?;
+    for ((workspace, id), row) in &changed.keys {
+        if let Some(row) = row {
+            publish_key(&builder, *workspace, *id, row, position)?;
+        }
     }
     for hash in &changed.freed_root {
         hot.root_keys.publish(OPERATOR, hash, position, |_| None);
     }
-    for (id, row) in changed.root_keys.iter().filter(|(_, row)| row.deleted_at.is_none()) {
+    let root_keys = changed.root_keys.iter().filter_map(|(id, row)| Some((id, row.as_ref()?)));
+    for (id, row) in root_keys.filter(|(_, row)| row.deleted_at.is_none()) {
         match unless_stale(builder.root_key(*id, row))? {
             Some(view) => hot.root_keys.publish(OPERATOR, &row.hash, position, |_| Some(Arc::new(view))),
             None => hot.root_keys.forget(OPERATOR, &row.hash, position),
@@ -114,7 +120,12 @@ pub(crate) fn publish<'e>(
     for &(workspace, id) in &changed.namespaces {
         let id = NamespaceId(id);
         if let Some(view) = builder.namespace(workspace, id)? {
-            for name in [id.to_string().as_str(), &view.name] {
+            // A name may read like an id; the namespace that has it as its id is found by it then (RL-NS-01).
+            let shadowed = match NamespaceId::parse(&view.name) {
+                Some(other) if other != id => ratelimit::get(snapshot, workspace, other)?.is_some(),
+                _ => false,
+            };
+            for name in [id.to_string().as_str(), &view.name].into_iter().take(if shadowed { 1 } else { 2 }) {
                 let hash = hot.name_hash(workspace, name);
                 hot.namespaces.publish(workspace.0, &hash, position, |_| Some(Arc::clone(&view)));
             }
@@ -129,7 +140,7 @@ fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: P
     }
     let builder = Builder { hot, snapshot };
     // Everything is read and built first: readers wait while the generation is odd.
-    let mut set: Vec<Box<dyn FnOnce(&crate::hot::shared::Publishing<'_>)>> = Vec::new();
+    let mut set: Vec<Box<dyn FnOnce(&Publishing<'_>)>> = Vec::new();
     for &(table, no, id) in &changed.shared {
         match table {
             records::API => {
@@ -149,12 +160,8 @@ fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: P
             }
             _ => {
                 let id = RoleId(id);
-                // The writer's own snapshot is the newest there is, so it is never stale.
-                let view = match role::role(snapshot, no, id)? {
-                    Some(row) => unless_stale(builder.role(no, id, &row))?,
-                    None => None,
-                };
-                set.push(Box::new(move |cells| cells.set_role(no, id, view)));
+                let view = role::role(snapshot, no, id)?.map(|row| role_view(hot, snapshot, no, id, &row)).transpose()?;
+                set.push(Box::new(move |cells| cells.set_role(no, id, view.map(|make| make(cells)))));
             }
         }
     }
@@ -167,6 +174,35 @@ fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: P
         set(&cells);
     }
     Ok(())
+}
+
+/// A role's view, to be made while the generation is odd: cells of permissions that have none yet must not show this
+/// batch's state any earlier than the others.
+fn role_view(
+    hot: &Hot,
+    snapshot: &Snapshot,
+    no: WorkspaceNo,
+    id: RoleId,
+    row: &RoleRow,
+) -> Result<impl FnOnce(&Publishing<'_>) -> RoleView + use<>, ReadError> {
+    let mut permissions = Vec::with_capacity(row.permissions.len());
+    for &permission_id in &row.permissions {
+        let cell = hot.shared.known_permission(no, permission_id);
+        let read = match &cell {
+            Some(_) => None,
+            None => role::permission(snapshot, no, permission_id)?.map(|row| permission(permission_id, &row)),
+        };
+        permissions.push((permission_id, cell, read));
+    }
+    let name = row.name.as_str().into();
+    Ok(move |cells: &Publishing<'_>| RoleView {
+        id,
+        name,
+        permissions: permissions
+            .into_iter()
+            .map(|(permission, cell, read)| cell.unwrap_or_else(|| cells.permission(no, permission, read)))
+            .collect(),
+    })
 }
 
 fn publish_key(

@@ -16,8 +16,8 @@ use crate::hot::counters::Spend;
 use crate::hot::index::{Index, Lookup};
 use crate::hot::window::{WindowJournal, Windows};
 use crate::hot::{Hot, OPERATOR};
-use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
-use crate::log::{Log, LogOptions, OpenLogError};
+use crate::ids::{NamespaceId, WorkspaceNo};
+use crate::log::{self, Log, LogOptions, OpenLogError};
 use crate::position::{Position, Term};
 use crate::records::key::{KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView};
@@ -112,8 +112,8 @@ pub struct Committed<R> {
     pub value: R,
     /// Where it stands in the log.
     pub position: Position,
-    /// Balances it changed, as they became when it was published; only of keys that were in memory.
-    pub balances: Vec<(KeyId, u64)>,
+    /// The last balance it changed, as it became when it was published; `None` where the key was not in memory.
+    pub balance: Option<u64>,
 }
 
 /// Why a transaction was not applied.
@@ -226,24 +226,33 @@ impl Storage {
             io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
             _ => OpenError::Io { path: lock_path.clone(), source },
         })?;
-        check_format(&**disk, dir)?;
+        let known = read_format(&**disk, dir)?;
 
-        let checkpoint_path = dir.join("records.redb");
-        let (store, mut state) = Store::open(&**disk, &checkpoint_path, options.redb_cache_bytes, || {
-            let (store_id, seed) = fresh.split_at(16);
-            State {
-                position: Position::START,
-                term: Term(1),
-                store_id: store_id.try_into().expect("half of 32 bytes"),
-                seed: seed.try_into().expect("half of 32 bytes"),
+        let log_dir = dir.join("log");
+        // A store whose checkpoint file was lost is rebuilt from its log, which names the store.
+        let logged_id = log::store_id(&**disk, &log_dir).map_err(|error| OpenError::Log(Box::new(error)))?;
+        if known && logged_id.is_none() {
+            return Err(OpenError::LogMissing(log_dir));
+        }
+        let unusable = |error| OpenError::Checkpoint(Box::new(error));
+        let opened = Store::open(&**disk, dir, options.redb_cache_bytes).map_err(unusable)?;
+        let (store, mut state) = match opened {
+            Some(opened) => opened,
+            None => {
+                let (store_id, seed) = fresh.split_at(16);
+                let state = State {
+                    position: Position::START,
+                    term: Term(1),
+                    store_id: logged_id.unwrap_or_else(|| store_id.try_into().expect("half of 32 bytes")),
+                    seed: seed.try_into().expect("half of 32 bytes"),
+                };
+                (Store::create(&**disk, dir, options.redb_cache_bytes, state).map_err(unusable)?, state)
             }
-        })
-        .map_err(|error| OpenError::Checkpoint(Box::new(error)))?;
+        };
         let checkpoint = state.position;
 
         let mut replay = Replay { store: &store, state, effects: Vec::new(), records: 0 };
         let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
-        let log_dir = dir.join("log");
         disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
         let (log, recovered) =
             Log::open(Arc::clone(disk), &log_dir, log_options, checkpoint, |position, term, record| {
@@ -255,6 +264,13 @@ impl Storage {
             })?;
         replay.flush()?;
         state = replay.state;
+        if !known {
+            // Only now: a directory with this file has a log, so one without is a log that was lost.
+            write_format(&**disk, dir)?;
+        }
+        if !recovered.strangers.is_empty() {
+            tracing::warn!(files = ?recovered.strangers, "the log directory holds files that are not keyward's; they are left alone");
+        }
         if recovered.replayed > 0 || recovered.torn_bytes > 0 {
             tracing::info!(
                 records = recovered.replayed,
@@ -268,10 +284,8 @@ impl Storage {
         let snapshot = store.snapshot()?;
         let hot = Arc::new(load_hot(&options, &snapshot, state.seed)?);
         drop(snapshot);
-        let windows_dir = dir.join("windows");
         let (journal, loaded) =
-            WindowJournal::open(Arc::clone(disk), &windows_dir, state.store_id, &hot.windows, clock())
-                .map_err(io_error(&windows_dir))?;
+            WindowJournal::open(Arc::clone(disk), dir, state.store_id, &hot.windows, clock()).map_err(io_error(dir))?;
         tracing::debug!(cells = loaded.kept, ignored_bytes = loaded.ignored_bytes, "rate-limit cells loaded");
 
         let status = Arc::new(Status::default());
@@ -302,6 +316,9 @@ impl Storage {
         let writer_thread = spawn("keyward-writer", dir, move || {
             if let Err(error) = writer_thread::run(writer, &queue, &timing) {
                 on_fatal(&error);
+            }
+            for command in queue.try_iter() {
+                command.refuse(&Unavailable::Stopped);
             }
         })?;
         let (stop_windows, windows_stop) = bounded(0);
@@ -356,7 +373,7 @@ impl Storage {
     /// Looks a key up, from disk where it is not in memory. Blocks.
     pub fn read_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
         self.hot.keys.get_or_read(workspace.0, hash, || {
-            let snapshot = self.store.snapshot()?;
+            let snapshot = self.store.published_snapshot()?;
             let view = Builder { hot: &self.hot, snapshot: &snapshot }.key_by_hash(workspace, hash);
             Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
         })
@@ -370,7 +387,7 @@ impl Storage {
     /// Looks a root key up, from disk where it is not in memory. Blocks.
     pub fn read_root_key(&self, hash: &KeyHash) -> Result<Option<Arc<RootKeyView>>, ReadError> {
         self.hot.root_keys.get_or_read(OPERATOR, hash, || {
-            let snapshot = self.store.snapshot()?;
+            let snapshot = self.store.published_snapshot()?;
             let view = Builder { hot: &self.hot, snapshot: &snapshot }.root_key_by_hash(hash);
             Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
         })
@@ -389,7 +406,7 @@ impl Storage {
     ) -> Result<Option<Arc<NamespaceView>>, ReadError> {
         let hash = self.hot.name_hash(workspace, id_or_name);
         self.hot.namespaces.get_or_read(workspace.0, &hash, || {
-            let snapshot = self.store.snapshot()?;
+            let snapshot = self.store.published_snapshot()?;
             let builder = Builder { hot: &self.hot, snapshot: &snapshot };
             let by_id = match NamespaceId::parse(id_or_name) {
                 Some(id) => builder.namespace(workspace, id)?,
@@ -421,35 +438,29 @@ impl Storage {
     {
         let job = Job { run: Box::new(move |tx| run_job(tx, run, done)), now };
         if let Err(refused) = self.commands.try_send(Command::Transact(job)) {
-            let (TrySendError::Full(command) | TrySendError::Disconnected(command)) = refused;
-            let why = if self.is_stopped() { Unavailable::Stopped } else { Unavailable::Busy };
-            if let Command::Transact(job) = command {
-                let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
-                answer(Fate::Unavailable(why));
-            }
+            let (command, why) = self.refused(refused);
+            command.refuse(&why);
         }
     }
 
     /// Takes credits of a key, all or none, and sees to it that the log learns of it.
     pub fn spend(&self, view: &Arc<KeyView>, cost: u64) -> Spent {
-        let generation = view.counters.generation();
+        let too_many = || self.waiting.spends() >= MAX_WAITING_SPENDS && self.status.read_only.load(Ordering::Acquire);
+        if cost > 0 && !view.counters.is_dirty() && too_many() {
+            return Spent::Unavailable(Unavailable::NoSpace);
+        }
         match view.counters.spend(cost) {
             Spend::Retired => Spent::LookAgain,
             Spend::Short { left } => Spent::Short(left),
-            Spend::Taken { left, .. } if cost == 0 => Spent::Taken(left),
-            Spend::Taken { left, .. } if self.strict_credits => {
-                Spent::Journal(PendingSpend { view: Arc::clone(view), cost, generation, left })
-            }
-            Spend::Taken { left, first } => {
-                if first {
-                    if self.waiting.spends() >= MAX_WAITING_SPENDS && self.status.read_only.load(Ordering::Acquire) {
-                        view.counters.give_back(cost, generation);
-                        return Spent::Unavailable(Unavailable::NoSpace);
-                    }
-                    if self.waiting.spent(Arc::clone(&view.counters)) {
-                        // A full queue wakes the writer as well.
-                        let _ = self.commands.try_send(Command::Wake);
-                    }
+            Spend::Taken { left, first, generation } => {
+                // Whoever makes a cell dirty queues it, without exception: nobody else does, and what is dirty and not
+                // queued would never be journaled.
+                if first && self.waiting.spent(Arc::clone(&view.counters)) && !self.strict_credits {
+                    // A full queue wakes the writer as well.
+                    let _ = self.commands.try_send(Command::Wake);
+                }
+                if self.strict_credits && cost > 0 {
+                    return Spent::Journal(PendingSpend { view: Arc::clone(view), cost, generation, left });
                 }
                 Spent::Taken(left)
             }
@@ -477,22 +488,23 @@ impl Storage {
             answer,
         };
         if let Err(refused) = self.commands.try_send(Command::Spend(spend)) {
-            let (TrySendError::Full(command) | TrySendError::Disconnected(command)) = refused;
-            if let Command::Spend(spend) = command {
-                spend.counters.give_back(spend.cost, spend.generation);
-                (spend.answer)(Fate::Unavailable(if self.is_stopped() {
-                    Unavailable::Stopped
-                } else {
-                    Unavailable::Busy
-                }));
-            }
+            let (command, why) = self.refused(refused);
+            command.refuse(&why);
+        }
+    }
+
+    /// Why the writer's queue did not take a command.
+    fn refused(&self, refused: TrySendError<Command>) -> (Command, Unavailable) {
+        match refused {
+            TrySendError::Full(command) if !self.is_stopped() => (command, Unavailable::Busy),
+            TrySendError::Full(command) | TrySendError::Disconnected(command) => (command, Unavailable::Stopped),
         }
     }
 
     /// Notes that a key was verified at `now` (unix ms).
     pub fn touch(&self, view: &KeyView, now: u64) {
-        if view.counters.touch(now) {
-            self.waiting.touched(Arc::clone(&view.counters));
+        if view.counters.touch(now) && self.waiting.touched(Arc::clone(&view.counters)) {
+            let _ = self.commands.try_send(Command::Wake);
         }
     }
 
@@ -556,7 +568,7 @@ where
     R: Send + 'static,
     X: Send + 'static,
 {
-    let unavailable = |fate: Fate<'_>| match fate {
+    let unavailable = |fate: Fate| match fate {
         Fate::Unavailable(why) => TransactError::Unavailable(why),
         Fate::Unreadable(error) => TransactError::Read(error),
         Fate::Done { .. } => TransactError::Unavailable(Unavailable::Stopped),
@@ -569,9 +581,7 @@ where
             true,
             Box::new(move |fate| {
                 done(match fate {
-                    Fate::Done { position, balances } => {
-                        Ok(Committed { value, position, balances: balances.to_vec() })
-                    }
+                    Fate::Done { position, balance } => Ok(Committed { value, position, balance }),
                     fate => Err(unavailable(fate)),
                 });
             }),
@@ -589,29 +599,38 @@ where
     }
 }
 
-/// Reads the format file, or writes it into a new directory; refuses a newer format.
-fn check_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    const HEAD: &str = "keyward data format ";
+const FORMAT_HEAD: &str = "keyward data format ";
+
+/// Reads the format file; refuses a newer format. Whether there is one: a store that was opened before.
+fn read_format(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
     let path = dir.join("FORMAT");
-    let present = disk.list(dir).map_err(io_error(dir))?.iter().any(|name| name == "FORMAT");
-    let file = disk.open(&path, true).map_err(io_error(&path))?;
+    if !disk.list(dir).map_err(io_error(dir))?.iter().any(|name| name == "FORMAT") {
+        return Ok(false);
+    }
+    let file = disk.open(&path, false).map_err(io_error(&path))?;
     let length = file.len().map_err(io_error(&path))?;
-    if !present || length == 0 {
-        file.write_all_at(0, format!("{HEAD}{FORMAT}\n").as_bytes()).map_err(io_error(&path))?;
-        file.sync_data().map_err(io_error(&path))?;
-        return disk.sync_dir(dir).map_err(io_error(dir));
+    if length == 0 {
+        return Ok(false);
     }
     let mut bytes = vec![0; usize::try_from(length.min(256)).expect("at most 256")];
     file.read_exact_at(0, &mut bytes).map_err(io_error(&path))?;
     let found = std::str::from_utf8(&bytes)
         .ok()
-        .and_then(|text| text.strip_prefix(HEAD))
+        .and_then(|text| text.strip_prefix(FORMAT_HEAD))
         .and_then(|number| number.trim_end().parse::<u32>().ok())
         .ok_or_else(|| OpenError::NotAStore(path.clone()))?;
     if found > FORMAT {
         return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
     }
-    Ok(())
+    Ok(true)
+}
+
+fn write_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join("FORMAT");
+    let file = disk.open(&path, true).map_err(io_error(&path))?;
+    file.write_all_at(0, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes()).map_err(io_error(&path))?;
+    file.sync_data().map_err(io_error(&path))?;
+    disk.sync_dir(dir).map_err(io_error(dir))
 }
 
 /// Applies the log's records to redb in batches.

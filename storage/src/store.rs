@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use redb::{StorageBackend, TableError, WriteTransaction};
@@ -139,42 +139,62 @@ impl StorageBackend for Backend {
     }
 }
 
+/// The checkpoint's file in the data directory.
+pub(crate) const FILE: &str = "records.redb";
+/// The file while it is being made; a leftover of a crash is overwritten.
+const FILE_ASIDE: &str = "records.redb.new";
+
 /// The checkpoint store.
 pub(crate) struct Store {
     db: Database,
+    /// Held by the writer from a commit until that is published, and by whoever takes a snapshot for the hot views.
+    unpublished: RwLock<()>,
 }
 
 impl Store {
-    /// Opens or makes the store's file; `fresh` gives its identity where it is new.
-    pub fn open(
-        disk: &dyn Disk,
-        path: &Path,
-        cache_bytes: usize,
-        fresh: impl FnOnce() -> State,
-    ) -> Result<(Store, State), redb::Error> {
-        let file = disk.open(path, true)?;
+    fn over(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Store, redb::Error> {
         let db = Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file))?;
-        let store = Store { db };
-        let known = match store.db.begin_read()?.open_table(STATE) {
-            Ok(table) => match table.get("state")? {
-                Some(bytes) => Some(
-                    State::from_bytes(bytes.value())
-                        .ok_or_else(|| redb::Error::Corrupted("the state row cannot be read".to_owned()))?,
-                ),
-                None => None,
-            },
-            Err(TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
+        Ok(Store { db, unpublished: RwLock::new(()) })
+    }
+
+    /// Opens the store's file; `None` where there is none.
+    pub fn open(disk: &dyn Disk, dir: &Path, cache_bytes: usize) -> Result<Option<(Store, State)>, redb::Error> {
+        let file = match disk.open(&dir.join(FILE), false) {
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
         };
-        let state = match known {
-            Some(state) => state,
-            None => {
-                let state = fresh();
-                store.checkpoint(state)?;
-                state
-            }
+        let store = Store::over(file, cache_bytes)?;
+        let state = {
+            let table = store.db.begin_read()?.open_table(STATE)?;
+            table.get("state")?.and_then(|bytes| State::from_bytes(bytes.value()))
         };
-        Ok((store, state))
+        let state = state.ok_or_else(|| redb::Error::Corrupted("the state row cannot be read".to_owned()))?;
+        Ok(Some((store, state)))
+    }
+
+    /// Makes the store's file. It gets its name when it is whole and durable: redb refuses a file whose making was
+    /// interrupted, and a name that a power cut takes would be a checkpoint lost.
+    pub fn create(disk: &dyn Disk, dir: &Path, cache_bytes: usize, state: State) -> Result<Store, redb::Error> {
+        let aside = dir.join(FILE_ASIDE);
+        let file = disk.open(&aside, true)?;
+        file.set_len(0)?;
+        let store = Store::over(file, cache_bytes)?;
+        store.checkpoint(state)?;
+        disk.rename(&aside, &dir.join(FILE))?;
+        disk.sync_dir(dir)?;
+        Ok(store)
+    }
+
+    /// Says that what is committed from here on is not published yet, until the guard is dropped. Only the writer does.
+    pub fn publishing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.unpublished.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A view of everything published so far: what hot views are read from. One of what is committed only would let a
+    /// reader see part of a transaction, in what it fills, before the rest of it is published.
+    pub fn published_snapshot(&self) -> Result<Snapshot, ReadError> {
+        let _published = self.unpublished.read().unwrap_or_else(PoisonError::into_inner);
+        self.snapshot()
     }
 
     /// A consistent view of everything committed so far.

@@ -31,6 +31,8 @@ pub(crate) struct CreditChange {
     pub hash: KeyHash,
     pub change: Change,
     pub generation: u64,
+    /// The balance as it is stored.
+    pub balance: u64,
     pub refill_due: Option<u64>,
 }
 
@@ -87,6 +89,11 @@ impl<'a> Tx<'a> {
         !self.overlay.is_empty()
     }
 
+    /// Whether it leaves nothing, no audit event either.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.overlay.is_empty() && self.audit.is_empty()
+    }
+
     /// The credits a key has at this moment: what is stored, or, while the key is hot, what is left of it.
     pub fn credits(&self, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) -> Result<CreditsRow, ReadError> {
         let stored = key::credits(self, workspace, id)?;
@@ -120,7 +127,7 @@ impl<'a> Tx<'a> {
             &key::key(workspace, id),
             CreditsRow { generation, balance, refill_due }.to_bytes(),
         );
-        self.credit_changes.push(CreditChange { workspace, id, hash: row.hash, change, generation, refill_due });
+        self.credit_changes.push(CreditChange { workspace, id, hash: row.hash, change, generation, balance, refill_due });
         Ok(Ok(balance))
     }
 

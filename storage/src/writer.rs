@@ -4,6 +4,7 @@
 //! the thread in `writer_thread` only waits, collects and calls it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use crate::disk::Disk;
 use crate::error::{ReadError, Unavailable};
 use crate::hot::Hot;
 use crate::hot::counters::{KeyCounters, Mark};
-use crate::ids::KeyId;
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
 use crate::position::Position;
 use crate::publish::publish;
@@ -23,6 +23,7 @@ use crate::records::key::{self, CreditsRow};
 use crate::records::{Effect, Row, encode_record};
 use crate::store::{Read, State, Store, Tables, put_state};
 use crate::tx::{Accepted, CreditChange, Tx};
+use crate::writer_thread::Command;
 
 /// Most transactions in one batch, so in one log frame and one sync.
 pub(crate) const MAX_BATCH: usize = 256;
@@ -35,11 +36,16 @@ const _: () = assert!(MAX_BATCH_BYTES + (16 << 20) < MAX_FRAME_BYTES);
 pub(crate) const MAX_TOUCHES: usize = 2048;
 /// Most keys whose spends may wait for the journal while the disk is full; beyond it spends are refused.
 pub(crate) const MAX_WAITING_SPENDS: usize = 100_000;
+/// Most keys whose spends are written in one batch: some 6 MiB. A disk that hangs lets more than that gather.
+pub(crate) const MAX_SPENDS: usize = 100_000;
+/// Most last-used times that wait while the disk is full. Beyond it the oldest is given up: it is still in memory, and
+/// lost only if the key is evicted or the process ends before the next use.
+const MAX_WAITING_TOUCHES: usize = 16 * MAX_TOUCHES;
 
 /// How a transaction ended.
-pub(crate) enum Fate<'a> {
-    /// Durable and visible up to this position; balances as they became.
-    Done { position: Position, balances: &'a [(KeyId, u64)] },
+pub(crate) enum Fate {
+    /// Durable and visible up to this position; the last balance it changed, as it became.
+    Done { position: Position, balance: Option<u64> },
     /// Not applied.
     Unavailable(Unavailable),
     /// Not applied: the records could not be read.
@@ -47,7 +53,7 @@ pub(crate) enum Fate<'a> {
 }
 
 /// Tells the one who asked.
-pub(crate) type Answer = Box<dyn FnOnce(Fate<'_>) + Send>;
+pub(crate) type Answer = Box<dyn FnOnce(Fate) + Send>;
 
 /// What running a transaction gave: whether it is accepted, and how to tell.
 pub(crate) type Ran = Result<(bool, Answer), (ReadError, Answer)>;
@@ -76,6 +82,8 @@ pub(crate) struct Waiting {
     touches: SegQueue<Arc<KeyCounters>>,
     /// Whether the writer was told of the spends.
     told: AtomicBool,
+    /// Whether the writer was told that touches have become many.
+    told_of_touches: AtomicBool,
 }
 
 impl Waiting {
@@ -86,8 +94,17 @@ impl Waiting {
         !self.told.swap(true, Ordering::AcqRel)
     }
 
-    pub fn touched(&self, counters: Arc<KeyCounters>) {
+    /// Queues counters with a last-used time to be stored. Whether the writer must be woken: until it has written them
+    /// the keys cannot be evicted, so it must not wait for its time when they are many.
+    pub fn touched(&self, counters: Arc<KeyCounters>) -> bool {
         self.touches.push(counters);
+        let waiting = self.touches();
+        if waiting > MAX_WAITING_TOUCHES
+            && let Some(oldest) = self.touches.pop()
+        {
+            oldest.touch_stored(u32::MAX);
+        }
+        waiting >= MAX_TOUCHES && !self.told_of_touches.swap(true, Ordering::AcqRel)
     }
 
     pub fn spends(&self) -> usize {
@@ -177,7 +194,8 @@ struct Journal {
     marks: Vec<(Arc<KeyCounters>, Mark)>,
     /// Set by a transaction of this very batch: to be looked at again after it is published.
     later: Vec<Arc<KeyCounters>>,
-    touched: Vec<Arc<KeyCounters>>,
+    /// With the minute that is stored.
+    touched: Vec<(Arc<KeyCounters>, u32)>,
 }
 
 impl Writer {
@@ -186,14 +204,21 @@ impl Writer {
     /// Gives back strict spends that have to wait for the next step: their balance was set anew in this one.
     pub fn step(&mut self, step: Step) -> Result<Vec<StrictSpend>, Fatal> {
         if !self.has_room() {
-            refuse(step, &Unavailable::NoSpace);
+            for job in step.jobs {
+                Command::Transact(job).refuse(&Unavailable::NoSpace);
+            }
+            for spend in step.strict {
+                Command::Spend(spend).refuse(&Unavailable::NoSpace);
+            }
             return Ok(Vec::new());
         }
-        let txn = self.store.begin()?;
+        let store = Arc::clone(&self.store);
+        let mut publishing = None;
+        let txn = store.begin()?;
         let mut records: Vec<Vec<u8>> = Vec::with_capacity(step.jobs.len() + 1);
         let mut effects: Vec<Effect> = Vec::new();
         let mut credit_changes: Vec<CreditChange> = Vec::new();
-        let mut answers: Vec<(Position, Answer)> = Vec::with_capacity(step.jobs.len());
+        let mut answers: Vec<(Position, Range<usize>, Answer)> = Vec::with_capacity(step.jobs.len());
         let mut journal = Journal::default();
         let mut bytes = 0;
         {
@@ -211,9 +236,9 @@ impl Writer {
                     Err(_) => continue,
                 };
                 let last = self.state.position.plus(records.len() as u64);
-                if !accepted || !tx.has_changes() {
+                if !accepted || tx.is_empty() {
                     // A refusal may rest on a change of this batch, so it too is told only once that is durable.
-                    answers.push((last, answer));
+                    answers.push((last, 0..0, answer));
                     continue;
                 }
                 let Accepted { effects: own, credit_changes: changes } = match tx.accept() {
@@ -238,8 +263,9 @@ impl Writer {
                 }
                 records.push(record);
                 effects.extend(own);
+                let first = credit_changes.len();
                 credit_changes.extend(changes);
-                answers.push((last.next(), answer));
+                answers.push((last.next(), first..credit_changes.len(), answer));
             }
             self.journal(&tables, &step.strict, step.journal_spends, step.touches, &mut journal)?;
             if !journal.effects.is_empty() {
@@ -260,10 +286,12 @@ impl Writer {
                     tracing::warn!(%cause, "the disk is full: changes are refused until there is room");
                     txn.abort().map_err(redb::Error::from)?;
                     self.status.read_only.store(true, Ordering::Release);
-                    for (_, answer) in answers {
+                    for (_, _, answer) in answers {
                         answer(Fate::Unavailable(Unavailable::NoSpace));
                     }
-                    refuse_strict(step.strict, &Unavailable::NoSpace);
+                    for spend in step.strict {
+                        Command::Spend(spend).refuse(&Unavailable::NoSpace);
+                    }
                     self.requeue(journal);
                     return Ok(Vec::new());
                 }
@@ -274,21 +302,28 @@ impl Writer {
             }
             self.state.position = position;
             put_state(&txn, self.state)?;
+            publishing = Some(store.publishing());
             txn.commit().map_err(redb::Error::from)?;
             self.status.syncs.fetch_add(1, Ordering::Relaxed);
             self.status.transactions.fetch_add(records.len() as u64, Ordering::Relaxed);
             self.status.position.store(position.0, Ordering::Release);
             self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
         }
-        self.set_read_only(false);
         let balances = if effects.is_empty() {
             Vec::new()
         } else {
             publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
         };
+        drop(publishing);
+        self.set_read_only(false);
         for (counters, mark) in journal.marks.drain(..) {
             if !counters.journaled(mark) {
                 self.waiting.spent(counters);
+            }
+        }
+        for (counters, minute) in journal.touched.drain(..) {
+            if counters.touch_stored(minute) {
+                self.waiting.touched(counters);
             }
         }
         let waits = |spend: &StrictSpend| journal.later.iter().any(|later| Arc::ptr_eq(later, &spend.counters));
@@ -296,11 +331,12 @@ impl Writer {
         for counters in journal.later.drain(..) {
             self.waiting.spent(counters);
         }
-        for (at, answer) in answers {
-            answer(Fate::Done { position: at, balances: &balances });
+        for (position, changed, answer) in answers {
+            let balance = balances.get(changed).and_then(|own| own.iter().rev().find_map(|balance| *balance));
+            answer(Fate::Done { position, balance });
         }
         for spend in done {
-            (spend.answer)(Fate::Done { position, balances: &[] });
+            (spend.answer)(Fate::Done { position, balance: None });
         }
         Ok(again)
     }
@@ -318,6 +354,11 @@ impl Writer {
         let mut one = |counters: Arc<KeyCounters>| -> Result<(), Fatal> {
             let Some(mark) = counters.unjournaled() else { return Ok(()) };
             let row_key = key::key(counters.workspace, counters.id);
+            if journal.effects.contains_key(&row_key) {
+                // Seen before in this batch; if there were more spends since, the first mark does not fit any more and
+                // the counters are queued again.
+                return Ok(());
+            }
             match tables.row::<CreditsRow>(&row_key)? {
                 // The spend was taken from a balance that has been set anew in this batch: after it is published the cell
                 // holds the new balance with the spend counted, and is written then.
@@ -328,8 +369,8 @@ impl Writer {
                     journal.effects.insert(row_key.clone(), Effect { table: CreditsRow::TABLE, key: row_key, value });
                     journal.marks.push((counters, mark));
                 }
-                // Purged: there is nothing to keep a balance for.
-                None => drop(counters.journaled(mark)),
+                // Purged, maybe by this very batch: there is nothing to keep a balance for, if the batch gets through.
+                None => journal.marks.push((counters, mark)),
             }
             Ok(())
         };
@@ -338,16 +379,19 @@ impl Writer {
         }
         if spends || !strict.is_empty() {
             self.waiting.told.store(false, Ordering::Release);
-            for _ in 0..self.waiting.spends() {
+            for _ in 0..self.waiting.spends().min(MAX_SPENDS) {
                 match self.waiting.next_spend() {
                     Some(counters) => one(counters)?,
                     None => break,
                 }
             }
         }
+        if touches > 0 {
+            self.waiting.told_of_touches.store(false, Ordering::Release);
+        }
         for _ in 0..touches {
             let Some(counters) = self.waiting.touches.pop() else { break };
-            let Some(minute) = counters.take_touch() else { continue };
+            let minute = counters.last_minute();
             let (workspace, id) = (counters.workspace, counters.id);
             if minute > key::last_used(tables, workspace, id)? && key::exists(tables, workspace, id)? {
                 let row_key = key::key(workspace, id);
@@ -355,8 +399,8 @@ impl Writer {
                 slot.push(1); // apart from the key's credits in the same map
                 let value = Some(key::last_used_bytes(minute));
                 journal.effects.insert(slot, Effect { table: crate::records::LAST_USED, key: row_key, value });
-                journal.touched.push(counters);
             }
+            journal.touched.push((counters, minute));
         }
         Ok(())
     }
@@ -369,10 +413,8 @@ impl Writer {
         for counters in journal.later {
             self.waiting.spent(counters);
         }
-        for counters in journal.touched {
-            if counters.touch_again() {
-                self.waiting.touched(counters);
-            }
+        for (counters, _) in journal.touched {
+            self.waiting.touched(counters);
         }
     }
 
@@ -398,6 +440,11 @@ impl Writer {
         }
     }
 
+    /// Whether changes are refused for lack of room.
+    pub fn is_read_only(&self) -> bool {
+        self.status.read_only.load(Ordering::Relaxed)
+    }
+
     /// Whether so much was logged that a checkpoint is due.
     pub fn checkpoint_is_due(&self, bytes: u64) -> bool {
         self.log.bytes_written() - self.checkpointed_bytes >= bytes
@@ -408,8 +455,12 @@ impl Writer {
         self.state.position.0 > self.status.checkpoint.load(Ordering::Relaxed)
     }
 
-    /// Makes redb durable at the present position and drops the log before it.
+    /// Makes redb durable at the present position and drops the log before it. Left out while the disk is full: redb
+    /// would need room too, an error of its is fatal, and the log has everything.
     pub fn checkpoint(&mut self) -> Result<(), Fatal> {
+        if self.is_read_only() {
+            return Ok(());
+        }
         self.store.checkpoint(self.state)?;
         self.checkpointed_bytes = self.log.bytes_written();
         self.status.checkpoint.store(self.state.position.0, Ordering::Release);
@@ -422,17 +473,3 @@ impl Writer {
     }
 }
 
-fn refuse(step: Step, why: &Unavailable) {
-    for job in step.jobs {
-        let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
-        answer(Fate::Unavailable(why.clone()));
-    }
-    refuse_strict(step.strict, why);
-}
-
-fn refuse_strict(strict: Vec<StrictSpend>, why: &Unavailable) {
-    for spend in strict {
-        spend.counters.give_back(spend.cost, spend.generation);
-        (spend.answer)(Fate::Unavailable(why.clone()));
-    }
-}

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use crate::writer::{Fatal, Job, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
+use crate::error::Unavailable;
+use crate::writer::{Fatal, Fate, Job, MAX_BATCH, MAX_SPENDS, MAX_TOUCHES, Step, StrictSpend, Writer};
 
 /// What the thread is told.
 pub(crate) enum Command {
@@ -18,6 +19,23 @@ pub(crate) enum Command {
     Flush(Box<dyn FnOnce() + Send>),
     /// The same, then end.
     Stop,
+}
+
+impl Command {
+    /// Tells the one who asked that it is not done; what was spent for it is given back.
+    pub fn refuse(self, why: &Unavailable) {
+        match self {
+            Command::Transact(job) => {
+                let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
+                answer(Fate::Unavailable(why.clone()));
+            }
+            Command::Spend(spend) => {
+                spend.counters.give_back(spend.cost, spend.generation);
+                (spend.answer)(Fate::Unavailable(why.clone()));
+            }
+            Command::Wake | Command::Flush(_) | Command::Stop => {}
+        }
+    }
 }
 
 /// When the thread does what nobody asked for.
@@ -76,15 +94,16 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
             step.journal_spends = true;
             due.spends = None;
         }
-        if everything || due.touches <= now {
+        if everything || due.touches <= now || writer.waiting.touches() >= MAX_TOUCHES {
             step.touches = MAX_TOUCHES;
+            due.touches = now + timing.touches;
         }
         let works = !step.jobs.is_empty() || !step.strict.is_empty() || step.journal_spends || step.touches > 0;
         if works {
-            let touched = step.touches > 0;
             strict_again = writer.step(step)?;
-            if touched && writer.waiting.touches() == 0 {
-                due.touches = now + timing.touches;
+            // A full batch of them was written, more are waiting, and nobody may come to wake this thread.
+            if writer.waiting.touches() >= MAX_TOUCHES && !writer.is_read_only() {
+                due.touches = now;
             }
         }
         if everything {
@@ -103,15 +122,20 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
             due.spends = Some(Instant::now() + timing.spends);
         }
         if stop {
+            for spend in strict_again {
+                Command::Spend(spend).refuse(&Unavailable::Stopped);
+            }
             return Ok(());
         }
     }
 }
 
-/// Writes spends and last-used times until none is left, or until the disk does not take them.
+/// Writes the spends and last-used times that wait at this moment; more may come all the while. Stops early if the disk
+/// does not take them.
 fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) -> Result<(), Fatal> {
-    loop {
-        let before = writer.state.position;
+    // One round more for what had to wait for the publication of its own batch.
+    let rounds = 2 + writer.waiting.spends() / MAX_SPENDS + writer.waiting.touches() / MAX_TOUCHES;
+    for _ in 0..rounds {
         let step = Step {
             strict: std::mem::take(strict_again),
             journal_spends: true,
@@ -120,8 +144,9 @@ fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) ->
         };
         *strict_again = writer.step(step)?;
         let left = writer.waiting.spends() + writer.waiting.touches() + strict_again.len();
-        if left == 0 || writer.state.position == before {
-            return Ok(());
+        if left == 0 || writer.is_read_only() {
+            break;
         }
     }
+    Ok(())
 }

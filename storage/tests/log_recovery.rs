@@ -10,7 +10,8 @@ use std::sync::Arc;
 use keyward_storage::disk::memory::{Call, Op, SplitMix};
 use keyward_storage::disk::{Disk, MemoryDisk};
 use keyward_storage::log::{
-    AppendError, Log, LogError, LogOptions, MAX_RECORDS_PER_FRAME, OpenLogError, Recovered, frame, segment,
+    AppendError, Log, LogError, LogOptions, MAX_RECORDS_PER_FRAME, OpenLogError, Reader, Recovered, frame, segment,
+    store_id,
 };
 use keyward_storage::position::{Position, Term};
 
@@ -108,15 +109,15 @@ fn the_bytes_on_disk_never_change() {
     let frozen = [
         // magic, format, store id, first position, term, checksum
         "4b574c4f475345470100000030313233343536373839616263646566",
-        "01000000000000000000000000000000HEADCRC1",
+        "0100000000000000000000000000000078ba7432",
         // magic, layout, header length, payload length, records, first position, term
         "4b57465201003800130000000300000001000000000000000200000000000000",
         // synced through, written at, payload checksum, header checksum
-        "00000000000000007b68e5cf8b010000PAYLOAD1FRAMECR1",
+        "00000000000000007b68e5cf8b0100009150800194bed7b8",
         "0500000066697273740000000002000000",
         "00ff",
         "4b57465201003800100000000100000004000000000000000300000000000000",
-        "0300000000000000c869e5cf8b010000PAYLOAD2FRAMECR2",
+        "0300000000000000c869e5cf8b0100007c142a4e67089863",
         "0c0000007365636f6e64206672616d65",
     ];
     assert_eq!(
@@ -296,15 +297,18 @@ fn a_refusal_says_what_is_wrong_and_what_to_do() {
 #[test]
 fn a_checkpoint_without_its_log_is_refused_until_a_log_is_begun_for_it() {
     let disk = MemoryDisk::new();
+    assert_eq!(store_id(&disk, Path::new(DIR)).unwrap(), None);
     let refused = log_error(open(&disk, 1 << 20, 100));
     assert!(matches!(refused, LogError::BehindCheckpoint { .. }), "{refused}");
 
     disk.plant(&path(101), b"KW"); // the power went while it was begun
+    assert_eq!(store_id(&disk, Path::new(DIR)).unwrap(), None);
     let refused = log_error(open(&disk, 1 << 20, 100));
     assert!(matches!(refused, LogError::Damaged { .. }), "{refused}");
     Log::create(&disk, Path::new(DIR), &options(1 << 20), Position(100), Term(4)).unwrap();
     let again = Log::create(&disk, Path::new(DIR), &options(1 << 20), Position(100), Term(4)).unwrap_err();
     assert!(matches!(again, LogError::AlreadyThere { .. }), "{again}");
+    assert_eq!(store_id(&disk, Path::new(DIR)).unwrap(), Some(STORE));
 
     let (mut log, recovered, replayed) = open(&disk, 1 << 20, 100).unwrap();
     assert_eq!((recovered.last, recovered.term, replayed.len()), (Position(100), Term(4), 0));
@@ -372,23 +376,33 @@ fn nothing_is_acknowledged_before_the_sync_that_covers_it() {
 fn a_full_disk_takes_nothing_and_heals() {
     let disk = MemoryDisk::new();
     let (mut log, _, _) = open(&disk, 400, 0).unwrap();
-    log.append(Term(1), 1, &[vec![1; 150]]).unwrap();
+    log.append(Term(1), 1, &[vec![1; 50]]).unwrap();
     let used = disk.used_bytes();
 
-    // Room for a part of the frame; then for a smaller one; then for a part of a new segment's header.
-    disk.set_capacity(Some(used + 90));
+    // Room for a part of the frame; then for a smaller one.
+    disk.set_capacity(Some(used + 110));
     assert!(matches!(log.append(Term(1), 2, &[vec![2; 100]]), Err(AppendError::NoSpace(_))));
     assert_eq!(disk.used_bytes(), used, "the part is cut off again");
     log.append(Term(1), 3, &[vec![3; 10]]).unwrap();
-    assert!(matches!(log.append(Term(1), 4, &[vec![4; 100]]), Err(AppendError::NoSpace(_))));
+    // Room for a part of a new segment's header; for a header and a part of the frame; for a frame in the old segment.
+    let used = disk.used_bytes();
+    disk.set_capacity(Some(used + 30));
+    assert!(matches!(log.append(Term(1), 4, &[vec![4; 140]]), Err(AppendError::NoSpace(_))));
     assert_eq!(disk.list(Path::new(DIR)).unwrap().len(), 1, "the segment that could not be begun is gone");
-    disk.set_capacity(None);
-    disk.set_capacity(Some(disk.used_bytes() + 65));
+    disk.set_capacity(Some(used + 65));
     log.append(Term(1), 5, &[vec![5; 5]]).unwrap();
-    assert!(matches!(log.append(Term(1), 6, &[vec![6; 100]]), Err(AppendError::NoSpace(_))));
+    assert_eq!(disk.used_bytes(), used + 65);
+    for seed in 0..20 {
+        // Its name must not come back either: the old segment has gone on past the position in it.
+        let (_, recovered, _) = open(&disk.crash(seed), 400, 0).unwrap();
+        assert_eq!((recovered.last, recovered.torn_bytes), (Position(3), 0), "seed {seed}");
+    }
+    disk.set_capacity(Some(used + 130));
+    assert!(matches!(log.append(Term(1), 6, &[vec![6; 140]]), Err(AppendError::NoSpace(_))));
+    assert_eq!(disk.used_bytes(), used + 65 + HEAD as u64, "it is empty, and ready");
     for seed in 0..20 {
         let (_, recovered, _) = open(&disk.crash(seed), 400, 0).unwrap();
-        assert_eq!(recovered.last, Position(3), "seed {seed}");
+        assert_eq!((recovered.last, recovered.torn_bytes), (Position(3), 0), "seed {seed}");
     }
     disk.set_capacity(None);
     assert_eq!(log.append(Term(1), 7, &[vec![7; 100]]).unwrap(), Position(4));
@@ -515,13 +529,11 @@ fn a_reader_follows_the_writer() {
         disk.set_capacity(None);
         let last = log.append(Term(1), 0, &[record.clone(), b"x".to_vec()]).unwrap();
         written.extend([record, b"x".to_vec()]);
-        assert!(reader.next(Position(last.0 - 2)).unwrap().is_none(), "not before it is told");
-        if number % 3 == 0 {
-            while let Some(frame) = reader.next(last).unwrap() {
-                seen.extend(frame.records().map(|(_, bytes)| bytes.to_vec()));
-            }
-            assert_eq!(seen, written);
+        let told = if number % 3 == 0 { last.0 } else { last.0 - 2 };
+        while let Some(frame) = reader.next(Position(told)).unwrap() {
+            seen.extend(frame.records().map(|(_, bytes)| bytes.to_vec()));
         }
+        assert_eq!(seen, written[..told as usize], "all it is told of, and no more");
     }
     let from = log.first_kept();
     let mut late = log.reader(Position(30)).unwrap();
@@ -538,6 +550,34 @@ fn a_reader_follows_the_writer() {
         }
     };
     assert!(matches!(lost, LogError::Missing { .. }), "{lost}");
+}
+
+/// A reader reads ahead, and so may have read a part of a frame that was just being written. It looks again.
+#[test]
+fn a_reader_looks_again_at_what_was_being_written() {
+    let disk = MemoryDisk::new();
+    let (mut log, _, _) = open(&disk, 1 << 20, 0).unwrap();
+    log.append(Term(1), 0, &[b"one"]).unwrap();
+    let length = disk.used_bytes() as usize;
+    log.append(Term(1), 0, &[b"two"]).unwrap();
+    let whole = disk.contents(&path(1)).unwrap();
+    for cut in length..whole.len() {
+        let mut begun = whole.clone();
+        begun[cut..].fill(0);
+        for begun in [&whole[..cut], &begun] {
+            let disk = MemoryDisk::new();
+            disk.plant(&path(1), begun);
+            let mut reader = Reader::open(Arc::new(disk.clone()), Path::new(DIR), STORE, Position::START).unwrap();
+            assert_eq!(reader.next(Position(1)).unwrap().unwrap().header.last(), Position(1));
+            assert!(reader.next(Position(1)).unwrap().is_none());
+            disk.open(&path(1), false).unwrap().write_all_at(cut as u64, &whole[cut..]).unwrap();
+            assert_eq!(reader.next(Position(2)).unwrap().unwrap().records().next(), Some((Position(2), &b"two"[..])));
+        }
+    }
+    // But when it still is no frame after the writer has synced it, it is damage.
+    disk.open(&path(1), false).unwrap().write_all_at(length as u64 + 60, b"X").unwrap();
+    let mut reader = log.reader(Position(1)).unwrap();
+    assert!(matches!(reader.next(Position(2)), Err(LogError::Damaged { .. })));
 }
 
 /// One life after another of a store: batches, rolls, clean-ups, full disks, failing writes and syncs, power cuts at any

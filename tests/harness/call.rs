@@ -66,7 +66,7 @@ impl<'a> Call<'a> {
     }
 
     /// With this root key as bearer.
-    pub fn as_root(self, key: &str) -> Call<'a> {
+    pub fn bearer(self, key: &str) -> Call<'a> {
         self.authorization(&format!("Bearer {key}"))
     }
 

@@ -6,10 +6,10 @@ pub mod document;
 pub mod program;
 pub mod world;
 
-pub use call::{Call, Problem};
+pub use call::Call;
 pub use client::{Ask, Connection, Reply};
 pub use program::{Options, Output, Server, keyward, keyward_with};
-pub use world::{ADMINISTRATOR, Key, RootKey, Workspace};
+pub use world::{ADMINISTRATOR, Key, Workspace};
 
 use serde_json::Value;
 

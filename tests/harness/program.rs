@@ -29,11 +29,18 @@ pub struct Options {
     pub root_key: Option<String>,
     /// More arguments for `keyward serve`.
     pub arguments: Vec<String>,
+    /// Settings, as environment variables.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { test_mode: false, root_key: Some(FIRST_ROOT_KEY.to_owned()), arguments: Vec::new() }
+        Options {
+            test_mode: false,
+            root_key: Some(FIRST_ROOT_KEY.to_owned()),
+            arguments: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -41,6 +48,12 @@ impl Options {
     /// Started with `--test-mode`.
     pub fn timed() -> Options {
         Options { test_mode: true, ..Options::default() }
+    }
+
+    /// With one more setting, by the name of its environment variable.
+    pub fn setting(mut self, name: &'static str, value: impl ToString) -> Options {
+        self.settings.push((name, value.to_string()));
+        self
     }
 }
 
@@ -184,7 +197,7 @@ impl Server {
         if options.test_mode {
             command.arg("--test-mode");
         }
-        command.args(&options.arguments);
+        command.args(&options.arguments).envs(options.settings.iter().map(|(name, value)| (name, value)));
         if let Some(key) = &options.root_key {
             command.env("KEYWARD_ROOT_KEY", key);
         }
@@ -209,6 +222,19 @@ impl Server {
         server.await_ready(begun);
         server.started_in = begun.elapsed();
         server
+    }
+
+    /// Starts a server and kills it after that time, wherever it is by then.
+    pub fn start_and_kill(dir: &DataDir, options: &Options, after: Duration) {
+        let mut command = command();
+        command.args(["serve", "--data-dir", dir.text(), "--listen", "127.0.0.1:0"]);
+        if let Some(key) = &options.root_key {
+            command.env("KEYWARD_ROOT_KEY", key);
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start keyward serve");
+        std::thread::sleep(after);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     fn await_ready(&self, begun: Instant) {
@@ -297,8 +323,13 @@ impl Server {
 
     /// Starts again on the same directory, with the same options. The process must have ended.
     pub fn restart(&self) -> Server {
+        self.restart_with(self.options.clone())
+    }
+
+    /// The same with other options.
+    pub fn restart_with(&self, options: Options) -> Server {
         assert!(!self.running(), "stop it first");
-        Server::start_with(self.dir.clone(), self.options.clone())
+        Server::start_with(self.dir.clone(), options)
     }
 }
 
@@ -345,10 +376,12 @@ fn follow_log(child: &mut Child, log: &Arc<Mutex<String>>) -> Option<SocketAddr>
     listening.recv_timeout(PATIENCE).ok()
 }
 
-/// The first loopback address after the word `listening` in a line.
+/// The loopback address in a line that says that the server listens or is ready.
 fn listening_at(line: &str) -> Option<SocketAddr> {
-    let after = &line[line.find("listening")?..];
-    let addr = &after[after.find("127.0.0.1:")?..];
+    if !line.contains("listening") && !line.contains("is ready") {
+        return None;
+    }
+    let addr = &line[line.find("127.0.0.1:")?..];
     let end = addr.find(|sign: char| !sign.is_ascii_digit() && sign != '.' && sign != ':').unwrap_or(addr.len());
     addr[..end].parse().ok().filter(|addr: &SocketAddr| addr.port() != 0)
 }
@@ -357,5 +390,6 @@ fn listening_at(line: &str) -> Option<SocketAddr> {
 fn the_address_is_found_in_a_log_line() {
     let line = "2026-11-21T10:00:00Z  INFO keyward: listening addr=127.0.0.1:45123 test_mode=false";
     assert_eq!(listening_at(line), Some("127.0.0.1:45123".parse().unwrap()));
-    assert_eq!(listening_at("127.0.0.1:80 is not listening"), None);
+    assert_eq!(listening_at("keyward is ready address=127.0.0.1:8"), Some("127.0.0.1:8".parse().unwrap()));
+    assert_eq!(listening_at("starting listen=127.0.0.1:0"), None);
 }

@@ -74,7 +74,7 @@ impl Workspace {
 
     /// A call with the root key that may do everything.
     pub fn call(&self, operation: &str, body: Value) -> Call<'_> {
-        self.server.call(operation, body).as_root(&self.root)
+        self.server.call(operation, body).bearer(&self.root)
     }
 
     /// The data of a call that must succeed.

@@ -200,6 +200,7 @@ impl Builder<'_> {
             permissions: row.permissions.iter().map(|permission| permission.as_str().into()).collect(),
             enabled: row.enabled,
             expires: row.expires,
+            memo: std::sync::OnceLock::new(),
         })
     }
 

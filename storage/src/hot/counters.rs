@@ -49,6 +49,8 @@ pub enum Spend {
         left: u64,
         /// Whether the cell was clean before: then it has to be handed to the writer.
         first: bool,
+        /// The generation it was taken from.
+        generation: u64,
     },
     /// Not enough: nothing was taken, so many are left.
     Short {
@@ -145,14 +147,20 @@ impl KeyCounters {
             }
             let balance = balance_of(word);
             if cost == 0 {
-                return Spend::Taken { left: balance, first: false };
+                return Spend::Taken { left: balance, first: false, generation: generation_of(word) };
             }
             if balance < cost {
                 return Spend::Short { left: balance };
             }
             let next = (word - u128::from(cost)) | DIRTY;
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Spend::Taken { left: balance - cost, first: word & DIRTY == 0 },
+                Ok(_) => {
+                    return Spend::Taken {
+                        left: balance - cost,
+                        first: word & DIRTY == 0,
+                        generation: generation_of(word),
+                    };
+                }
                 Err(seen) => word = seen,
             }
         }
@@ -165,18 +173,41 @@ impl KeyCounters {
         });
     }
 
-    /// Applies a published change; `None` where this cell already has it (it was filled from the changed row).
-    pub(crate) fn change(&self, change: Change, generation: u64, refill_due: Option<u64>) -> Option<u64> {
+    /// Applies a published change that started `generation` and made `stored` of the stored balance; gives the balance
+    /// it makes of this one, or `None` where this cell already has it (it was filled from the changed row).
+    ///
+    /// A cell that does not have the generation before it holds nothing to go on from, since the key had no limit when it
+    /// was filled: it becomes what is stored. Only the writer calls this.
+    pub(crate) fn change(
+        &self,
+        change: Change,
+        generation: u64,
+        stored: u64,
+        refill_due: Option<u64>,
+    ) -> Option<u64> {
+        if self.generation() >= generation {
+            return None;
+        }
+        // Before the balance: who sees that must not find the refill still due that made it.
         self.refill_due.store(refill_due.unwrap_or(NEVER), Ordering::Release);
-        self.word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                (generation_of(word) < generation).then(|| {
-                    let balance = change.apply(balance_of(word)).unwrap_or(MAX_BALANCE);
-                    pack(generation, balance) | (word & (RETIRED | DIRTY))
-                })
-            })
-            .ok()
-            .map(|_| self.balance())
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let balance = if generation_of(word) + 1 == generation {
+                change.apply(balance_of(word)).unwrap_or(MAX_BALANCE)
+            } else {
+                stored
+            };
+            let next = pack(generation, balance) | (word & (RETIRED | DIRTY));
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(balance),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Whether it has spends the journal does not hold.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.word.load(Ordering::Acquire) & DIRTY != 0
     }
 
     /// What the journal has to hold, if anything.
@@ -197,7 +228,7 @@ impl KeyCounters {
         if self.last_used.load(Ordering::Relaxed) >= minute {
             return false;
         }
-        self.last_used.fetch_max(minute, Ordering::AcqRel) < minute && !self.touched.swap(true, Ordering::AcqRel)
+        self.last_used.fetch_max(minute, Ordering::SeqCst) < minute && !self.touched.swap(true, Ordering::SeqCst)
     }
 
     /// Unix ms of the last verification, whole minutes; `None` if there was none.
@@ -208,14 +239,15 @@ impl KeyCounters {
         }
     }
 
-    /// The minute to store, if it is newer than the stored one. Later uses count as new from here on.
-    pub(crate) fn take_touch(&self) -> Option<u32> {
-        self.touched.swap(false, Ordering::AcqRel).then(|| self.last_used.load(Ordering::Acquire))
+    /// The minute of the last verification, to be stored.
+    pub(crate) fn last_minute(&self) -> u32 {
+        self.last_used.load(Ordering::Acquire)
     }
 
-    /// The minute taken by [`Self::take_touch`] was not written after all. Whether the counters have to be queued again.
-    pub(crate) fn touch_again(&self) -> bool {
-        !self.touched.swap(true, Ordering::AcqRel)
+    /// `minute` is stored, or given up. Whether there is a later one, so that the counters have to be queued again.
+    pub(crate) fn touch_stored(&self, minute: u32) -> bool {
+        self.touched.store(false, Ordering::SeqCst);
+        self.last_used.load(Ordering::SeqCst) > minute && !self.touched.swap(true, Ordering::SeqCst)
     }
 
     /// Puts the counters out of use, if nothing is left to write; then nobody can spend from them.
@@ -243,9 +275,9 @@ mod tests {
     fn a_spend_takes_all_or_nothing() {
         let cell = counters(5);
         assert_eq!(cell.spend(15), Spend::Short { left: 5 });
-        assert_eq!(cell.spend(1), Spend::Taken { left: 4, first: true });
-        assert_eq!(cell.spend(4), Spend::Taken { left: 0, first: false });
-        assert_eq!(cell.spend(0), Spend::Taken { left: 0, first: false });
+        assert_eq!(cell.spend(1), Spend::Taken { left: 4, first: true, generation: 1 });
+        assert_eq!(cell.spend(4), Spend::Taken { left: 0, first: false, generation: 1 });
+        assert_eq!(cell.spend(0), Spend::Taken { left: 0, first: false, generation: 1 });
         assert_eq!(cell.spend(1), Spend::Short { left: 0 });
     }
 
@@ -274,8 +306,8 @@ mod tests {
         cell.spend(2);
         assert!(!cell.journaled(mark));
         assert!(!cell.retire(), "a cell with unjournaled spends is never evicted");
-        assert_eq!(cell.change(Change::Add(5), 2, None), Some(12));
-        assert_eq!(cell.change(Change::Add(5), 2, None), None, "a change is applied once");
+        assert_eq!(cell.change(Change::Add(5), 2, 15, None), Some(12));
+        assert_eq!(cell.change(Change::Add(5), 2, 15, None), None, "a change is applied once");
         let mark = cell.unjournaled().expect("still dirty");
         assert_eq!((mark.balance(), mark.generation()), (12, 2));
         assert!(cell.journaled(mark));

@@ -68,6 +68,9 @@ const MISS_LOCKS: usize = 64;
 /// Buckets the clock's hand looks at in one go, and how often per insertion at most.
 const SWEEP_BUCKETS: usize = 64;
 const SWEEPS: usize = 8;
+/// An index this part above its bound is swept until it is not, or all of it was looked at twice: few large views in many
+/// buckets are not met often enough otherwise.
+const FAR_ABOVE: u64 = 8;
 
 /// A bounded cache of views.
 pub struct Index<V> {
@@ -201,6 +204,23 @@ impl<V: View> Index<V> {
         self.make_room();
     }
 
+    /// Shows the present view, if any, to `change`, which changes counters it has. The change was committed at `position`:
+    /// a view that was read before and is filled in later would have the counters of before, so such a fill is refused
+    /// from here on.
+    pub(crate) fn change<R>(
+        &self,
+        scope: u32,
+        hash: &[u8; 32],
+        position: Position,
+        change: impl FnOnce(Option<&Arc<V>>) -> R,
+    ) -> R {
+        let key = Key { scope, hash: *hash };
+        let guard = pin();
+        let mut bucket = self.table.locked(self.hash(&key));
+        bucket.set_floor(position.0);
+        change(bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()))
+    }
+
     /// Forgets an entry as of `position`: the next lookup reads.
     pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) {
         let key = Key { scope, hash: *hash };
@@ -235,11 +255,16 @@ impl<V: View> Index<V> {
     /// round. Entries that cannot be evicted (credits not journaled yet) may carry the index over its bound for as long as
     /// the writer needs for them.
     fn make_room(&self) {
-        for _ in 0..SWEEPS {
-            if self.len() <= self.max_entries && self.bytes.load(Ordering::Relaxed) <= self.max_bytes {
+        let buckets = self.table.bucket_count();
+        let above = |entries: usize, bytes: u64| self.len() > entries || self.bytes.load(Ordering::Relaxed) > bytes;
+        for sweep in 0..2 * buckets.div_ceil(SWEEP_BUCKETS) {
+            if !above(self.max_entries, self.max_bytes) {
                 return;
             }
-            let buckets = self.table.bucket_count();
+            let far_entries = self.max_entries + self.max_entries / FAR_ABOVE as usize;
+            if sweep >= SWEEPS && !above(far_entries, self.max_bytes + self.max_bytes / FAR_ABOVE) {
+                return;
+            }
             let start = self.hand.fetch_add(SWEEP_BUCKETS, Ordering::Relaxed) % buckets;
             let guard = pin();
             self.table.sweep(start..(start + SWEEP_BUCKETS).min(buckets), &guard, |_, entry| {

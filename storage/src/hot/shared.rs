@@ -51,6 +51,18 @@ struct CellMap<I, V> {
     sweep_at: usize,
 }
 
+impl<I: Hash + Eq, V> CellMap<I, V> {
+    fn insert(&mut self, workspace: WorkspaceNo, id: I, view: Option<V>) -> Arc<Shared<V>> {
+        if self.cells.len() >= self.sweep_at {
+            self.cells.retain(|_, cell| cell.strong_count() > 0);
+            self.sweep_at = (self.cells.len() * 2).max(FIRST_SWEEP);
+        }
+        let cell = Arc::new(Shared::new(view));
+        self.cells.insert((workspace, id), Arc::downgrade(&cell));
+        cell
+    }
+}
+
 /// Fewest cells before a sweep looks for dropped ones.
 const FIRST_SWEEP: usize = 1024;
 
@@ -86,13 +98,16 @@ impl<I: Hash + Eq + Copy, V> Cells<I, V> {
         if floor.load(Ordering::SeqCst) > at.0 {
             return Ok(Err(Stale));
         }
-        if map.cells.len() >= map.sweep_at {
-            map.cells.retain(|_, cell| cell.strong_count() > 0);
-            map.sweep_at = (map.cells.len() * 2).max(FIRST_SWEEP);
+        Ok(Ok(map.insert(workspace, id, view)))
+    }
+
+    /// The cell of a resource; where it has none, one with this view. Only the writer does this, while it publishes.
+    fn get_or_set(&self, workspace: WorkspaceNo, id: I, view: Option<V>) -> Arc<Shared<V>> {
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = map.cells.get(&(workspace, id)).and_then(Weak::upgrade) {
+            return cell;
         }
-        let cell = Arc::new(Shared::new(view));
-        map.cells.insert((workspace, id), Arc::downgrade(&cell));
-        Ok(Ok(cell))
+        map.insert(workspace, id, view)
     }
 
     fn set(&self, workspace: WorkspaceNo, id: I, view: Option<V>) {
@@ -188,6 +203,15 @@ impl SharedViews {
         Publishing { views: self }
     }
 
+    /// The cell of a permission, if it has one.
+    pub(crate) fn known_permission(
+        &self,
+        workspace: WorkspaceNo,
+        id: PermissionId,
+    ) -> Option<Arc<Shared<PermissionView>>> {
+        self.permissions.get(workspace, id)
+    }
+
     /// How many cells are known, for metrics.
     pub fn len(&self) -> usize {
         self.apis.len() + self.identities.len() + self.permissions.len() + self.roles.len() + self.workspaces.len()
@@ -202,6 +226,18 @@ impl SharedViews {
 /// The writer is changing cells; readers wait for its end.
 pub(crate) struct Publishing<'a> {
     views: &'a SharedViews,
+}
+
+impl Publishing<'_> {
+    /// The cell of a permission; where it has none, one with this view.
+    pub(crate) fn permission(
+        &self,
+        workspace: WorkspaceNo,
+        id: PermissionId,
+        view: Option<PermissionView>,
+    ) -> Arc<Shared<PermissionView>> {
+        self.views.permissions.get_or_set(workspace, id, view)
+    }
 }
 
 impl Drop for Publishing<'_> {

@@ -30,22 +30,27 @@ mod chosen {
     }
 
     impl AtomicWord {
+        /// A word to begin with.
         pub fn new(word: u128) -> AtomicWord {
             AtomicWord(AtomicU64::new(narrow(word)))
         }
 
+        /// The word.
         pub fn load(&self, order: Ordering) -> u128 {
             u128::from(self.0.load(order))
         }
 
+        /// Puts a word.
         pub fn store(&self, word: u128, order: Ordering) {
             self.0.store(narrow(word), order);
         }
 
+        /// Puts `new` where `old` stands; the word that stood there.
         pub fn compare_exchange(&self, old: u128, new: u128, ok: Ordering, err: Ordering) -> Result<u128, u128> {
             self.0.compare_exchange(narrow(old), narrow(new), ok, err).map(u128::from).map_err(u128::from)
         }
 
+        /// As `portable_atomic` has it.
         pub fn is_lock_free() -> bool {
             true
         }

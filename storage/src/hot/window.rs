@@ -13,3 +13,6 @@ pub mod windows;
 pub use cell::Decision;
 pub use journal::{Loaded, WindowJournal, Written};
 pub use windows::{Exhausted, Kind, Subject, Take, Windows, cells_are_lock_free};
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

@@ -193,8 +193,9 @@ impl Log {
             if !is_no_space(&error) {
                 return Err(self.fatal(error));
             }
-            // The next sync covers the cut; until then a power cut leaves a torn end like any other.
-            return Err(match self.file.set_len(offset) {
+            // The cut is synced at once: the next frame may go to a new segment, and only the last one may have a torn
+            // end.
+            return Err(match self.file.set_len(offset).and_then(|()| self.file.sync_data()) {
                 Ok(()) => AppendError::NoSpace(error),
                 Err(error) => self.fatal(error),
             });

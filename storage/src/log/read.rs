@@ -29,6 +29,28 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Position>, Vec<St
     Ok((segments, strangers))
 }
 
+/// The store whose log is in a directory, by its oldest segment; none where there is no log. For a store that has to
+/// build its checkpoint anew, which is where it keeps its id otherwise.
+pub fn store_id(disk: &dyn Disk, dir: &Path) -> Result<Option<[u8; 16]>, LogError> {
+    let segments = match list(disk, dir) {
+        Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed?.0,
+    };
+    let Some(&first) = segments.first() else { return Ok(None) };
+    let path = segment::path(dir, first);
+    let file = disk.open(&path, false).map_err(io_error("open", &path))?;
+    let mut bytes = [0; segment::HEADER_BYTES];
+    match file.read_exact_at(0, &mut bytes) {
+        // Interrupted at birth: it is the only one, and holds nothing.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && segments.len() == 1 => return Ok(None),
+        read => read.map_err(io_error("read", &path))?,
+    }
+    match segment::Header::decode(&bytes) {
+        Ok((header, _)) => Ok(Some(header.store_id)),
+        Err(defect) => Err(bad_segment(path, &defect)),
+    }
+}
+
 /// A segment whose header is whole.
 #[derive(Clone)]
 pub(super) struct SegmentFile {

@@ -3,7 +3,8 @@
 //! They are records of the operator's, apart from every workspace's own keys: no `keys.*` operation can reach one
 //! (KEYFMT-8), and their hashes have an index of their own.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use super::codec::row;
 use super::{ROOT_KEY_BY_HASH, ROOT_KEY_BY_WORKSPACE, Row};
@@ -60,6 +61,8 @@ pub struct RootKeyView {
     pub enabled: bool,
     /// See [`RootKeyRow::expires`].
     pub expires: Option<u64>,
+    /// What the layer above works out from this view, once: its prepared permissions. Storage never looks inside.
+    pub memo: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Reads a root key, revoked ones included.

@@ -127,7 +127,7 @@ pub struct Windows {
     table: Table<Subject, Cell>,
     /// A bit per bucket: something in it changed since the journal last looked.
     changed: Box<[AtomicU64]>,
-    /// Cells in the table or about to be.
+    /// Cells in use or about to be; one that is retired and about to be unlinked counts no more.
     admitted: CachePadded<AtomicUsize>,
     capacity: usize,
     /// The bucket the next sweep begins with, modulo their number.
@@ -138,11 +138,12 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// No windows yet, and room for those of `max_subjects` subjects (64 bytes and some each, taken as they come).
+    /// No windows yet, and room for those of `max_subjects` subjects: some 80 bytes each, taken as they come.
     /// `seed` is the store's secret; with another one, saved windows are not found again.
     pub fn new(seed: [u8; 16], max_subjects: usize) -> Windows {
         let capacity = max_subjects.max(1);
-        let table = Table::with_buckets(capacity);
+        // Chains half as long as with one bucket each, for 16 bytes: the walk is what a take costs.
+        let table = Table::with_buckets(capacity.saturating_mul(2));
         let words = table.bucket_count().div_ceil(64);
         Windows {
             seed,
@@ -327,18 +328,26 @@ impl Windows {
         let all = self.table.bucket_count();
         let mut left = buckets.min(all);
         let mut dropped = 0;
+        // The place is free as soon as the cell is retired, under the stripe lock still: whoever waits for the lock to look
+        // for a dead cell finds the place instead.
+        let drop_if_dead = |_: &Subject, cell: &Cell| {
+            let dead = retire_if_dead(cell, judged_ms);
+            if dead {
+                self.admitted.fetch_sub(1, Ordering::AcqRel);
+            }
+            dead
+        };
         while left > 0 {
             let run = left.min(BUCKETS_PER_PIN);
             let start = self.cursor.fetch_add(run, Ordering::Relaxed) & (all - 1);
             let guard = pin();
-            let sweep = |range| self.table.sweep(range, &guard, |_, cell| retire_if_dead(cell, judged_ms));
+            let sweep = |range| self.table.sweep(range, &guard, drop_if_dead);
             dropped += sweep(start..start + run);
             if start + run > all {
                 dropped += sweep(0..start + run - all);
             }
             left -= run;
         }
-        self.admitted.fetch_sub(dropped, Ordering::AcqRel);
         dropped
     }
 
@@ -483,18 +492,22 @@ impl Windows {
         Ok(())
     }
 
-    /// Puts a saved cell back. Of two words of one subject the later one stays.
+    /// Puts a saved cell back, unmarked, before the windows are used. Of two words of one subject the later one stays.
     pub(super) fn restore(&self, saved: Saved, now_ms: u64) -> Restored {
         let counts = Counts::unpack::<Live>(saved.word);
         if Moment::at(counts, now_ms, saved.duration_ms, Live::MAX_WINDOW).is_blank() {
             return Restored::Expired;
         }
         let guard = pin();
-        let Ok((cell, ours)) = self.admit(saved.subject, saved.duration_ms, saved.word, now_ms, &guard) else {
-            return Restored::NoRoom;
+        let cell = match self.table.get(saved.subject.table_hash(), &saved.subject, &guard) {
+            Some(cell) => cell,
+            None => match self.admit(saved.subject, saved.duration_ms, saved.word, now_ms, &guard) {
+                Ok((cell, _)) => cell,
+                Err(Exhausted) => return Restored::NoRoom,
+            },
         };
         let mut word = cell.word.load(Ordering::SeqCst);
-        while !ours && word & Live::CLAIM == 0 && word < saved.word {
+        while word & Live::CLAIM == 0 && word < saved.word {
             match cell.word.compare_exchange(word, saved.word, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => break,
                 Err(newer) => word = newer,

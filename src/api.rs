@@ -1,0 +1,148 @@
+//! The operations: what they take, answer, ask for and record. The only place that knows JSON shapes.
+//!
+//! [`OPERATIONS`] is the table everything is made from: routes, validation, the OpenAPI document, the reference page. An
+//! operation is one file and one line here. [`respond`] takes a request through the contract's order of checks
+//! (COM-ORD): credential presence, content type, body, authentication, workspace limit, handler.
+
+pub mod apis;
+pub mod call;
+pub mod keys;
+pub mod openapi;
+pub mod operation;
+pub mod problem;
+pub mod ratelimit;
+pub mod reference;
+pub mod shape;
+pub mod validate;
+pub mod wire;
+
+use std::sync::Arc;
+
+use keyward_storage::hot::window::{Kind, Take};
+
+use crate::app::Services;
+use crate::auth::{self, Principal};
+use call::Call;
+pub use operation::Entry;
+use problem::{Code, Problem};
+use wire::{ContentType, Inbound, Outbound, RateLimitHeaders};
+
+/// Every operation, in the order of the reference page. Written by hand: a list one can read.
+pub static OPERATIONS: &[&Entry] = &[
+    &const { Entry::of::<apis::create_api::CreateApi>() },
+    &const { Entry::of::<apis::get_api::GetApi>() },
+    &const { Entry::of::<apis::delete_api::DeleteApi>() },
+    &const { Entry::of::<keys::create_key::CreateKey>() },
+    &const { Entry::of::<keys::verify_key::VerifyKey>() },
+    &const { Entry::of::<keys::get_key::GetKey>() },
+    &const { Entry::of::<keys::whoami::Whoami>() },
+    &const { Entry::of::<keys::update_key::UpdateKey>() },
+    &const { Entry::of::<keys::update_credits::UpdateCredits>() },
+    &const { Entry::of::<keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<ratelimit::limit::Limit>() },
+    &const { Entry::of::<ratelimit::multi_limit::MultiLimit>() },
+];
+
+/// Window of the workspace limit, ms (COM-WRL-01).
+const WORKSPACE_WINDOW_MS: u64 = 60_000;
+
+/// The operation at exactly this path.
+pub fn find(path: &str) -> Option<&'static Entry> {
+    OPERATIONS.iter().find(|entry| entry.path == path).copied()
+}
+
+/// Answers a request. Whatever goes wrong is an error reply.
+pub async fn respond(services: &Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Outbound {
+    let mut limit = None;
+    let request_id = inbound.request_id;
+    match answer(services, entry, inbound, &mut limit).await {
+        Ok(body) => Outbound { rate_limit: limit, ..Outbound::ok(body) },
+        Err(problem) => {
+            log(entry, request_id, &problem);
+            Outbound {
+                status: problem.status(),
+                is_problem: true,
+                rate_limit: limit,
+                retry_after_s: problem.retry_after_s(),
+                body: problem.body(request_id.as_str()).into(),
+            }
+        }
+    }
+}
+
+/// One line for a request that failed (COM-LOG-07): what the client was told, and for a failure of ours what led there.
+/// Refusals are the clients' business and can come in any number, so they show at `debug` only.
+fn log(entry: &Entry, request_id: wire::RequestId, problem: &Problem) {
+    let (operation, status, code) = (entry.name, problem.status(), problem.code().path());
+    let (detail, cause) = (problem.detail(), std::error::Error::source(problem));
+    match status {
+        503 => tracing::warn!(%request_id, operation, status, code, detail, cause, "request refused"),
+        500.. => tracing::error!(%request_id, operation, status, code, detail, cause, "request failed"),
+        _ => tracing::debug!(%request_id, operation, status, code, detail, "request refused"),
+    }
+}
+
+async fn answer(
+    services: &Arc<Services>,
+    entry: &'static Entry,
+    inbound: Inbound,
+    limit: &mut Option<RateLimitHeaders>,
+) -> Result<Vec<u8>, Problem> {
+    if !auth::is_present(&inbound.authorization) {
+        return Err(validate::missing_authorization());
+    }
+    match &inbound.content_type {
+        ContentType::Json => {}
+        ContentType::Absent => return Err(validate::wrong_content_type(entry.path, None)),
+        ContentType::Other(received) => return Err(validate::wrong_content_type(entry.path, Some(received))),
+    }
+    let ready = (entry.decode)(&inbound.body)?;
+    let now = inbound.test_time_ms.map_or(inbound.now_ms, |time| u64::try_from(time).unwrap_or(0));
+    let principal = auth::authenticate(services, &inbound.authorization, now).await?;
+    // The server's own clock, also in test mode (COM-WRL-06).
+    *limit = count_request(services, &principal, inbound.now_ms)?;
+    if limit.as_ref().is_some_and(|limit| limit.refused) {
+        let allowed = limit.as_ref().map_or(0, |limit| limit.limit);
+        return Err(Problem::new(
+            Code::WorkspaceRateLimited,
+            format!("The workspace has reached its limit of {allowed} requests per minute. Please try again later."),
+        ));
+    }
+    let call = Call {
+        services: Arc::clone(services),
+        principal,
+        request_id: inbound.request_id,
+        now,
+        client_ip: inbound.client_ip,
+        user_agent: inbound.user_agent,
+        metrics_disabled: inbound.metrics_disabled,
+        audits: entry.audits,
+    };
+    ready.run(call, inbound.request_id).await
+}
+
+/// Counts a request against its workspace's limit (COM-WRL); `None` where there is none.
+fn count_request(
+    services: &Services,
+    principal: &Principal,
+    now: u64,
+) -> Result<Option<RateLimitHeaders>, Problem> {
+    let Some(limit) = principal.workspace.api_requests_per_minute else { return Ok(None) };
+    if limit == 0 {
+        return Ok(Some(RateLimitHeaders { limit, remaining: 0, reset_s: None, refused: true }));
+    }
+    let windows = &services.storage.hot().windows;
+    let subject = windows.subject(Kind::Workspace, principal.workspace.no.0, &[], &[], WORKSPACE_WINDOW_MS);
+    let take = Take { subject, duration_ms: WORKSPACE_WINDOW_MS, limit, cost: 1 };
+    let decision = windows.take(&take, now).map_err(|_| {
+        Problem::no_capacity("The server has no room to count this workspace's requests. Please tell its operator.")
+    })?;
+    // Rounded up, so that nobody is told to come back within the window that refused them (COM-WRL-05).
+    let reset_s = decision.reset_ms.saturating_sub(now).div_ceil(1000);
+    Ok(Some(RateLimitHeaders {
+        limit,
+        remaining: decision.remaining,
+        reset_s: Some(u32::try_from(reset_s).unwrap_or(u32::MAX)),
+        refused: !decision.passed,
+    }))
+}

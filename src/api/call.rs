@@ -1,0 +1,258 @@
+//! What a handler may touch: who calls, when, the records, and, once it is authorized, a transaction.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use keyward_storage::ids::{CorrelationId, EventId, IdText, WorkspaceId, WorkspaceNo};
+use keyward_storage::records::audit::{Actor, AuditEvent, Target};
+use keyward_storage::{Abort, Committed, Storage, TransactError, Tx, Unavailable};
+
+use super::problem::{Code, Problem};
+use super::wire::RequestId;
+use crate::app::Services;
+use crate::auth::Principal;
+use crate::outside::Entropy;
+use crate::rbac::Need;
+use crate::tenants;
+
+/// A request that has passed validation, authentication and the workspace's limit.
+pub struct Call {
+    pub(super) services: Arc<Services>,
+    pub(super) principal: Principal,
+    /// Names this request in the reply and in events.
+    pub request_id: RequestId,
+    /// The request's time, unix ms: the server's clock, or in test mode what the request says.
+    pub now: u64,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+    /// The client's program, as it calls itself.
+    pub user_agent: Option<Box<str>>,
+    /// Whether the client asked not to be recorded (COM-HDR-04).
+    pub metrics_disabled: bool,
+    /// Audit events the operation declares.
+    pub(super) audits: &'static [&'static str],
+}
+
+/// A permission check that passed: the only way to a transaction.
+#[must_use]
+pub struct Granted<'c> {
+    call: &'c Call,
+}
+
+impl Call {
+    /// Records and counters.
+    pub fn storage(&self) -> &Storage {
+        &self.services.storage
+    }
+
+    /// The services behind the operations.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// The workspace everything this call sees belongs to (COM-RK-09).
+    pub fn workspace(&self) -> WorkspaceNo {
+        self.principal.workspace.no
+    }
+
+    /// That workspace's public id.
+    pub fn workspace_id(&self) -> WorkspaceId {
+        self.principal.workspace.id
+    }
+
+    /// Passes where the caller holds what is needed; else 403 naming what is missing (PM-EVAL-04).
+    pub fn authorize(&self, need: &Need<'_>) -> Result<Granted<'_>, Problem> {
+        match self.principal.grants.check(need) {
+            Ok(()) => Ok(Granted { call: self }),
+            Err(denied) => Err(Problem::new(Code::InsufficientPermissions, denied.to_string())),
+        }
+    }
+
+    /// As [`Call::authorize`], for operations that answer a lack of permission as if the resource did not exist.
+    pub fn may(&self, need: &Need<'_>) -> Option<Granted<'_>> {
+        self.principal.grants.allows(need).then_some(Granted { call: self })
+    }
+
+    /// What this program does by itself on behalf of a call, such as a refill that is due: no permission is asked.
+    pub fn as_system(&self) -> Granted<'_> {
+        Granted { call: self }
+    }
+
+    /// Reads from disk on a thread that may block. `what` completes "We could not load the requested …".
+    pub async fn read<R: Send + 'static>(
+        &self,
+        what: &str,
+        read: impl FnOnce(&Storage) -> Result<R, keyward_storage::ReadError> + Send + 'static,
+    ) -> Result<R, Problem> {
+        self.services.read(read).await.map_err(|error| unreadable(what).because(error))
+    }
+
+    fn actor(&self) -> Actor {
+        let key = &self.principal.key;
+        Actor {
+            kind: "rootkey".into(),
+            id: key.id.to_string(),
+            name: key.name.as_deref().unwrap_or("root key").to_owned(),
+        }
+    }
+}
+
+fn unreadable(what: &str) -> Problem {
+    Problem::new(Code::ServiceUnavailable, format!("We could not load the requested {what}."))
+}
+
+/// Whether the events of a transaction are tied together (AL-EV-04).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Correlate {
+    /// Even a single one.
+    Always,
+    /// Where there are two or more.
+    IfSeveral,
+}
+
+impl Granted<'_> {
+    /// Runs a transaction and waits until it is durable and visible. It runs to its end even if the client goes away.
+    pub async fn transact<R: Send + 'static>(
+        self,
+        correlate: Correlate,
+        run: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Abort<Problem>> + Send + 'static,
+    ) -> Result<Committed<R>, Problem> {
+        let call = self.call;
+        let workspace = call.workspace();
+        let context = Context {
+            workspace,
+            now: call.now,
+            actor: call.actor(),
+            remote_ip: call.client_ip.map(|ip| ip.to_string()),
+            user_agent: call.user_agent.as_deref().map(str::to_owned),
+            entropy: call.services.outside.entropy.clone(),
+            declared: call.audits,
+        };
+        let outcome = call
+            .services
+            .transact(call.now, move |tx| {
+                let mut change = Change { tx, context, events: Vec::new(), untold: false };
+                let value = run(&mut change)?;
+                change.finish(correlate);
+                Ok(value)
+            })
+            .await;
+        outcome.map_err(problem)
+    }
+}
+
+/// How a transaction that was not applied is answered.
+fn problem(error: TransactError<Problem>) -> Problem {
+    match error {
+        TransactError::Refused(problem) => problem,
+        TransactError::Unavailable(Unavailable::TooLarge) => {
+            Problem::invalid("The change is too large for one request. Split it into several.")
+        }
+        TransactError::Unavailable(why) => unavailable(&why),
+        TransactError::Read(error) => unreadable("resource").because(error),
+    }
+}
+
+/// 503 with a small `Retry-After` for what storage does not take now (COM-CODE-02).
+pub fn unavailable(why: &Unavailable) -> Problem {
+    Problem::no_capacity(match why {
+        Unavailable::Busy => "Too many changes are waiting for the disk. Please try again in a moment.",
+        Unavailable::NoSpace => "The server's disk is full, so changes are refused. Please tell its operator.",
+        Unavailable::Stopped | Unavailable::TooLarge => "The server is stopping. Please try again in a moment.",
+    })
+    .because(why.clone())
+}
+
+/// What is the same for all events of a transaction.
+struct Context {
+    workspace: WorkspaceNo,
+    now: u64,
+    actor: Actor,
+    remote_ip: Option<String>,
+    user_agent: Option<String>,
+    entropy: Entropy,
+    declared: &'static [&'static str],
+}
+
+/// A transaction on behalf of a call: the records, and the events that tell of the change.
+pub struct Change<'a, 'tx> {
+    /// The records as they are now, and changes to them.
+    pub tx: &'a mut Tx<'tx>,
+    context: Context,
+    events: Vec<AuditEvent>,
+    /// Whether a change without an event is meant.
+    untold: bool,
+}
+
+impl Change<'_, '_> {
+    /// The caller's workspace.
+    pub fn workspace(&self) -> WorkspaceNo {
+        self.context.workspace
+    }
+
+    /// The request's time, unix ms.
+    pub fn now(&self) -> u64 {
+        self.context.now
+    }
+
+    /// The random part of a new id.
+    pub fn new_id(&self) -> IdText {
+        tenants::draw_id(&self.context.entropy)
+    }
+
+    /// Records an event of the caller's.
+    pub fn audit(&mut self, event: &str, description: String, targets: Vec<Target>) {
+        let event = AuditEvent {
+            id: EventId(self.new_id()),
+            time: self.context.now,
+            event: event.into(),
+            description,
+            actor: self.context.actor.clone(),
+            remote_ip: self.context.remote_ip.clone(),
+            user_agent: self.context.user_agent.clone(),
+            targets,
+            correlation: None,
+        };
+        self.events.push(event);
+    }
+
+    /// Records an event of the program's own, at a time of its own. It stands before the caller's and is not tied to them.
+    pub fn audit_as_system(&mut self, actor: Actor, time: u64, event: &str, description: String, targets: Vec<Target>) {
+        let event = AuditEvent {
+            id: EventId(self.new_id()),
+            time,
+            event: event.into(),
+            description,
+            actor,
+            remote_ip: None,
+            user_agent: None,
+            targets,
+            correlation: None,
+        };
+        let workspace = self.context.workspace;
+        self.tx.audit(workspace, event);
+    }
+
+    /// Says that what changes may go without an event: a counter's bookkeeping, not a record.
+    pub fn may_go_untold(&mut self) {
+        self.untold = true;
+    }
+
+    fn finish(mut self, correlate: Correlate) {
+        let tied = correlate == Correlate::Always || self.events.len() >= 2;
+        let correlation = tied.then(|| CorrelationId(self.new_id()));
+        for mut event in std::mem::take(&mut self.events) {
+            debug_assert!(
+                self.context.declared.contains(&event.event.as_str()),
+                "the operation records {}, which it does not declare",
+                event.event
+            );
+            event.correlation = correlation;
+            self.tx.audit(self.context.workspace, event);
+        }
+        debug_assert!(
+            self.untold || !self.tx.has_changes() || self.tx.audited().next().is_some(),
+            "a change leaves at least one audit event"
+        );
+    }
+}

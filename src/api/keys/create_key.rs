@@ -1,0 +1,194 @@
+//! keys.createKey: mint a key in an API's key space and return its secret, this once.
+
+use keyward_storage::ids::{ApiId, KeyId};
+use keyward_storage::records::api;
+use keyward_storage::records::key::{self, KeyRow};
+use keyward_storage::{Abort, Change as Balance};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::settings::{CreditsRequest, EXPIRES_MAX, RatelimitsRequest, meta_text, ratelimits, refill_needs_credits};
+use super::{links, refill};
+use crate::api::call::{Call, Correlate};
+use crate::api::operation::Operation;
+use crate::api::problem::{Code, Problem};
+use crate::api::shape::{ExternalId, Ident, Int, List, Meta, Opt, Prefix, Secret, Slug, Text};
+use crate::rbac::Need;
+use crate::secret;
+use crate::tenants::target;
+
+/// What to make.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The API the key hangs under.
+    api_id: Ident<3, 255>,
+    /// What the key begins with, an underscore behind it; else the API's default.
+    #[serde(default)]
+    prefix: Opt<Prefix>,
+    /// A name for people.
+    #[serde(default)]
+    name: Opt<Text<1, 255>>,
+    /// Random bytes in the key; else the API's default, else 16.
+    #[serde(default)]
+    #[schemars(extend("default" = 16))]
+    byte_length: Opt<Int<16, 255>>,
+    /// Your own id of whoever holds the key: links it to that identity, which is made where it does not exist.
+    #[serde(default)]
+    external_id: Opt<ExternalId>,
+    /// Whatever should come back with each verification.
+    #[serde(default)]
+    meta: Opt<Meta>,
+    /// Names of roles to attach. They must exist.
+    #[serde(default)]
+    roles: Opt<List<Text<1, 128>, 0, 100>>,
+    /// Slugs of permissions to attach; missing ones are made.
+    #[serde(default)]
+    permissions: Opt<List<Slug, 0, 1000>>,
+    /// Unix milliseconds after which the key is expired.
+    #[serde(default)]
+    expires: Opt<Int<0, EXPIRES_MAX>>,
+    /// How many verifications the key is good for; absent = unlimited.
+    #[serde(default)]
+    credits: Opt<CreditsRequest>,
+    /// Rate limits of the key.
+    #[serde(default)]
+    ratelimits: Opt<RatelimitsRequest>,
+    /// Whether the key verifies.
+    #[serde(default)]
+    #[schemars(extend("default" = true))]
+    enabled: Opt<bool>,
+    /// Whether the key can be read again later; needs encryption to be set up.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    recoverable: Opt<bool>,
+}
+
+/// The new key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// Its id.
+    key_id: String,
+    /// Its plaintext, shown this once.
+    key: Secret,
+}
+
+/// keys.createKey.
+pub struct CreateKey;
+
+impl Operation for CreateKey {
+    const NAME: &'static str = "keys.createKey";
+    const SUMMARY: &'static str = "Create a key";
+    const DESCRIPTION: &'static str = "Makes a key and returns its plaintext, which is stored nowhere and cannot be \
+        shown again. The key verifies at once. Every call makes another key.";
+    const ALLOWS: &'static [&'static str] =
+        &["api.*.create_key", "api.<apiId>.create_key", "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key"];
+    const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::RoleNotFound, Code::PreconditionFailed];
+    const AUDITS: &'static [&'static str] = &[
+        "permission.create",
+        "identity.create",
+        "authorization.connect_permission_and_key",
+        "authorization.connect_role_and_key",
+        "key.create",
+    ];
+    type Request = Request;
+    type Response = Response;
+
+    async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
+        let api_id = ApiId::parse(&ask.api_id).ok_or_else(not_found)?;
+        let workspace = call.workspace();
+        let api = call.read("API", move |storage| api::get_live(&storage.snapshot()?, workspace, api_id)).await?;
+        let api = api.ok_or_else(not_found)?;
+        let keyspace = api.keyspace.spell();
+        let path = ["keyspaces", &keyspace];
+        let need = [Need::any_or_one("api", &ask.api_id, "create_key"), Need::urn(&path, "create_key")];
+        // A caller who may not create keys here cannot tell this API from one that does not exist (KEYS-CREATE-3).
+        let granted = call.may(&Need::Any(&need)).ok_or_else(not_found)?;
+        if ask.recoverable.unwrap_or(false) {
+            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+        }
+        let (remaining, refill) = match ask.credits.into() {
+            None => (None, None),
+            Some(CreditsRequest { remaining, refill }) => {
+                (remaining.0.map(Int::get_unsigned), Option::from(refill))
+            }
+        };
+        if refill.is_some() && remaining.is_none() {
+            return Err(refill_needs_credits());
+        }
+        let refill = refill.map(super::settings::RefillRequest::for_new_key).transpose()?;
+
+        let prefix = ask.prefix.as_deref().or(api.default_prefix.as_deref());
+        let bytes = ask.byte_length.map(|length| usize::try_from(length.get()).expect("the shape bounds it to 16..255"));
+        let bytes = bytes.or(api.default_bytes.map(usize::from)).unwrap_or(secret::DEFAULT_BYTES);
+        let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
+        let (hash, start) = (minted.hash, minted.start);
+
+        let made = granted.transact(Correlate::Always, move |change| {
+            let api = api::get_live(change.tx, workspace, api_id)?.ok_or_else(|| Abort::Refused(not_found()))?;
+            let id = KeyId(change.new_id());
+            let role_names: Vec<_> = Option::from(ask.roles).map(List::into_vec).unwrap_or_default();
+            let slugs: Vec<_> = Option::from(ask.permissions).map(List::into_vec).unwrap_or_default();
+            let roles = links::roles(change, &role_names)?;
+            let permissions = links::permissions(change, &slugs, |_| None)?;
+            let identity = match ask.external_id.as_deref() {
+                Some(external_id) => Some(links::identity(change, external_id)?),
+                None => None,
+            };
+            let limits = match ask.ratelimits.into() {
+                Some(asked) => ratelimits(change, asked, &[]),
+                None => Vec::new(),
+            };
+            let row = KeyRow {
+                hash,
+                api: api_id,
+                start,
+                name: ask.name.map(Text::into_string),
+                meta: ask.meta.map(meta_text),
+                identity,
+                expires: ask.expires.map(Int::get_unsigned),
+                enabled: ask.enabled.unwrap_or(true),
+                limited: remaining.is_some(),
+                refill,
+                ratelimits: limits,
+                permissions: permissions.iter().map(|permission| permission.id).collect(),
+                roles: roles.iter().map(|role| role.id).collect(),
+                created_at: change.now(),
+                updated_at: None,
+                deleted_at: None,
+            };
+            key::insert(change.tx, workspace, id, &row);
+            if let Some(remaining) = remaining {
+                let due = refill::due_after(&row, change.now());
+                // A value a request can hold always fits.
+                let _ = change.tx.change_credits(workspace, id, &row, Balance::Set(remaining), due)?;
+            }
+            // The key's target is named by its id here (KEYS-CREATE-11).
+            let key_target = || target("key", id, &id.spell());
+            for permission in &permissions {
+                change.audit(
+                    "authorization.connect_permission_and_key",
+                    format!("Added permission {} to key {id}", permission.name),
+                    vec![key_target(), target("permission", permission.id, &permission.label)],
+                );
+            }
+            for role in &roles {
+                change.audit(
+                    "authorization.connect_role_and_key",
+                    format!("Connected role {} to key {id}", role.name),
+                    vec![key_target(), target("role", role.id, &role.name)],
+                );
+            }
+            let targets = vec![key_target(), crate::api::apis::api_target(api_id, &api.name)];
+            change.audit("key.create", format!("Created key {id}"), targets);
+            Ok(id)
+        });
+        let key_id = made.await?.value.to_string();
+        Ok(Response { key_id, key: Secret::new(minted.plaintext) })
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::new(Code::ApiNotFound, "The specified API was not found.")
+}

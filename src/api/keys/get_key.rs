@@ -1,0 +1,62 @@
+//! keys.getKey: a key by its id.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::key_object::{KeyObject, Resolved};
+use super::{find, not_found, refill, view};
+use crate::api::call::Call;
+use crate::api::operation::Operation;
+use crate::api::problem::{Code, Problem};
+use crate::api::shape::{Ident, Opt};
+
+/// Which one.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The key's id.
+    key_id: Ident<3, 255>,
+    /// Whether to return the plaintext of a recoverable key.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    decrypt: Opt<bool>,
+}
+
+/// keys.getKey.
+pub struct GetKey;
+
+impl Operation for GetKey {
+    const NAME: &'static str = "keys.getKey";
+    const SUMMARY: &'static str = "Get a key";
+    const DESCRIPTION: &'static str = "Returns a key's settings, credits, permissions, roles and identity as they are \
+        now. Reading a key is no use of it: nothing is counted or spent.";
+    const ALLOWS: &'static [&'static str] = &[
+        "api.*.read_key",
+        "api.<apiId>.read_key",
+        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#read_key",
+    ];
+    const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::PreconditionFailed];
+    const AUDITS: &'static [&'static str] = &["key.update"];
+    type Request = Request;
+    type Response = KeyObject;
+
+    async fn run(call: Call, ask: Request) -> Result<KeyObject, Problem> {
+        let found = find(&call, &ask.key_id).await?;
+        found.need("read_key", |need| call.authorize(need).map(drop))?;
+        if ask.decrypt.unwrap_or(false) {
+            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+        }
+        object(&call, found).await
+    }
+}
+
+/// The key object of a key the caller may read: refills that are due are made first, so that its credits are exact.
+pub(super) async fn object(call: &Call, found: super::Found) -> Result<KeyObject, Problem> {
+    let hash = found.row.hash;
+    let seen = view(call, &hash).await?.filter(|view| view.id == found.id).ok_or_else(not_found)?;
+    let behind = refill::is_due(&seen, call.now);
+    let view = refill::settle_now(call, &hash, seen).await?.ok_or_else(not_found)?;
+    let found = if behind { find(call, &found.id.spell()).await? } else { found };
+    let resolved = call.storage().hot().shared.consistent(|| Resolved::read(&view));
+    Ok(KeyObject::new(&found.row, &view, &resolved))
+}

@@ -1,0 +1,203 @@
+//! A key as getKey and whoami show it (KEYS-OBJ-1).
+
+use std::sync::Arc;
+
+use keyward_storage::records::identity::IdentityView;
+use keyward_storage::records::key::{KeyRow, KeyView, RatelimitView, Refill};
+use keyward_storage::records::role::{PermissionView, RoleView};
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+
+use super::settings::Interval;
+use crate::api::shape::Verbatim;
+
+/// What a key's view refers to, all as of one moment.
+pub struct Resolved {
+    /// Its identity.
+    pub identity: Option<Arc<IdentityView>>,
+    /// Its roles, by name.
+    pub roles: Vec<Arc<RoleView>>,
+    /// Its permissions, direct and through roles, by slug, each once.
+    pub permissions: Vec<Arc<PermissionView>>,
+}
+
+impl Resolved {
+    /// Reads the cells a view points at. Call it within `SharedViews::consistent`.
+    pub fn read(view: &KeyView) -> Resolved {
+        let identity = view.identity.as_ref().and_then(|cell| cell.load().clone());
+        let mut roles: Vec<Arc<RoleView>> = Vec::new();
+        let mut permissions: Vec<Arc<PermissionView>> = Vec::new();
+        if !view.roles.is_empty() || !view.permissions.is_empty() {
+            roles.extend(view.roles.iter().filter_map(|cell| cell.load().clone()));
+            let direct = view.permissions.iter();
+            permissions.extend(
+                direct.chain(roles.iter().flat_map(|role| role.permissions.iter())).filter_map(|cell| cell.load().clone()),
+            );
+            roles.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            permissions.sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
+            permissions.dedup_by(|one, other| one.slug == other.slug);
+        }
+        Resolved { identity, roles, permissions }
+    }
+}
+
+/// A key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyObject {
+    /// Its id.
+    key_id: String,
+    /// Its prefix and first characters; empty for a migrated key not seen yet.
+    start: String,
+    /// Whether it verifies.
+    enabled: bool,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Its metadata, as it was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Verbatim<String>>,
+    /// Unix milliseconds.
+    created_at: u64,
+    /// Unix milliseconds of its last change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<u64>,
+    /// Unix milliseconds of its last verification, whole minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<u64>,
+    /// Unix milliseconds after which it is expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    /// Slugs of its permissions, its own and those of its roles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    permissions: Vec<String>,
+    /// Names of its roles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+    /// What is left of its credits; absent for a key with unlimited ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits: Option<Credits>,
+    /// The identity it is linked to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<Identity>,
+    /// Its own rate limits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ratelimits: Vec<Ratelimit>,
+}
+
+/// Credits of a key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Credits {
+    /// How many are left.
+    pub remaining: Option<u64>,
+    /// How they come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refill: Option<RefillObject>,
+}
+
+/// How credits come back.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefillObject {
+    /// How often.
+    interval: Interval,
+    /// Credits are raised to this number.
+    amount: u64,
+    /// Day of the month; only with `monthly`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refill_day: Option<u8>,
+}
+
+impl RefillObject {
+    /// As it is stored: monthly exactly when it has a day.
+    pub fn new(refill: &Refill) -> RefillObject {
+        let interval = if refill.day.is_some() { Interval::Monthly } else { Interval::Daily };
+        RefillObject { interval, amount: refill.amount, refill_day: refill.day }
+    }
+}
+
+/// An identity, as keys show it.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Its id.
+    id: String,
+    /// Your own id of it.
+    external_id: String,
+    /// Its metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Verbatim<String>>,
+    /// Its rate limits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ratelimits: Vec<Ratelimit>,
+}
+
+/// A rate limit of a key or an identity.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ratelimit {
+    /// Its id.
+    id: String,
+    /// Its name.
+    name: String,
+    /// Most cost per window.
+    limit: u64,
+    /// Window length in milliseconds.
+    duration: u64,
+    /// Whether every verification counts against it.
+    auto_apply: bool,
+}
+
+impl Ratelimit {
+    fn new(limit: &RatelimitView) -> Ratelimit {
+        Ratelimit {
+            id: limit.id.to_string(),
+            name: limit.name.to_string(),
+            limit: limit.limit,
+            duration: limit.duration,
+            auto_apply: limit.auto_apply,
+        }
+    }
+}
+
+/// Metadata as replies show it: not at all when it is empty (KEYS-GEN-21).
+pub fn shown_meta(meta: Option<&str>) -> Option<&str> {
+    meta.filter(|meta| *meta != "{}")
+}
+
+impl KeyObject {
+    /// The key as its row, its view and what that refers to tell.
+    pub fn new(row: &KeyRow, view: &KeyView, resolved: &Resolved) -> KeyObject {
+        let owned = |text: Option<&str>| text.map(|text| Verbatim(text.to_owned()));
+        KeyObject {
+            key_id: view.id.to_string(),
+            start: row.start.clone(),
+            enabled: view.enabled,
+            name: view.name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
+            meta: owned(shown_meta(view.meta.as_deref())),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            last_used_at: view.counters.last_used_ms(),
+            expires: view.expires.filter(|&expires| expires != 0),
+            permissions: resolved.permissions.iter().map(|permission| permission.slug.to_string()).collect(),
+            roles: resolved.roles.iter().map(|role| role.name.to_string()).collect(),
+            credits: view.limited.then(|| Credits {
+                remaining: Some(view.counters.balance()),
+                refill: row.refill.as_ref().map(RefillObject::new),
+            }),
+            identity: resolved.identity.as_deref().map(|identity| Identity {
+                id: identity.id.to_string(),
+                external_id: identity.external_id.to_string(),
+                meta: owned(shown_meta(identity.meta.as_deref())),
+                ratelimits: identity.ratelimits.iter().map(Ratelimit::new).collect(),
+            }),
+            ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
+        }
+    }
+}
+
+/// Serializes an iterator as an array.
+pub fn array<S: Serializer, T: Serialize>(serializer: S, items: impl Iterator<Item = T>) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items)
+}

@@ -1,0 +1,429 @@
+//! What an operation is, and what the table of operations knows of it.
+//!
+//! An operation is declared once, in its own file, as a type that implements [`Operation`]. [`Entry::of`] turns it into
+//! a row of the table: plain values and functions, from which the route, the document, the reference page and the
+//! command line are made.
+//!
+//! A request meets its row twice, because its credential is looked at in between (COM-ORD-03, COM-ORD-04):
+//!
+//! ```text
+//! let ready = (entry.decode)(&body)?;             // the body, against the schema
+//! /* credential, workspace limit */
+//! let body = ready.run(call, request_id).await?;  // the handler, and the envelope round its answer
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::call::Call;
+use super::problem::{Code, Problem};
+use super::wire::RequestId;
+use super::{shape, validate};
+
+/// One operation of the API: what it takes, answers, asks for, and may go wrong with.
+pub trait Operation: Send + 'static {
+    /// `<family>.<procedure>`, `keys.createKey` for instance; its path is `/v2/<name>`.
+    const NAME: &'static str;
+    /// What it does, in one line.
+    const SUMMARY: &'static str;
+    /// What one should know before calling it: paragraphs, separated by empty lines.
+    const DESCRIPTION: &'static str = "";
+    /// Who calls it.
+    const CREDENTIAL: Credential = Credential::RootKey;
+    /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
+    /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
+    /// say otherwise. This is documentation; the handler asks.
+    const ALLOWS: &'static [&'static str];
+    /// The codes it may answer with, beside [`COMMON_FAILURES`].
+    const FAILS: &'static [Code];
+    /// The audit events it may write.
+    const AUDITS: &'static [&'static str] = &[];
+
+    /// The body.
+    type Request: DeserializeOwned + JsonSchema + Send + 'static;
+    /// The answer.
+    type Response: Reply;
+
+    /// The handler. Its future is run to its end even when the client hangs up.
+    fn run(call: Call, ask: Self::Request) -> impl Future<Output = Result<Self::Response, Problem>> + Send;
+}
+
+/// What an operation's caller proves itself with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// A root key as bearer (COM-AUTH).
+    RootKey,
+    /// The cookie of a portal session (PT-AUTH).
+    PortalSession,
+    /// Nothing but what is in the body.
+    None,
+}
+
+/// Codes that any operation may answer with: they come from the steps before the handler, from storage, or from bugs.
+pub const COMMON_FAILURES: &[Code] = &[
+    Code::InvalidInput,
+    Code::CredentialMissing,
+    Code::CredentialMalformed,
+    Code::RootKeyNotFound,
+    Code::WorkspaceNotFound,
+    Code::WorkspaceDisabled,
+    Code::KeyDisabled,
+    Code::Forbidden,
+    Code::InsufficientPermissions,
+    Code::WorkspaceRateLimited,
+    Code::RequestBodyTooLarge,
+    Code::RequestBodyUnreadable,
+    Code::RequestTimeout,
+    Code::ClientClosedRequest,
+    Code::UnexpectedError,
+    Code::ServiceUnavailable,
+    Code::AssertionFailed,
+];
+
+/// A row of the table of operations.
+pub struct Entry {
+    /// [`Operation::NAME`].
+    pub name: &'static str,
+    /// `/v2/<name>`.
+    pub path: &'static str,
+    /// What comes before the dot of the name.
+    pub family: &'static str,
+    /// What comes after it.
+    pub procedure: &'static str,
+    /// [`Operation::SUMMARY`].
+    pub summary: &'static str,
+    /// [`Operation::DESCRIPTION`].
+    pub description: &'static str,
+    /// [`Operation::CREDENTIAL`].
+    pub credential: Credential,
+    /// [`Operation::ALLOWS`].
+    pub allows: &'static [&'static str],
+    /// [`Operation::FAILS`].
+    pub fails: &'static [Code],
+    /// [`Operation::AUDITS`].
+    pub audits: &'static [&'static str],
+    /// The schema of the body.
+    pub request_schema: fn() -> Value,
+    /// The schemas of the answer's members beside `meta`.
+    pub reply_schema: fn() -> ReplySchema,
+    /// Reads the body, or says what is wrong with it (COM-VAL).
+    pub decode: Decode,
+}
+
+impl Entry {
+    /// The row of an operation.
+    pub const fn of<O: Operation>() -> Entry {
+        let (family, procedure) = Name::<O>::PARTS;
+        Entry {
+            name: O::NAME,
+            path: Name::<O>::PATH,
+            family,
+            procedure,
+            summary: O::SUMMARY,
+            description: O::DESCRIPTION,
+            credential: O::CREDENTIAL,
+            allows: O::ALLOWS,
+            fails: O::FAILS,
+            audits: O::AUDITS,
+            request_schema: shape::request_schema::<O::Request>,
+            reply_schema: O::Response::schema,
+            decode: decode::<O>,
+        }
+    }
+
+    /// Whether the operation says that it may answer with this code.
+    pub fn declares(&self, code: Code) -> bool {
+        COMMON_FAILURES.contains(&code) || self.fails.contains(&code)
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Entry").field(&self.name).finish()
+    }
+}
+
+/// From a body to a request that is ready to run.
+pub type Decode = fn(&[u8]) -> Result<Box<dyn Ready>, Problem>;
+
+/// Takes an operation's name apart, while compiling.
+struct Name<O>(std::marker::PhantomData<O>);
+
+impl<O: Operation> Name<O> {
+    const PREFIX: &'static [u8] = b"/v2/";
+
+    /// Longest path that fits; a longer name does not compile.
+    const PATH_BYTES: [u8; 96] = {
+        let (mut path, mut at) = ([0; 96], 0);
+        while at < Self::PREFIX.len() {
+            path[at] = Self::PREFIX[at];
+            at += 1;
+        }
+        while at < Self::PREFIX.len() + O::NAME.len() {
+            path[at] = O::NAME.as_bytes()[at - Self::PREFIX.len()];
+            at += 1;
+        }
+        path
+    };
+
+    const PATH: &'static str = match str::from_utf8(Self::PATH_BYTES.split_at(Self::PREFIX.len() + O::NAME.len()).0) {
+        Ok(path) => path,
+        Err(_) => panic!("an operation's name is a string, and so is its path"),
+    };
+
+    /// Family and procedure.
+    const PARTS: (&'static str, &'static str) = {
+        let mut dot = 0;
+        while O::NAME.as_bytes()[dot] != b'.' {
+            dot += 1;
+        }
+        let (family, rest) = O::NAME.split_at(dot);
+        (family, rest.split_at(1).1)
+    };
+}
+
+/// A request that has been decoded and waits for its credential to be judged.
+pub trait Ready: Send {
+    /// Runs the handler. The future gives the success body, envelope included.
+    fn run(self: Box<Self>, call: Call, request_id: RequestId) -> Serving;
+}
+
+/// A handler at work, with the body of its success reply as its end.
+pub type Serving = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send>>;
+
+struct Asked<O: Operation>(O::Request);
+
+impl<O: Operation> Ready for Asked<O> {
+    fn run(self: Box<Self>, call: Call, request_id: RequestId) -> Serving {
+        Box::pin(async move { finish::<O>(O::run(call, self.0).await, request_id) })
+    }
+}
+
+fn decode<O: Operation>(body: &[u8]) -> Result<Box<dyn Ready>, Problem> {
+    let ask = validate::decode::<O::Request>(Name::<O>::PATH, body)?;
+    Ok(Box::new(Asked::<O>(ask)))
+}
+
+/// Turns what the handler said into a reply's body.
+fn finish<O: Operation>(answer: Result<O::Response, Problem>, request_id: RequestId) -> Result<Vec<u8>, Problem> {
+    match answer {
+        Ok(reply) => envelope(&reply, request_id),
+        Err(problem) => {
+            let declared = COMMON_FAILURES.contains(&problem.code()) || O::FAILS.contains(&problem.code());
+            if !declared {
+                tracing::error!(operation = O::NAME, code = problem.code().path(), "a code that was not declared");
+            }
+            debug_assert!(declared, "{} answers with {:?}, which it does not declare", O::NAME, problem.code());
+            Err(problem)
+        }
+    }
+}
+
+/// Writes `{"meta":{"requestId":…},…}` (COM-ENV-01, COM-ENV-02) straight into one buffer.
+pub fn envelope<R: Reply>(reply: &R, request_id: RequestId) -> Result<Vec<u8>, Problem> {
+    /// Most answers fit; a page of a list grows the buffer.
+    const CAPACITY: usize = 512;
+    let mut body = Vec::with_capacity(CAPACITY);
+    // A request id has no character that JSON escapes.
+    body.extend_from_slice(br#"{"meta":{"requestId":""#);
+    body.extend_from_slice(request_id.as_str().as_bytes());
+    body.extend_from_slice(br#""}"#);
+    reply.write(&mut body).map_err(Problem::unexpected)?;
+    body.push(b'}');
+    Ok(body)
+}
+
+/// An answer: the members of a success reply beside `meta`.
+///
+/// Whatever serializes is one, as `data`. A list is a [`Page`]; an answer without data is [`NoData`]. An operation
+/// whose reply has other members implements this for its own type.
+pub trait Reply: Send {
+    /// Appends `,"<member>":<value>` for each member.
+    ///
+    /// # Errors
+    /// What serializing says; for a stored text that is no JSON, for instance.
+    fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()>;
+
+    /// The members' schemas.
+    fn schema() -> ReplySchema;
+}
+
+/// The schemas of a [`Reply`]'s members.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplySchema {
+    /// The schema of `data`; `None` where the reply has none.
+    pub data: Option<Value>,
+    /// Whether there is a `pagination`.
+    pub paged: bool,
+    /// Other members, by name.
+    pub more: Vec<(&'static str, Value)>,
+}
+
+impl<T: Serialize + JsonSchema + Send> Reply for T {
+    fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        out.extend_from_slice(br#","data":"#);
+        serde_json::to_writer(out, self)
+    }
+
+    fn schema() -> ReplySchema {
+        ReplySchema { data: Some(shape::response_schema::<T>()), paged: false, more: Vec::new() }
+    }
+}
+
+/// A page of a list (COM-PAG): its rows as `data`, and whether more follow.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    rows: Vec<T>,
+    cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page of at most `limit` rows at the front of `rows`, which were read with a limit of `limit + 1`
+    /// (COM-PAG-05). The row too many is not on the page; `cursor_of` names it, so that the next page begins with it
+    /// (COM-PAG-02).
+    pub fn of(mut rows: Vec<T>, limit: usize, cursor_of: impl FnOnce(&T) -> String) -> Page<T> {
+        let cursor = rows.get(limit).map(cursor_of);
+        rows.truncate(limit);
+        Page { rows, cursor }
+    }
+
+    /// A page with a cursor that was found elsewhere; `None` on the last page.
+    pub fn new(rows: Vec<T>, cursor: Option<String>) -> Page<T> {
+        Page { rows, cursor }
+    }
+}
+
+/// `pagination`. A cursor is there exactly when more follows: clients go on for ever while there is one (COM-PAG-02).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pagination<'a> {
+    has_more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+}
+
+impl<T: Serialize + JsonSchema + Send> Reply for Page<T> {
+    fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        out.extend_from_slice(br#","data":"#);
+        serde_json::to_writer(&mut *out, &self.rows)?;
+        out.extend_from_slice(br#","pagination":"#);
+        let cursor = self.cursor.as_deref();
+        serde_json::to_writer(out, &Pagination { has_more: cursor.is_some(), cursor })
+    }
+
+    fn schema() -> ReplySchema {
+        ReplySchema { data: Some(shape::response_schema::<Vec<T>>()), paged: true, more: Vec::new() }
+    }
+}
+
+/// An answer without a `data` member (COM-ENV-05: `identities.deleteIdentity` only).
+#[derive(Debug, Clone, Copy)]
+pub struct NoData;
+
+impl Reply for NoData {
+    fn write(&self, _: &mut Vec<u8>) -> serde_json::Result<()> {
+        Ok(())
+    }
+
+    fn schema() -> ReplySchema {
+        ReplySchema { data: None, paged: false, more: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::api) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::testing::{MAKE_THING, MakeThing, MakeThingResponse};
+    use super::*;
+    use crate::api::shape::{Empty, Secret, Verbatim};
+    use crate::outside::Entropy;
+
+    fn id() -> RequestId {
+        RequestId::draw(&Entropy::seeded(1))
+    }
+
+    fn parsed(body: &[u8]) -> Value {
+        serde_json::from_slice(body).expect("a reply is JSON")
+    }
+
+    /// A row's names are taken from the operation's, while compiling.
+    #[test]
+    fn a_row_knows_its_names() {
+        assert_eq!((MAKE_THING.name, MAKE_THING.path), ("things.makeThing", "/v2/things.makeThing"));
+        assert_eq!((MAKE_THING.family, MAKE_THING.procedure), ("things", "makeThing"));
+    }
+
+    /// COM-VAL-02: a row decodes with its own path in the refusal.
+    #[test]
+    fn a_row_decodes_its_own_requests() {
+        assert!((MAKE_THING.decode)(br#"{"boxId":"box_1","permissions":["a.b"]}"#).is_ok());
+        let Err(problem) = (MAKE_THING.decode)(b"{}") else { panic!("an empty object is not enough") };
+        assert_eq!(problem.detail(), "POST request body for '/v2/things.makeThing' failed to validate schema");
+    }
+
+    /// COM-ENV-01, COM-ENV-02: the envelope, and `data` as it is.
+    #[test]
+    fn data_stands_in_its_envelope() {
+        let meta = Some(Verbatim(r#"{"n":9007199254740993}"#.to_owned()));
+        let reply = MakeThingResponse { thing_id: "t".into(), key: Secret::new("k"), meta };
+        let body = finish::<MakeThing>(Ok(reply), id()).expect("it serializes");
+        let text = format!(
+            r#"{{"meta":{{"requestId":"{}"}},"data":{{"thingId":"t","key":"k","meta":{{"n":9007199254740993}}}}}}"#,
+            id()
+        );
+        assert_eq!(String::from_utf8(body).expect("JSON is text"), text);
+        let empty = parsed(&envelope(&Empty {}, id()).expect("it serializes"));
+        assert_eq!(empty["data"], json!({}), "COM-ENV-05");
+        let none = parsed(&envelope(&NoData, id()).expect("it serializes"));
+        assert_eq!(none, json!({"meta": {"requestId": id().as_str()}}), "COM-ENV-05");
+    }
+
+    /// COM-PAG-02, COM-PAG-05: a cursor exactly when more follows; an exact last page has none.
+    #[test]
+    fn a_page_says_whether_more_follows() {
+        for (rows, data, pagination) in [
+            (vec![1, 2, 3], json!([1, 2]), json!({"hasMore": true, "cursor": "row 3"})),
+            (vec![1, 2], json!([1, 2]), json!({"hasMore": false})),
+            (vec![], json!([]), json!({"hasMore": false})),
+        ] {
+            let page = Page::of(rows, 2, |row: &i32| format!("row {row}"));
+            let body = parsed(&envelope(&page, id()).expect("it serializes"));
+            assert_eq!((&body["data"], &body["pagination"]), (&data, &pagination));
+        }
+    }
+
+    /// COM-ERR-07: a row that does not serialize is an error of ours, and the reply is whole.
+    #[test]
+    fn a_broken_row_is_an_error_and_not_a_broken_reply() {
+        let reply =
+            MakeThingResponse { thing_id: "t".into(), key: Secret::new("k"), meta: Some(Verbatim("{,".into())) };
+        let problem = finish::<MakeThing>(Ok(reply), id()).expect_err("it does not serialize");
+        assert_eq!(problem.code(), Code::UnexpectedError);
+    }
+
+    /// An operation answers with the codes that it declares, and with those that all share.
+    #[test]
+    fn declared_codes_pass() {
+        for code in [Code::ApiNotFound, Code::UnexpectedError] {
+            let answer = finish::<MakeThing>(Err(Problem::new(code, "x")), id());
+            assert_eq!(answer.expect_err("a problem stays one").code(), code);
+        }
+        assert!(MAKE_THING.declares(Code::ApiNotFound) && !MAKE_THING.declares(Code::RoleNotFound));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "which it does not declare")]
+    fn undeclared_codes_do_not() {
+        let _ = finish::<MakeThing>(Err(Problem::new(Code::RoleNotFound, "x")), id());
+    }
+}

@@ -1,0 +1,71 @@
+//! ratelimit.limit: may this identifier go on?
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{MAKE, Request, exhausted, gone, make_namespaces, namespace, resolve, vanished};
+use crate::api::call::Call;
+use crate::api::operation::Operation;
+use crate::api::problem::{Code, Problem};
+use crate::rbac::Need;
+
+/// The decision. The status is 200 for both outcomes.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// Whether the request may go on.
+    success: bool,
+    /// The limit that was applied.
+    limit: u64,
+    /// What is left in the window.
+    remaining: u64,
+    /// Unix milliseconds at which the present window ends.
+    reset: u64,
+    /// The override that was applied, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    override_id: Option<String>,
+}
+
+/// ratelimit.limit.
+pub struct Limit;
+
+impl Operation for Limit {
+    const NAME: &'static str = "ratelimit.limit";
+    const SUMMARY: &'static str = "Limit an identifier";
+    const DESCRIPTION: &'static str = "Counts a request of an identifier in a namespace and says whether it is within \
+        the limit (a sliding window over two fixed ones). A refused request counts nothing.";
+    const ALLOWS: &'static [&'static str] = &[
+        "ratelimit.*.limit",
+        "ratelimit.<namespaceId>.limit",
+        "ratelimit.*.create_namespace (for a namespace that does not exist)",
+    ];
+    const FAILS: &'static [Code] = &[Code::RatelimitNamespaceGone];
+    const AUDITS: &'static [&'static str] = &["ratelimitNamespace.create"];
+    type Request = Request;
+    type Response = Response;
+
+    async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
+        let view = match namespace(&call, &ask.namespace).await? {
+            Some(view) => view,
+            None => {
+                let granted = call.authorize(&MAKE)?;
+                make_namespaces(granted, vec![ask.namespace.to_string()]).await?;
+                namespace(&call, &ask.namespace).await?.ok_or_else(vanished)?
+            }
+        };
+        // Before 410, so that nobody learns of a deletion who may not even ask (RL-LIMIT-02).
+        let _granted = call.authorize(&Need::any_or_one("ratelimit", &view.id.spell(), "limit"))?;
+        if view.deleted {
+            return Err(gone(&ask.namespace));
+        }
+        let resolved = resolve(&call, &view, &ask);
+        let decision = call.storage().hot().windows.take(&resolved.take, call.now).map_err(|_| exhausted())?;
+        Ok(Response {
+            success: decision.passed,
+            limit: resolved.take.limit,
+            remaining: decision.remaining,
+            reset: decision.reset_ms,
+            override_id: resolved.override_id,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! Puts the parts together, in order, and takes them apart in reverse: the only file that knows them all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::hot::window::cells_are_lock_free;
+use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
+use keyward_storage::records::{self, workspace};
+use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx};
+use tokio::sync::oneshot;
+
+use crate::config::{CreditsJournal, Settings};
+use crate::outside::Outside;
+use crate::tenants::{self, By, NewRootKey};
+
+/// The file in the data directory that holds the first root key.
+pub const ROOT_KEY_FILE: &str = "root.key";
+/// Fewest characters of a root key the operator chooses (EXT-1).
+pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
+/// Name of the workspace made at the first start.
+const FIRST_WORKSPACE: &str = "default";
+
+/// What the operations work on.
+pub struct Services {
+    /// Records and counters.
+    pub storage: Storage,
+    /// Clock and randomness.
+    pub outside: Outside,
+    /// Label of this server in events.
+    pub region: String,
+}
+
+/// Why the services could not be opened. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServicesError {
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The processor lacks what keyward's counters need.
+    #[error("this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need")]
+    Processor,
+    /// The first root key could not be written down.
+    #[error("cannot write the first root key to {path}")]
+    RootKeyFile {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The first workspace could not be made.
+    #[error("cannot make the first workspace: {0}")]
+    FirstWorkspace(String),
+}
+
+impl Services {
+    /// Opens the store as the settings say and, in an empty one, makes the first workspace with its root key (EXT-1).
+    pub fn open(settings: &Settings, outside: Outside) -> Result<Arc<Services>, ServicesError> {
+        if !cells_are_lock_free() {
+            return Err(ServicesError::Processor);
+        }
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
+        let services = Arc::new(Services { storage, outside, region: settings.region.clone() });
+        let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
+        if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
+            services.make_first_workspace(settings, &*disk)?;
+        }
+        Ok(services)
+    }
+
+    /// Writes everything down and closes the store.
+    pub fn shutdown(&self) {
+        self.storage.stop();
+    }
+
+    /// Runs a transaction and waits for its fate. The transaction itself runs to its end even if nobody waits.
+    pub async fn transact<R, X>(
+        &self,
+        now: u64,
+        run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
+    ) -> Result<Committed<R>, TransactError<X>>
+    where
+        R: Send + 'static,
+        X: Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        self.storage.transact(now, run, move |fate| {
+            // Nobody waits any more: only the reply is lost.
+            let _ = tell.send(fate);
+        });
+        // The answer is dropped unsent only when the writer has ended.
+        told.await.unwrap_or(Err(TransactError::Unavailable(keyward_storage::Unavailable::Stopped)))
+    }
+
+    /// As [`Services::transact`], for a thread that may block.
+    pub fn transact_blocking<R, X>(
+        &self,
+        now: u64,
+        run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
+    ) -> Result<Committed<R>, TransactError<X>>
+    where
+        R: Send + 'static,
+        X: Send + 'static,
+    {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.storage.transact(now, run, move |fate| {
+            let _ = tell.send(fate);
+        });
+        told.recv().unwrap_or(Err(TransactError::Unavailable(keyward_storage::Unavailable::Stopped)))
+    }
+
+    /// Reads from disk on a thread that may block.
+    pub async fn read<R, E>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Storage) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, ReadFailed>
+    where
+        R: Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let services = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || read(&services.storage)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(ReadFailed(Box::new(error))),
+            Err(error) => Err(ReadFailed(Box::new(error))),
+        }
+    }
+
+    /// A consistent view of the records.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadFailed> {
+        self.storage.snapshot().map_err(|error| ReadFailed(Box::new(error)))
+    }
+
+    fn make_first_workspace(&self, settings: &Settings, disk: &dyn Disk) -> Result<(), ServicesError> {
+        let entropy = &self.outside.entropy;
+        let id = WorkspaceId(tenants::draw_id(entropy));
+        let permissions = vec![tenants::administrator(id)];
+        let name = Some("first root key".to_owned());
+        let key = match &settings.first_root_key {
+            Some(chosen) => NewRootKey::chosen(chosen.expose(), name, permissions, entropy),
+            None => NewRootKey::generate(name, permissions, None, entropy),
+        };
+        // The file comes first: a key whose file was lost would lock the operator out, while a file whose key never came
+        // to be is overwritten at the next start.
+        let path = settings.data_dir.join(ROOT_KEY_FILE);
+        write_durably(disk, &settings.data_dir, &path, format!("{}\n", key.minted.plaintext).as_bytes())
+            .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
+        let actor = tenants::system_actor("keyward", "keyward serve");
+        let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
+        self.transact_blocking(by.now, move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
+            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, None, &by)?;
+            tenants::create_root_key(tx, no, key, &by);
+            Ok(no)
+        })
+        .map_err(|error| ServicesError::FirstWorkspace(error.to_string()))?;
+        tracing::info!(
+            workspace = %id,
+            path = %path.display(),
+            "first start: made a workspace; its root key is in the file named here"
+        );
+        Ok(())
+    }
+}
+
+/// Opens the store as the settings say; also used by commands while no server runs.
+pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside) -> Result<Storage, OpenError> {
+    let mut fresh = [0; 32];
+    outside.entropy.fill(&mut fresh);
+    let clock = outside.clock.clone();
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut options = Options::new(
+        &settings.data_dir,
+        disk,
+        Arc::new(move || clock.now_ms()),
+        fresh,
+        Arc::new(|error| {
+            // Going on would answer from a state that the disk does not hold. Starting again recovers it.
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "storage cannot go on; the process ends so that the next start recovers from what is on the disk"
+            );
+            std::process::exit(1);
+        }),
+    );
+    let storage = &settings.storage;
+    options.hot_keys_max = size(storage.hot_keys_max);
+    options.rate_subjects_max = size(storage.rate_subjects_max);
+    options.redb_cache_bytes = size(storage.redb_cache_bytes);
+    options.checkpoint_bytes = storage.checkpoint_bytes;
+    options.checkpoint_interval = storage.checkpoint_interval;
+    options.strict_credits = storage.credits_journal == CreditsJournal::Strict;
+    options.credits_journal_interval = storage.credits_journal_interval;
+    options.min_free_bytes = storage.min_free_bytes;
+    options.any_order_of_times = settings.test_mode;
+    Storage::open(options)
+}
+
+fn write_durably(disk: &dyn Disk, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("key.new");
+    let file = disk.open(&aside, true)?;
+    file.set_len(0)?;
+    file.write_all_at(0, bytes)?;
+    file.sync_data()?;
+    disk.rename(&aside, path)?;
+    disk.sync_dir(dir)
+}
+
+/// The records could not be read; the cause is for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the records could not be read")]
+pub struct ReadFailed(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Finds a workspace by the id an operator typed.
+pub fn find_workspace(
+    read: &impl keyward_storage::Read,
+    text: &str,
+) -> Result<Option<(WorkspaceNo, workspace::WorkspaceRow)>, keyward_storage::ReadError> {
+    let no = match WorkspaceId::parse(text) {
+        Some(id) => workspace::find(read, id)?,
+        None => workspace::find_slug(read, text)?,
+    };
+    match no {
+        Some(no) => Ok(workspace::get(read, no)?.filter(|row| row.deleted_at.is_none()).map(|row| (no, row))),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,133 @@
+//! From a bearer token to the principal behind it.
+
+use std::sync::Arc;
+
+use keyward_storage::Lookup;
+use keyward_storage::records::root_key::RootKeyView;
+use keyward_storage::records::workspace::WorkspaceView;
+
+use crate::api::problem::{Code, Problem};
+use crate::api::wire::Authorization;
+use crate::app::Services;
+use crate::rbac::Grants;
+use crate::secret;
+
+/// Who calls: a root key, the workspace it administers, and what it may do there.
+pub struct Principal {
+    /// The root key.
+    pub key: Arc<RootKeyView>,
+    /// Its workspace.
+    pub workspace: Arc<WorkspaceView>,
+    /// Its permissions, prepared.
+    pub grants: Arc<Grants>,
+}
+
+/// The scheme of the header, its space included (COM-AUTH-06).
+const SCHEME: &str = "Bearer ";
+/// KEYS-GEN-7, the first sentence for everything malformed.
+const MALFORMED: &str =
+    "You must provide a valid root key in the Authorization header in the format 'Bearer ROOT_KEY'.";
+
+/// Whether a credential was claimed at all; without one the request fails validation (COM-AUTH-01).
+pub fn is_present(authorization: &Authorization) -> bool {
+    match authorization {
+        Authorization::Absent => false,
+        Authorization::One(value) => !value.trim().is_empty(),
+        Authorization::NotText | Authorization::Several => true,
+    }
+}
+
+/// Finds the root key behind the header, in the contract's order (COM-RK-02), `now` in unix ms.
+pub async fn authenticate(
+    services: &Arc<Services>,
+    authorization: &Authorization,
+    now: u64,
+) -> Result<Principal, Problem> {
+    let token = bearer(authorization)?;
+    let hash = secret::hash(token);
+    let found = match services.storage.root_key(&hash) {
+        Lookup::Hot(view) => Some(view),
+        Lookup::Absent => None,
+        Lookup::Unknown => services.read(move |storage| storage.read_root_key(&hash)).await.map_err(|error| {
+            Problem::new(Code::ServiceUnavailable, "We could not load the provided root key.").because(error)
+        })?,
+    };
+    let Some(key) = found else { return Err(unknown()) };
+    let Some(workspace) = key.workspace.load().clone() else {
+        return Err(Problem::new(
+            Code::WorkspaceNotFound,
+            "The provided root key is invalid. The requested workspace does not exist.",
+        ));
+    };
+    if !workspace.enabled {
+        return Err(Problem::new(
+            Code::WorkspaceDisabled,
+            "The provided root key is invalid. The workspace it belongs to is disabled.",
+        ));
+    }
+    if !key.enabled {
+        return Err(Problem::new(Code::KeyDisabled, "The provided root key is invalid. The key is disabled."));
+    }
+    if let Some(expires) = key.expires.filter(|&expires| now > expires) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            format!("The provided root key is invalid. The key expired at {}.", instant(expires)),
+        ));
+    }
+    let grants = prepared(&key, &workspace);
+    Ok(Principal { key, workspace, grants })
+}
+
+fn bearer(authorization: &Authorization) -> Result<&str, Problem> {
+    let value = match authorization {
+        Authorization::One(value) => &**value,
+        Authorization::Absent | Authorization::NotText => return Err(malformed("")),
+        Authorization::Several => return Err(malformed(" Your request has more than one Authorization header.")),
+    };
+    let value = value.trim_start();
+    if value.trim_end() == SCHEME.trim_end() {
+        return Err(malformed(" Your authorization header names no key."));
+    }
+    match value.strip_prefix(SCHEME).map(str::trim) {
+        Some("") => Err(malformed(" Your authorization header names no key.")),
+        Some(token) => Ok(token),
+        None => Err(malformed(" Your authorization header is missing the 'Bearer ' prefix.")),
+    }
+}
+
+fn malformed(why: &'static str) -> Problem {
+    Problem::new(Code::CredentialMalformed, [MALFORMED, why].concat())
+}
+
+/// The same answer for a key that was never there, one that is deleted, and one that is no root key (COM-RK-03).
+fn unknown() -> Problem {
+    Problem::new(
+        Code::RootKeyNotFound,
+        "The provided root key is invalid. We could not find the requested key.",
+    )
+}
+
+/// The root key's permissions, worked out once per view: any change of the key publishes a new view.
+fn prepared(key: &RootKeyView, workspace: &WorkspaceView) -> Arc<Grants> {
+    let make = || Arc::new(Grants::new(&workspace.id.spell(), key.permissions.iter()));
+    let memo = key.memo.get_or_init(|| make() as Arc<dyn std::any::Any + Send + Sync>);
+    Arc::clone(memo).downcast().unwrap_or_else(|_| make())
+}
+
+/// An instant for people: ISO 8601 in UTC, or the bare number where it is beyond calendars.
+pub fn instant(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second(),
+            unix_ms % 1000
+        ),
+        Err(_) => format!("{unix_ms} ms after 1970"),
+    }
+}

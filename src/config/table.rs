@@ -1,0 +1,494 @@
+//! Every setting, once: name, bounds, meaning, field; and the file that is made of them.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{CreditsJournal, LogFormat, LogLevel, Settings};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600 * SECOND_MS;
+
+/// One setting: its name, what it may be, what it means, and its field.
+pub(super) struct Setting {
+    /// Its full name, the table before the dot.
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    /// One or more lines for people, without comment signs.
+    meaning: &'static str,
+    /// Fills the field; `Err` says what is wrong with a value that has the right kind.
+    pub(super) put: fn(&mut Settings, Value) -> Result<(), String>,
+    /// The field as it would be written in a file.
+    get: fn(&Settings) -> Value,
+}
+
+/// What a setting's value may be.
+pub(super) enum Kind {
+    Text,
+    Boolean,
+    /// A whole number within bounds, both included. The setting's name ends in its unit where it has one.
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Choice(&'static [&'static str]),
+    /// Texts; in an environment variable they are separated by commas.
+    List,
+}
+
+/// A value as typed, once its kind is known to be right.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Boolean(bool),
+    Integer(u64),
+    List(Vec<String>),
+}
+
+impl Value {
+    fn into_text(self) -> String {
+        match self {
+            Value::Text(text) => text,
+            other => unreachable!("a text setting was given {other:?}"),
+        }
+    }
+
+    fn boolean(&self) -> bool {
+        matches!(self, Value::Boolean(true))
+    }
+
+    fn integer(&self) -> u64 {
+        match self {
+            Value::Integer(number) => *number,
+            other => unreachable!("a number setting was given {other:?}"),
+        }
+    }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.integer()).unwrap_or(usize::MAX)
+    }
+
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Value::List(list) => list,
+            other => unreachable!("a list setting was given {other:?}"),
+        }
+    }
+}
+
+fn from_size(size: usize) -> Value {
+    Value::Integer(size as u64)
+}
+
+fn from_duration(duration: Duration) -> Value {
+    Value::Integer(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A setting that is a number and can be stored as it is.
+macro_rules! number {
+    ($key:literal, $min:expr, $max:expr, $($field:ident).+, $meaning:literal) => {
+        Setting {
+            key: $key,
+            kind: Kind::Integer { min: $min, max: $max },
+            meaning: $meaning,
+            put: |settings, value| {
+                settings.$($field).+ = value.integer();
+                Ok(())
+            },
+            get: |settings| Value::Integer(settings.$($field).+),
+        }
+    };
+}
+
+/// A setting that counts things in memory.
+macro_rules! size {
+    ($key:literal, $min:expr, $max:expr, $($field:ident).+, $meaning:literal) => {
+        Setting {
+            key: $key,
+            kind: Kind::Integer { min: $min, max: $max },
+            meaning: $meaning,
+            put: |settings, value| {
+                settings.$($field).+ = value.size();
+                Ok(())
+            },
+            get: |settings| from_size(settings.$($field).+),
+        }
+    };
+}
+
+/// A setting that is a time in milliseconds.
+macro_rules! millis {
+    ($key:literal, $min:expr, $max:expr, $($field:ident).+, $meaning:literal) => {
+        Setting {
+            key: $key,
+            kind: Kind::Integer { min: $min, max: $max },
+            meaning: $meaning,
+            put: |settings, value| {
+                settings.$($field).+ = Duration::from_millis(value.integer());
+                Ok(())
+            },
+            get: |settings| from_duration(settings.$($field).+),
+        }
+    };
+}
+
+/// A setting that is one of a few words.
+macro_rules! choice {
+    ($key:literal, $type:ident { $($word:literal = $variant:ident),+ $(,)? }, $($field:ident).+, $meaning:literal) => {
+        Setting {
+            key: $key,
+            kind: Kind::Choice(&[$($word),+]),
+            meaning: $meaning,
+            put: |settings, value| {
+                settings.$($field).+ = match value.into_text().as_str() {
+                    $($word => $type::$variant,)+
+                    other => return Err(format!("`{other}` is none of its words")),
+                };
+                Ok(())
+            },
+            get: |settings| {
+                let word = match settings.$($field).+ {
+                    $($type::$variant => $word,)+
+                };
+                Value::Text(word.to_owned())
+            },
+        }
+    };
+}
+
+/// Every setting, in the order of the generated file: names without a table first, then table by table.
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "data_dir",
+        kind: Kind::Text,
+        meaning: "Where all data lives. Made at the first start. One server at a time can use it.\n\
+                  Also the flag --data-dir.",
+        put: |settings, value| {
+            let path = value.into_text();
+            if path.is_empty() {
+                return Err("must not be empty".to_owned());
+            }
+            settings.data_dir = PathBuf::from(path);
+            Ok(())
+        },
+        get: |settings| Value::Text(settings.data_dir.to_string_lossy().into_owned()),
+    },
+    Setting {
+        key: "listen",
+        kind: Kind::Text,
+        meaning: "HOST:PORT to answer HTTP on; [HOST]:PORT for an IPv6 address, port 0 for any free port.\n\
+                  Also the flag --listen.",
+        put: |settings, value| {
+            let listen = value.into_text();
+            check_listen(&listen)?;
+            settings.listen = listen;
+            Ok(())
+        },
+        get: |settings| Value::Text(settings.listen.clone()),
+    },
+    Setting {
+        key: "test_mode",
+        kind: Kind::Boolean,
+        meaning: "Lets the request header X-Test-Time (Unix milliseconds) set that request's clock. Only for tests:\n\
+                  with it, any client can move time. Also the flag --test-mode.",
+        put: |settings, value| {
+            settings.test_mode = value.boolean();
+            Ok(())
+        },
+        get: |settings| Value::Boolean(settings.test_mode),
+    },
+    Setting {
+        key: "region",
+        kind: Kind::Text,
+        meaning: "Recorded with every event as the place it happened at: 1 to 64 letters, digits, `-`, `_` and `.`.",
+        put: |settings, value| {
+            let region = value.into_text();
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if region.is_empty() || region.len() > 64 || !region.chars().all(plain) {
+                return Err("must be 1 to 64 letters, digits, `-`, `_` and `.`".to_owned());
+            }
+            settings.region = region;
+            Ok(())
+        },
+        get: |settings| Value::Text(settings.region.clone()),
+    },
+    choice!(
+        "log.level",
+        LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },
+        log.level,
+        "The least important lines that are still written to standard error."
+    ),
+    choice!(
+        "log.format",
+        LogFormat { "text" = Text, "json" = Json },
+        log.format,
+        "text is for people, and coloured on a terminal; json is one object a line."
+    ),
+    size!(
+        "http.max_connections",
+        1,
+        1_000_000,
+        http.max_connections,
+        "Connections open at the same time. At the limit new ones wait in the system's queue until one closes.\n\
+         Each needs a file descriptor."
+    ),
+    size!(
+        "http.max_body_bytes",
+        KIB,
+        256 * MIB,
+        http.max_body_bytes,
+        "Bytes of one request's body; a larger one is answered 413."
+    ),
+    millis!(
+        "http.request_deadline_ms",
+        10,
+        10 * 60 * SECOND_MS,
+        http.request_deadline,
+        "From the end of a request's head to its reply, the reading of the body included. Then the answer is 408; a\n\
+         change that was already under way is finished all the same."
+    ),
+    millis!(
+        "http.header_read_timeout_ms",
+        10,
+        10 * 60 * SECOND_MS,
+        http.header_read_timeout,
+        "From the first byte of a request to the end of its head. Then the connection is closed."
+    ),
+    millis!(
+        "http.idle_timeout_ms",
+        100,
+        HOUR_MS,
+        http.idle_timeout,
+        "How long a connection may stay open without a request. Keep it well above the 5 seconds for which clients\n\
+         hold on to theirs, and above that of a load balancer in front."
+    ),
+    millis!(
+        "http.shutdown_deadline_ms",
+        0,
+        10 * 60 * SECOND_MS,
+        http.shutdown_deadline,
+        "How long running requests may take to finish once the server was asked to stop."
+    ),
+    Setting {
+        key: "http.trusted_proxies",
+        kind: Kind::List,
+        meaning: "Addresses and networks whose X-Forwarded-For is believed: it is walked from the right past these, and\n\
+                  the first other address is the client's. From any other peer the header is ignored.\n\
+                  An empty list believes nobody.",
+        put: |settings, value| {
+            settings.http.trusted_proxies =
+                value.into_list().iter().map(|text| parse_network(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        get: |settings| Value::List(settings.http.trusted_proxies.iter().map(IpNet::to_string).collect()),
+    },
+    size!(
+        "runtime.worker_threads",
+        0,
+        1024,
+        runtime.worker_threads,
+        "Threads that answer requests; 0 means one for each processor."
+    ),
+    number!(
+        "storage.hot_keys_max",
+        1_000,
+        1_000_000_000,
+        storage.hot_keys_max,
+        "Keys held in memory. A key that is not in memory costs its next verification one read from the disk."
+    ),
+    number!(
+        "storage.rate_subjects_max",
+        1_000,
+        1_000_000_000,
+        storage.rate_subjects_max,
+        "Subjects with a live rate-limit window. At the limit a new subject is answered 503: a live window is never\n\
+         forgotten."
+    ),
+    millis!(
+        "storage.checkpoint_interval_ms",
+        100,
+        HOUR_MS,
+        storage.checkpoint_interval,
+        "Longest time between two checkpoints while there are changes. Longer means fewer writes and a slower start\n\
+         after a crash."
+    ),
+    number!(
+        "storage.checkpoint_bytes",
+        MIB,
+        64 * GIB,
+        storage.checkpoint_bytes,
+        "Bytes of log after which a checkpoint is made in any case."
+    ),
+    number!(
+        "storage.redb_cache_bytes",
+        MIB,
+        1024 * GIB,
+        storage.redb_cache_bytes,
+        "Memory for the pages of the database file."
+    ),
+    choice!(
+        "storage.credits_journal",
+        CreditsJournal { "relaxed" = Relaxed, "strict" = Strict },
+        storage.credits_journal,
+        "When spent credits reach the disk. relaxed: every few milliseconds, so that a crash of the machine can give\n\
+         back what was spent since. strict: before the verification is answered."
+    ),
+    millis!(
+        "storage.credits_journal_interval_ms",
+        1,
+        1_000,
+        storage.credits_journal_interval,
+        "Pause between two journal entries of spent credits (relaxed only)."
+    ),
+    number!(
+        "storage.min_free_bytes",
+        0,
+        1024 * GIB,
+        storage.min_free_bytes,
+        "Free space on the disk below which changes are answered 503; verifications go on."
+    ),
+];
+
+/// The setting of this name.
+pub(super) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// What a value of this kind looks like, for messages.
+pub(super) fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Text => "text".to_owned(),
+        Kind::Boolean => "true or false".to_owned(),
+        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Choice(words) => join_words(words),
+        Kind::List => "a list of texts".to_owned(),
+    }
+}
+
+/// `a`, `b` or `c`.
+pub(super) fn join_words(words: &[&str]) -> String {
+    let mut text = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let before = match index {
+            0 => "",
+            _ if index + 1 == words.len() => " or ",
+            _ => ", ",
+        };
+        let _ = write!(text, "{before}`{word}`");
+    }
+    text
+}
+
+fn check_listen(text: &str) -> Result<(), String> {
+    let (host, port) = text.rsplit_once(':').ok_or("must be HOST:PORT, for instance 127.0.0.1:7070")?;
+    if host.is_empty() {
+        return Err(format!("names no host; to listen on every address write 0.0.0.0:{port} or [::]:{port}"));
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err("holds an IPv6 address without brackets; write [HOST]:PORT".to_owned());
+    }
+    port.parse::<u16>().map_err(|_| format!("`{port}` is no port; ports are 0 to 65535"))?;
+    Ok(())
+}
+
+/// An address or a network. IPv4 ranges mapped into IPv6 are taken as IPv4, as addresses are before they are compared.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let refuse = |_| format!("`{text}` is neither an address nor a network like 10.0.0.0/8");
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address.to_canonical()));
+    }
+    let network: IpNet = text.parse().map_err(refuse)?;
+    if let IpNet::V6(six) = network
+        && let Some(four) = six.addr().to_ipv4_mapped()
+        && six.prefix_len() >= 96
+    {
+        return IpNet::new(IpAddr::V4(four), six.prefix_len() - 96)
+            .map(|network| network.trunc())
+            .map_err(|error| error.to_string());
+    }
+    Ok(network.trunc())
+}
+
+/// The text of `config/keyward.toml`: every setting with its meaning, its bounds and, commented out, its default.
+pub fn default_file() -> String {
+    let defaults = Settings::default();
+    let mut text = String::from(
+        "# keyward's settings, each with its default. Made from src/config.rs: a test keeps the two the same.\n\
+         #\n\
+         # Use it with `keyward serve --config FILE` or KEYWARD_CONFIG=FILE. Every setting can also be given in the\n\
+         # environment: http.max_connections is KEYWARD_HTTP_MAX_CONNECTIONS, lists are separated by commas. A flag beats\n\
+         # the environment, the environment beats this file. A name that is not known here is refused.\n\
+         #\n\
+         # The first root key can be chosen with KEYWARD_ROOT_KEY (at least 20 characters), and only there.\n",
+    );
+    let mut table = "";
+    for setting in SETTINGS {
+        let (its_table, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
+        if its_table != table {
+            let _ = write!(text, "\n[{its_table}]\n");
+            table = its_table;
+        }
+        text.push('\n');
+        for line in setting.meaning.lines() {
+            let _ = writeln!(text, "# {line}");
+        }
+        match &setting.kind {
+            Kind::Integer { min, max } => {
+                let _ = writeln!(text, "# From {min} to {max}.");
+            }
+            Kind::Choice(words) => {
+                let _ = writeln!(text, "# Must be {}.", join_words(words));
+            }
+            Kind::Text | Kind::Boolean | Kind::List => {}
+        }
+        let value = match (setting.get)(&defaults) {
+            Value::Text(text) => toml::Value::String(text).to_string(),
+            Value::Boolean(on) => on.to_string(),
+            Value::Integer(number) => number.to_string(),
+            Value::List(items) => toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string(),
+        };
+        let _ = writeln!(text, "#{name} = {value}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Typed;
+
+    /// The published file is the one the code generates, and what it says by default is the default.
+    /// `KEYWARD_REGENERATE=1` in the environment of the test rewrites it.
+    #[test]
+    fn the_published_file_says_what_the_code_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/keyward.toml");
+        let generated = default_file();
+        if std::env::var_os("KEYWARD_REGENERATE").is_some() {
+            std::fs::write(path, &generated).expect("config/keyward.toml can be written");
+        }
+        let published = std::fs::read_to_string(path).expect("config/keyward.toml is there");
+        assert_eq!(published, generated, "run this test with KEYWARD_REGENERATE=1");
+
+        // A comment is `# …`; a setting that is commented out has no space there.
+        let uncommented: String = generated
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let settings =
+            generated.lines().filter(|line| line.starts_with('#') && line[1..].starts_with(char::is_alphabetic));
+        assert_eq!(settings.count(), SETTINGS.len());
+        assert_eq!(
+            Typed { file: Some(("keyward.toml".to_owned(), uncommented)), ..Typed::default() }
+                .read()
+                .expect("defaults are within their bounds")
+                .settings,
+            Settings::default()
+        );
+    }
+}
