@@ -1,9 +1,9 @@
 //! Settings: what was typed (a file, `KEYWARD_…` variables, flags) and what it means.
 //!
-//! [`Settings`] is what the parts are built from: complete and checked. `table` describes every setting once - its name,
-//! its bounds, its meaning, its field - and reading a file, naming an environment variable, refusing an unknown name and
-//! writing `config/keyward.toml` all work from that table, so a setting cannot be known to one of them and unknown to
-//! another. `typed` reads what the user typed. Precedence: flag, environment, file, default.
+//! [`Settings`] is what the parts are built from: complete and checked. `table` describes every setting once - its
+//! name, its bounds, its meaning, its field - and reading a file, naming an environment variable, refusing an unknown
+//! name and writing `config/keyward.toml` all work from that table, so a setting cannot be known to one of them and
+//! unknown to another. `typed` reads what the user typed. Precedence: flag, environment, file, default.
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 

@@ -50,7 +50,12 @@ pub struct NewRootKey {
 
 impl NewRootKey {
     /// A generated root key.
-    pub fn generate(name: Option<String>, permissions: Vec<String>, expires: Option<u64>, entropy: &Entropy) -> NewRootKey {
+    pub fn generate(
+        name: Option<String>,
+        permissions: Vec<String>,
+        expires: Option<u64>,
+        entropy: &Entropy,
+    ) -> NewRootKey {
         let minted = secret::mint(Some(secret::ROOT_KEY_PREFIX), secret::DEFAULT_BYTES, entropy);
         NewRootKey { id: KeyId(draw_id(entropy)), name, permissions, expires, minted }
     }
@@ -156,13 +161,21 @@ pub fn create_root_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, key: NewRootKey,
     };
     root_key::put(tx, key.id, &row);
     let name = row.name.as_deref().unwrap_or_default();
-    let event = by.event("root_key.create", format!("Created root key {}", key.id), vec![target("rootKey", key.id, name)]);
+    let event =
+        by.event("root_key.create", format!("Created root key {}", key.id), vec![target("rootKey", key.id, name)]);
     tx.audit(workspace, event);
 }
 
 /// Changes a workspace. `changes` is what the audit event tells of them: compact JSON text of an object (AL-EV-09). The
 /// caller has seen that something changes.
-pub fn update_workspace(tx: &mut Tx<'_>, no: WorkspaceNo, before: &WorkspaceRow, after: &WorkspaceRow, changes: String, by: &By) {
+pub fn update_workspace(
+    tx: &mut Tx<'_>,
+    no: WorkspaceNo,
+    before: &WorkspaceRow,
+    after: &WorkspaceRow,
+    changes: String,
+    by: &By,
+) {
     workspace::put(tx, no, Some(before), after);
     let target = Target { meta: Some(changes), ..target("workspace", after.id, &after.name) };
     tx.audit(no, by.event("workspace.update", format!("Updated workspace {}", after.id), vec![target]));

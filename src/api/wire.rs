@@ -20,11 +20,13 @@ pub struct Inbound {
     pub test_time_ms: Option<i64>,
     /// What the `Authorization` header said; judging it is the operations' business (COM-AUTH).
     pub authorization: Authorization,
-    /// The value of the `portal_session` cookie, where one was sent. Only portal operations may look at it (COM-AUTH-11).
+    /// The value of the `portal_session` cookie, where one was sent. Only portal operations may look at it
+    /// (COM-AUTH-11).
     pub portal_session: Option<Box<str>>,
     /// The body's media type.
     pub content_type: ContentType,
-    /// The client's address after trusted proxies were walked past (COM-HDR-02); an IPv4-mapped address is given as IPv4.
+    /// The client's address after trusted proxies were walked past (COM-HDR-02); an IPv4-mapped address is given as
+    /// IPv4.
     pub client_ip: Option<IpAddr>,
     /// `User-Agent` as sent; bytes that are not UTF-8 are replaced.
     pub user_agent: Option<Box<str>>,

@@ -1,4 +1,297 @@
-compile_error!(
-    "src/cli/ask.rs is lost: its 11,514-byte version of 10:37 was deleted by mistake at 10:37 by the helper of src/http \
-     (who had taken it for an older file of its own). No copy was found. Whoever wrote it: please write it again over this note."
-);
+//! How a command of the operator reaches its store: over the socket of the server that runs on the data directory, or, where
+//! none does, by opening the directory itself. And how its answer reaches the operator.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use keyward_storage::OpenError;
+use keyward_storage::disk::{Disk, RealDisk};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::admin_client::{CallError, call};
+use super::operator::{Done, execute};
+use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
+use crate::app::{Services, open_storage};
+use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::http::admin::{AdminRequest, Operator};
+use crate::outside::Outside;
+use crate::telemetry::{self, error_chain};
+
+/// How long a data directory may be neither served nor free: a server that starts or stops, another command.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What every data directory has from its first moment on.
+const FORMAT_FILE: &str = "FORMAT";
+
+/// Flags of every command of the operator, with the command's own.
+#[derive(Debug, clap::Args)]
+pub struct Asked<T: clap::Args> {
+    /// The command's own.
+    #[command(flatten)]
+    pub ask: T,
+    /// Where its store is, and how it answers.
+    #[command(flatten)]
+    pub store: StoreArguments,
+}
+
+/// Flags of every command of the operator.
+#[derive(Debug, clap::Args)]
+pub struct StoreArguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    /// What to print: a text for people, or one JSON object for programs
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl StoreArguments {
+    /// The form of the answer.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
+    pub fn reach(self) -> Result<Reach, ExitCode> {
+        match self.settings.read() {
+            Ok(Reading { settings, warnings }) => {
+                note(warnings.iter().map(|warning| format!("warning: {warning}")));
+                Ok(Reach { settings, output: self.output })
+            }
+            Err(ConfigError(reasons)) => Err(fail(EXIT_USAGE, reasons)),
+        }
+    }
+}
+
+impl<T: clap::Args + Serialize> Asked<T> {
+    /// Runs a command on the store it is meant for, as [`Reach::run`].
+    pub fn run<R: DeserializeOwned>(self, command: &str, text: impl FnOnce(&R) -> String) -> ExitCode {
+        match self.store.reach() {
+            Ok(reach) => reach.run(command, &self.ask, text),
+            Err(answered) => answered,
+        }
+    }
+}
+
+/// A way to a store.
+pub struct Reach {
+    settings: Settings,
+    output: Output,
+}
+
+impl Reach {
+    /// Runs a command and prints its answer: the JSON object as it is, or the text that `text` makes of it.
+    pub fn run<R: DeserializeOwned>(
+        &self,
+        command: &str,
+        arguments: &impl Serialize,
+        text: impl FnOnce(&R) -> String,
+    ) -> ExitCode {
+        let Done { result, warnings } = match self.ask(command, arguments) {
+            Ok(done) => done,
+            Err(reason) => return fail(EXIT_ERROR, [reason]),
+        };
+        note(warnings.iter().map(|warning| format!("warning: {warning}")));
+        let answer = match self.output {
+            Output::Json => format!("{result}\n"),
+            Output::Text => match serde_json::from_value(result) {
+                Ok(result) => text(&result),
+                Err(error) => {
+                    let reason = format!("the command succeeded, but its answer cannot be shown as text: {error}");
+                    return fail(EXIT_ERROR, [reason]);
+                }
+            },
+        };
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(answer.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                fail(EXIT_ERROR, [format!("the command succeeded, but its answer cannot be printed: {error}")])
+            }
+        }
+    }
+
+    /// Runs a command where its store is.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn ask(&self, command: &str, arguments: &impl Serialize) -> Result<Done, String> {
+        let Value::Object(arguments) = json!(arguments) else {
+            unreachable!("arguments of commands are structs, which are objects in JSON");
+        };
+        ask(&self.settings, command, arguments, PATIENCE)
+    }
+}
+
+/// Tells the operator something that is neither an answer nor an error, a line each.
+pub fn note(lines: impl IntoIterator<Item = impl AsRef<str>>) {
+    let mut stderr = io::stderr().lock();
+    for line in lines {
+        // Standard error may be closed; the answer is elsewhere.
+        let _ = writeln!(stderr, "keyward: {}", line.as_ref());
+    }
+}
+
+/// Asks the server on the data directory, or opens the directory where there is none.
+fn ask(settings: &Settings, command: &str, arguments: Map<String, Value>, patience: Duration) -> Result<Done, String> {
+    let begun = Instant::now();
+    loop {
+        match call(&settings.data_dir, command, arguments.clone()) {
+            Ok(done) => return serde_json::from_value(done).map_err(|error| format!("the server's answer: {error}")),
+            Err(CallError::NoServer) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        match open(settings) {
+            Ok(services) => {
+                let request = AdminRequest { command: command.to_owned(), arguments, operator: Operator::current() };
+                let outcome = execute(&services, request);
+                services.shutdown();
+                return outcome;
+            }
+            // Somebody has the directory and does not listen, or does not any more: a server on its way up or down, or
+            // another command. Nothing was done yet, so trying again is safe.
+            Err(Closed::InUse(_)) if begun.elapsed() < patience => std::thread::sleep(PAUSE),
+            Err(Closed::InUse(reason) | Closed::No(reason)) => return Err(reason),
+        }
+    }
+}
+
+/// Why a data directory was not opened, in words.
+enum Closed {
+    /// Another process has it.
+    InUse(String),
+    /// Trying again would not help.
+    No(String),
+}
+
+/// Opens a data directory that a server has made.
+fn open(settings: &Settings) -> Result<Services, Closed> {
+    let shown = settings.data_dir.display();
+    let refuse = |reason: String| Err(Closed::No(reason));
+    match RealDisk.list(&settings.data_dir) {
+        Ok(names) if names.iter().any(|name| name == FORMAT_FILE) => {}
+        Ok(_) => return refuse(absent(&settings.data_dir)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return refuse(absent(&settings.data_dir));
+        }
+        Err(error) => return refuse(format!("cannot read the data directory {shown}: {error}")),
+    }
+    // Files that this process makes belong to its user alone: the server's own could not open them afterwards.
+    match fs::metadata(settings.data_dir.join(FORMAT_FILE)) {
+        Ok(metadata) if metadata.uid() == Operator::current().uid => {}
+        Ok(metadata) => {
+            let owner = Operator::of_uid(metadata.uid()).name.unwrap_or_else(|| format!("#{}", metadata.uid()));
+            return refuse(format!(
+                "no server is running on the data directory {shown}, and it belongs to the user {owner}; start the server, \
+                 or run this command as that user: sudo -u {owner} keyward …"
+            ));
+        }
+        Err(error) => return refuse(format!("cannot read the data directory {shown}: {error}")),
+    }
+    // What storage has to say is told only where it is a warning.
+    telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
+    let outside = Outside::system();
+    match open_storage(settings, Arc::new(RealDisk), &outside) {
+        Ok(storage) => Ok(Services { storage, outside, region: settings.region.clone() }),
+        Err(error @ OpenError::Locked(_)) => Err(Closed::InUse(error.to_string())),
+        Err(error) => refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error))),
+    }
+}
+
+fn absent(data_dir: &Path) -> String {
+    let dir = data_dir.display();
+    format!(
+        "there is no data directory at {dir}; name it with --data-dir, or make it by a first start: \
+         keyward serve --data-dir {dir}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::operator::commands;
+    use crate::http::admin::AdminSocket;
+
+    fn settings(data_dir: &Path) -> Settings {
+        Settings { data_dir: data_dir.to_owned(), ..Settings::default() }
+    }
+
+    fn ask_now(data_dir: &Path, command: &str, arguments: Value) -> Result<Value, String> {
+        let Value::Object(arguments) = arguments else { panic!("not an object: {arguments}") };
+        ask(&settings(data_dir), command, arguments, Duration::ZERO).map(|done| done.result)
+    }
+
+    /// EXT-2, EXT-3: a command reaches its store whether a server runs or not, and what it changed without one is there
+    /// when the server starts. No command but `serve` makes a data directory.
+    #[test]
+    fn commands_reach_the_store_with_and_without_a_server() {
+        let home = tempfile::tempdir().expect("a directory for the test");
+        for (name, made) in [("nothing", false), ("empty", true)] {
+            let dir = home.path().join(name);
+            if made {
+                fs::create_dir(&dir).expect("made");
+            }
+            for (command, arguments) in [("workspace.create", json!({"name": "x"})), ("workspace.list", json!({}))] {
+                let refusal = ask_now(&dir, command, arguments).expect_err("there is no store");
+                assert!(refusal.contains("keyward serve --data-dir"), "{refusal}");
+            }
+            assert_eq!(fs::read_dir(&dir).map_or(0, Iterator::count), 0, "nothing was made in it");
+            assert_eq!(dir.exists(), made);
+        }
+
+        let dir = home.path().join("data");
+        let services = Services::open(&settings(&dir), Outside::system()).expect("a first start");
+        let refusal = ask_now(&dir, "workspace.list", json!({})).expect_err("the lock is taken and nobody listens");
+        assert!(refusal.contains("in use"), "{refusal}");
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let over_the_socket = runtime.block_on(async {
+            let socket = AdminSocket::bind(&dir).expect("a socket");
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let stopped = async { drop(stopped.await) };
+            let server = tokio::spawn(socket.run(commands(&services), stopped, Duration::from_secs(5)));
+            let arguments = json!({"name": "x", "slug": "x"});
+            let asked = dir.clone();
+            let asked = tokio::task::spawn_blocking(move || ask_now(&asked, "workspace.create", arguments));
+            let answer = asked.await.expect("no panic").expect("made");
+            drop(stop);
+            server.await.expect("no panic");
+            answer
+        });
+        services.shutdown();
+        drop(services);
+
+        let alone = ask_now(&dir, "workspace.create", json!({"name": "y", "slug": "y"})).expect("opened and made");
+        let listed = ask_now(&dir, "workspace.list", json!({})).expect("the lock is free again");
+        let seen: Vec<_> = listed["workspaces"].as_array().expect("a list")[1..]
+            .iter()
+            .map(|row| (row["slug"].as_str().expect("text"), &row["workspaceId"]))
+            .collect();
+        assert_eq!(seen, [("x", &over_the_socket["workspaceId"]), ("y", &alone["workspaceId"])]);
+
+        let services = Services::open(&settings(&dir), Outside::system()).expect("the next start");
+        let hash = crate::secret::hash(alone["rootKey"].as_str().expect("a key"));
+        let key = services.storage.read_root_key(&hash).expect("readable").expect("its key works");
+        let workspace = key.workspace.load();
+        assert!(workspace.as_ref().is_some_and(|workspace| alone["workspaceId"] == workspace.id.to_string()));
+        drop(workspace);
+        services.shutdown();
+    }
+}

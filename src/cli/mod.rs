@@ -4,7 +4,14 @@
 //! Answers go to standard output, errors and logs to standard error.
 
 pub mod admin_client;
+pub mod ask;
+pub mod operator;
+mod permission_hints;
+pub mod root_key;
 pub mod serve;
+mod text;
+mod values;
+pub mod workspace;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -38,6 +45,10 @@ struct Arguments {
 pub enum Command {
     /// Run the server
     Serve(serve::ServeArguments),
+    /// Make, show, change and delete workspaces
+    Workspace(workspace::WorkspaceArguments),
+    /// Make, show, change and revoke root keys
+    RootKey(root_key::RootKeyArguments),
 }
 
 /// Reads the command line. `Err` is an exit code: help, the version or the reason for a refusal has been printed.

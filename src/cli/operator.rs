@@ -5,7 +5,6 @@
 //! object and with warnings for the operator. A plaintext key appears in the answer of the command that made it, and
 //! nowhere else.
 
-use std::error::Error;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use super::workspace::{
 };
 use crate::app::{Services, find_workspace};
 use crate::http::admin::{AdminRequest, Dispatch, Operator};
+use crate::telemetry::error_chain;
 use crate::tenants::{self, By, NewRootKey};
 
 /// Warnings of one command; what is left out is counted.
@@ -98,8 +98,8 @@ fn done(result: impl Serialize) -> Result<Done, String> {
     Ok(Done { result: json!(result), warnings: Vec::new() })
 }
 
-fn unreadable(error: &dyn Error) -> String {
-    format!("the records could not be read: {}", super::chain(error))
+fn unreadable(error: &ReadError) -> String {
+    format!("the records could not be read: {}", error_chain(error))
 }
 
 /// A store and who acts on it.

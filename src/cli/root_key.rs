@@ -6,15 +6,13 @@ use clap::ArgGroup;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ask::{Output, StoreArguments, note};
+use super::ask::{Asked, Output, note};
 use super::text;
 use super::values::{Name, OrNone, Permission, Time, present};
 
 /// `keyward root-key`.
 #[derive(Debug, clap::Args)]
 pub struct RootKeyArguments {
-    #[command(flatten)]
-    store: StoreArguments,
     #[command(subcommand)]
     action: Action,
 }
@@ -22,15 +20,15 @@ pub struct RootKeyArguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a root key; its secret is printed this once
-    Create(CreateRootKey),
+    Create(Asked<CreateRootKey>),
     /// List the root keys of a workspace
-    List(ListRootKeys),
+    List(Asked<ListRootKeys>),
     /// Show a root key, without its secret
-    Get(OneRootKey),
+    Get(Asked<OneRootKey>),
     /// Change a root key
-    Update(UpdateRootKey),
+    Update(Asked<UpdateRootKey>),
     /// Revoke a root key; it stops working at once, for good
-    Revoke(OneRootKey),
+    Revoke(Asked<OneRootKey>),
 }
 
 /// Arguments of `root-key.create`.
@@ -203,18 +201,17 @@ impl RootKeyShown {
 
 /// Runs `keyward root-key`.
 pub fn run(arguments: RootKeyArguments) -> ExitCode {
-    let RootKeyArguments { store, action } = arguments;
-    match action {
-        Action::Create(ask) => {
-            if ask.permissions.is_empty() && store.output() == Output::Text {
+    match arguments.action {
+        Action::Create(asked) => {
+            if asked.ask.permissions.is_empty() && asked.store.output() == Output::Text {
                 note(["note: this root key may do nothing until `keyward root-key update` gives it a --permission"]);
             }
-            store.run("root-key.create", &ask, |made: &CreatedRootKey| {
+            asked.run("root-key.create", |made: &CreatedRootKey| {
                 let fields = [("root key", made.key_id.clone()), ("secret", made.key.clone())];
                 format!("{}The secret is not shown again.\n", text::fields(&fields))
             })
         }
-        Action::List(ask) => store.run("root-key.list", &ask, |list: &RootKeyList| {
+        Action::List(asked) => asked.run("root-key.list", |list: &RootKeyList| {
             text::table(
                 ["id", "secret", "enabled", "expires", "permissions", "name"],
                 list.root_keys.iter().map(|one| {
@@ -229,10 +226,10 @@ pub fn run(arguments: RootKeyArguments) -> ExitCode {
                 }),
             )
         }),
-        Action::Get(ask) => store.run("root-key.get", &ask, RootKeyShown::text),
-        Action::Update(ask) => store.run("root-key.update", &ask, RootKeyShown::text),
-        Action::Revoke(ask) => {
-            store.run("root-key.revoke", &ask, |gone: &RevokedRootKey| format!("revoked root key {}\n", gone.key_id))
+        Action::Get(asked) => asked.run("root-key.get", RootKeyShown::text),
+        Action::Update(asked) => asked.run("root-key.update", RootKeyShown::text),
+        Action::Revoke(asked) => {
+            asked.run("root-key.revoke", |gone: &RevokedRootKey| format!("revoked root key {}\n", gone.key_id))
         }
     }
 }

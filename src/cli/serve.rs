@@ -1,8 +1,8 @@
 //! `keyward serve`: how the server's process begins and ends.
 //!
-//! Beginning: settings are read and refused as a whole, logging, storage, the port, the operator's socket, ready. The end,
-//! on SIGTERM or SIGINT, is the same backwards: not ready, no new connections, running requests finished within their
-//! deadline, the operator's socket, storage. A second signal ends the process at once, which storage survives.
+//! Beginning: settings are read and refused as a whole, logging, storage, the port, the operator's socket, ready. The
+//! end, on SIGTERM or SIGINT, is the same backwards: not ready, no new connections, running requests finished within
+//! their deadline, the operator's socket, storage. A second signal ends the process at once, which storage survives.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ fn allow_open_files(wanted: u64) {
         tracing::warn!(
             wanted,
             limit = if raised.is_ok() { reachable } else { limit.current.unwrap_or(0) },
-            "this process may open fewer files than http.max_connections needs; raise LimitNOFILE (systemd) or ulimit -n"
+            "http.max_connections needs more open files than this process may have; raise LimitNOFILE or ulimit -n"
         );
     }
 }

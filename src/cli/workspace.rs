@@ -7,7 +7,7 @@ use clap::ArgGroup;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ask::StoreArguments;
+use super::ask::{Asked, Reach};
 use super::values::{Name, OrNone, Slug, Whole, present};
 use super::{EXIT_ERROR, EXIT_USAGE, fail, text};
 
@@ -27,8 +27,6 @@ pub type Rows = Whole<1, 1_000_000_000_000>;
 /// `keyward workspace`.
 #[derive(Debug, clap::Args)]
 pub struct WorkspaceArguments {
-    #[command(flatten)]
-    store: StoreArguments,
     #[command(subcommand)]
     action: Action,
 }
@@ -36,13 +34,13 @@ pub struct WorkspaceArguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a workspace with a root key that may do everything in it
-    Create(CreateWorkspace),
+    Create(Asked<CreateWorkspace>),
     /// List the workspaces
-    List(ListWorkspaces),
+    List(Asked<ListWorkspaces>),
     /// Show a workspace
-    Get(OneWorkspace),
+    Get(Asked<OneWorkspace>),
     /// Change a workspace and its limits
-    Update(UpdateWorkspace),
+    Update(Asked<UpdateWorkspace>),
     /// Delete a workspace; its root keys stop working at once
     Delete(DeleteArguments),
 }
@@ -50,7 +48,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct DeleteArguments {
     #[command(flatten)]
-    which: OneWorkspace,
+    asked: Asked<OneWorkspace>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -213,7 +211,10 @@ impl WorkspaceShown {
             ("slug", self.slug.clone().unwrap_or_else(|| "none".to_owned())),
             ("enabled", self.enabled.to_string()),
             ("created", text::time(self.created_at)),
-            ("API requests per minute", limits.api_requests_per_minute.map_or("no limit".to_owned(), |n| n.to_string())),
+            (
+                "API requests per minute",
+                limits.api_requests_per_minute.map_or("no limit".to_owned(), |n| n.to_string()),
+            ),
             ("logs kept", format!("{} days", limits.logs_retention_days)),
             ("audit log kept", format!("{} days", limits.audit_retention_days)),
             ("queries per hour", limits.queries_per_hour.to_string()),
@@ -227,13 +228,12 @@ impl WorkspaceShown {
 
 /// Runs `keyward workspace`.
 pub fn run(arguments: WorkspaceArguments) -> ExitCode {
-    let WorkspaceArguments { store, action } = arguments;
-    match action {
-        Action::Create(ask) => store.run("workspace.create", &ask, |made: &CreatedWorkspace| {
+    match arguments.action {
+        Action::Create(asked) => asked.run("workspace.create", |made: &CreatedWorkspace| {
             let fields = [("workspace", made.workspace_id.clone()), ("root key", made.root_key.clone())];
             format!("{}The root key is not shown again.\n", text::fields(&fields))
         }),
-        Action::List(ask) => store.run("workspace.list", &ask, |list: &WorkspaceList| {
+        Action::List(asked) => asked.run("workspace.list", |list: &WorkspaceList| {
             text::table(
                 ["id", "slug", "enabled", "created", "name"],
                 list.workspaces.iter().map(|one| {
@@ -243,31 +243,36 @@ pub fn run(arguments: WorkspaceArguments) -> ExitCode {
                 }),
             )
         }),
-        Action::Get(ask) => store.run("workspace.get", &ask, WorkspaceShown::text),
-        Action::Update(ask) => store.run("workspace.update", &ask, WorkspaceShown::text),
-        Action::Delete(ask) => delete(&store, ask),
+        Action::Get(asked) => asked.run("workspace.get", WorkspaceShown::text),
+        Action::Update(asked) => asked.run("workspace.update", WorkspaceShown::text),
+        Action::Delete(asked) => delete(asked),
     }
 }
 
-fn delete(store: &StoreArguments, DeleteArguments { mut which, yes }: DeleteArguments) -> ExitCode {
+fn delete(DeleteArguments { asked: Asked { mut ask, store }, yes }: DeleteArguments) -> ExitCode {
+    if !yes && !io::stdin().is_terminal() {
+        return fail(EXIT_USAGE, ["where nobody can be asked, a workspace is deleted only with --yes"]);
+    }
+    let reach = match store.reach() {
+        Ok(reach) => reach,
+        Err(answered) => return answered,
+    };
     if !yes {
-        if !io::stdin().is_terminal() {
-            return fail(EXIT_USAGE, ["a workspace is deleted only with --yes where nobody can be asked"]);
-        }
-        match confirmed(store, &which) {
+        match confirmed(&reach, &ask) {
             // What was agreed to is deleted, even if the slug has moved on meanwhile.
-            Ok(Some(workspace_id)) => which.workspace = workspace_id,
+            Ok(Some(workspace_id)) => ask.workspace = workspace_id,
             Ok(None) => return fail(EXIT_ERROR, ["nothing was deleted"]),
             Err(reason) => return fail(EXIT_ERROR, [reason]),
         }
     }
-    store.run("workspace.delete", &which, |gone: &DeletedWorkspace| format!("deleted workspace {}\n", gone.workspace_id))
+    reach.run("workspace.delete", &ask, |gone: &DeletedWorkspace| format!("deleted workspace {}\n", gone.workspace_id))
 }
 
 /// Asks on the terminal; the id of the workspace where the answer is yes.
-fn confirmed(store: &StoreArguments, which: &OneWorkspace) -> Result<Option<String>, String> {
-    let found = store.ask("workspace.get", which)?.result;
-    let found: WorkspaceShown = serde_json::from_value(found).map_err(|error| format!("the server's answer: {error}"))?;
+fn confirmed(reach: &Reach, ask: &OneWorkspace) -> Result<Option<String>, String> {
+    let found = reach.ask("workspace.get", ask)?.result;
+    let found: WorkspaceShown =
+        serde_json::from_value(found).map_err(|error| format!("the server's answer: {error}"))?;
     let name: String = found.name.chars().filter(|c| !c.is_control()).collect();
     let mut stderr = io::stderr().lock();
     // Where the question cannot be printed there will be no answer to it either.

@@ -82,8 +82,8 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Opens the socket of a data directory, replacing what a crash may have left. Call it only while the directory's lock
-    /// is held: then no other server can be listening there. Needs a tokio runtime around it.
+    /// Opens the socket of a data directory, replacing what a crash may have left. Call it only while the directory's
+    /// lock is held: then no other server can be listening there. Needs a tokio runtime around it.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -93,8 +93,8 @@ impl AdminSocket {
             format!("cannot open the operator's socket {}: {what}: {error}", path.display())
         };
 
-        // A socket gets its mode from the process's umask and is there from `bind` on. So it is made in a directory that
-        // only we can enter, gets its mode there, and then its name, in one step that also replaces a stale one.
+        // A socket gets its mode from the process's umask and is there from `bind` on. So it is made in a directory
+        // that only we can enter, gets its mode there, and then its name, in one step that also replaces a stale one.
         let workshop = data_dir.join(WORKSHOP_NAME);
         match fs::remove_dir_all(&workshop) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail("clearing leftovers", error)),
@@ -110,8 +110,8 @@ impl AdminSocket {
         Ok(AdminSocket { listener, path })
     }
 
-    /// Answers commands until `stop` is ready. Then the socket's name is removed; commands that run go on to their end and
-    /// are waited for no longer than `patience`.
+    /// Answers commands until `stop` is ready. Then the socket's name is removed; commands that run go on to their end
+    /// and are waited for no longer than `patience`.
     pub async fn run(self, dispatch: Dispatch, stop: impl Future<Output = ()>, patience: Duration) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (end, ending) = watch::channel(false);
@@ -226,8 +226,8 @@ async fn answer(writing: &mut (impl AsyncWriteExt + Unpin), outcome: Result<Valu
     }
 }
 
-/// Calls `act` with a path to `admin.sock` in `dir` that fits a socket address (`sockaddr_un` holds some hundred bytes).
-/// On Linux a longer one is taken through an open handle of the directory.
+/// Calls `act` with a path to `admin.sock` in `dir` that fits a socket address (`sockaddr_un` holds some hundred
+/// bytes). On Linux a longer one is taken through an open handle of the directory.
 ///
 /// # Errors
 /// What `act` says; elsewhere than on Linux, `InvalidInput` for a directory whose path is too long.
@@ -289,8 +289,8 @@ mod tests {
         .expect("the client does not panic")
     }
 
-    /// EXT-1 to EXT-3: commands travel over the socket, in a data directory with a path longer than a socket address too;
-    /// the socket is 0600, a stale one is replaced, and without a server the client says so.
+    /// EXT-1 to EXT-3: commands travel over the socket, in a data directory with a path longer than a socket address
+    /// too; the socket is 0600, a stale one is replaced, and without a server the client says so.
     #[tokio::test]
     async fn commands_travel_over_the_socket() {
         for extra in [String::new(), "d".repeat(200)] {

@@ -61,8 +61,8 @@ mod tests {
     use super::*;
     use crate::config::Settings;
 
-    /// COM-HDR-02: believed from a trusted peer only, walked from the right past trusted hops. COM-HDR-01: ports are cut,
-    /// empty elements skipped, several headers are one list.
+    /// COM-HDR-02: believed from a trusted peer only, walked from the right past trusted hops. COM-HDR-01: ports are
+    /// cut, empty elements skipped, several headers are one list.
     #[test]
     fn only_what_trusted_hops_wrote_is_believed() {
         let trusted = TrustedProxies::new(Settings::default().http.trusted_proxies);

@@ -1,9 +1,9 @@
 //! One request and its reply: bytes to [`Inbound`], [`Outbound`] to bytes.
 //!
-//! The order is COM-ORD-01 and COM-ORD-02: does the route exist, is the body within its limit; everything after that is
-//! the operation's. All of it - the body, the operation - is under one deadline. Most requests are answered in the first
-//! poll or two on the connection's own task, without a task or a timer of their own: those are made only for a request
-//! that has to wait.
+//! The order is COM-ORD-01 and COM-ORD-02: does the route exist, is the body within its limit; everything after that
+//! is the operation's. All of it - the body, the operation - is under one deadline. Most requests are answered in the
+//! first poll or two on the connection's own task, without a task or a timer of their own: those are made only for a
+//! request that has to wait.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -183,9 +183,9 @@ async fn operate<A: Application>(
 
 /// Waits for `work`, at most as long as `limit`; `None` when the time is up.
 ///
-/// A request whose body is in memory already needs a second poll, since hyper hands it over only once it was asked for it.
-/// A timer costs more than that poll, so the first wait is answered by an immediate second try and the timer is set
-/// at the second.
+/// A request whose body is in memory already needs a second poll, since hyper hands it over only once it was asked for
+/// it. A timer costs more than that poll, so the first wait is answered by an immediate second try and the timer is
+/// set at the second.
 async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     let mut timer = pin!(None::<Sleep>);
@@ -211,9 +211,10 @@ async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
 /// The operation panicked.
 struct Panicked;
 
-/// A running operation. Dropped before its end - the client went away, or the deadline passed - it goes on in a task of
-/// its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it ends it
-/// keeps its connection's place and its body's room, so that abandoned work stays bounded and a shutdown waits for it.
+/// A running operation. Dropped before its end - the client went away, or the deadline passed - it goes on in a task
+/// of its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it
+/// ends it keeps its connection's place and its body's room, so that abandoned work stays bounded and a shutdown waits
+/// for it.
 struct Running {
     answer: Option<Answer>,
     place: Arc<Place>,
@@ -462,8 +463,8 @@ async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allow
     reply
 }
 
-/// The page that a GET with `//`, `/./` or `/../` in its path meant (COM-RT-05). A POST is never redirected: clients turn it
-/// into a GET (COM-RT-06).
+/// The page that a GET with `//`, `/./` or `/../` in its path meant (COM-RT-05). A POST is never redirected: clients
+/// turn it into a GET (COM-RT-06).
 fn cleaned(head: &Parts) -> Option<String> {
     if head.method != Method::GET && head.method != Method::HEAD {
         return None;

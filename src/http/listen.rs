@@ -201,7 +201,7 @@ impl<A: Application> Server<A> {
                 // The client of this one is gone already; the next is fine.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot accept a connection; raise the limit of open files if this goes on");
+                    tracing::warn!(error = %error, "cannot accept a connection; if this goes on, raise the limit of open files");
                     tokio::select! {
                         () = &mut stop => break,
                         () = sleep(ACCEPT_PAUSE) => {}
@@ -297,16 +297,16 @@ enum Close {
     Asked,
 }
 
-/// What a connection is doing and since when, in one word, so that one timer that rarely fires stands for two limits: the
-/// head of a request must arrive whole in time, and a connection without a request may stay only so long. While requests
-/// run, their own deadlines count.
+/// What a connection is doing and since when, in one word, so that one timer that rarely fires stands for two limits:
+/// the head of a request must arrive whole in time, and a connection without a request may stay only so long. While
+/// requests run, their own deadlines count.
 pub(super) struct Activity {
     opened: Instant,
     /// Milliseconds since `opened`, times two, plus one while a head is being read.
     since: AtomicU64,
     running: AtomicU32,
-    /// HTTP/2 peers also send bytes that begin no request, such as answers to our pings, so its connections know only the
-    /// second limit, counted from the end of the last request.
+    /// HTTP/2 peers also send bytes that begin no request, such as answers to our pings, so its connections know only
+    /// the second limit, counted from the end of the last request.
     http2: AtomicBool,
 }
 
@@ -363,8 +363,8 @@ impl Activity {
         (deadline <= Instant::now()).then_some(close)
     }
 
-    /// When to look next: at the deadline as it is now, but soon enough not to miss a shorter one that begins meanwhile by
-    /// more than half of it.
+    /// When to look next: at the deadline as it is now, but soon enough not to miss a shorter one that begins
+    /// meanwhile by more than half of it.
     fn next_look(&self, limits: &Http) -> Instant {
         let soon = Instant::now() + limits.header_read_timeout.min(limits.idle_timeout) / 2 + Duration::from_millis(1);
         self.deadline(limits).map_or(soon, |(deadline, _)| deadline.min(soon))

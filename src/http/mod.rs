@@ -1,8 +1,8 @@
 //! HTTP: the only place that knows hyper, and the operator's socket.
 //!
-//! [`listen`] accepts connections within limits and drains them at the end. [`exchange`] turns one request into a call of
-//! an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the API's
-//! documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
+//! [`listen`] accepts connections within limits and drains them at the end. [`exchange`] turns one request into a call
+//! of an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the
+//! API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
@@ -19,7 +19,8 @@ use std::sync::Arc;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
 
-/// An answer in the making. It is never dropped half-way: whoever stops waiting for it lets it run to its end elsewhere.
+/// An answer in the making. It is never dropped half-way: whoever stops waiting for it lets it run to its end
+/// elsewhere.
 pub type Answer = Pin<Box<dyn Future<Output = Outbound> + Send>>;
 
 /// What stands behind HTTP: the operations. Its second implementer is the HTTP layer's own test.

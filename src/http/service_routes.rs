@@ -147,7 +147,8 @@ fn inline_texts<'a>(html: &'a str, element: &str) -> impl Iterator<Item = &'a st
 mod tests {
     use super::*;
 
-    /// COM-SYS-03: the reference page's own script and style run, nobody else's. The hash of the empty text is well known.
+    /// COM-SYS-03: the reference page's own script and style run, nobody else's. The hash of the empty text is well
+    /// known.
     #[test]
     fn the_policy_names_what_stands_in_the_page() {
         let policy = content_security_policy("<style>a{}</style><script type=\"module\"></script><script>x</script>");

@@ -232,8 +232,8 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
-/// COM-RT-01 to COM-RT-08 with their BETTERs: exact paths, methods, JSON for what is not there, no redirect of a POST, no
-/// CORS; and no refusal costs the connection.
+/// COM-RT-01 to COM-RT-08 with their BETTERs: exact paths, methods, JSON for what is not there, no redirect of a POST,
+/// no CORS; and no refusal costs the connection.
 #[tokio::test]
 async fn routes_are_exact_and_refusals_are_envelopes() {
     let world = World::start(|_| {}).await;
@@ -263,7 +263,8 @@ async fn routes_are_exact_and_refusals_are_envelopes() {
     assert_eq!((reply.status, reply.header("location")), (308, Some("/health/live")));
 }
 
-/// COM-SYS-01 to COM-SYS-04, COM-RT-04 (HEAD): liveness, health and the documents, each with its content type and an id.
+/// COM-SYS-01 to COM-SYS-04, COM-RT-04 (HEAD): liveness, health and the documents, each with its content type and an
+/// id.
 #[tokio::test]
 async fn service_routes_answer_without_a_credential() {
     let world = World::start(|_| {}).await;
@@ -492,7 +493,8 @@ async fn giving_up_has_a_bound() {
     while client.ask(&post("/v2/test.echo", "", "{}")).await.status != 200 {}
 }
 
-/// COM-RT-10: asked to stop, the server takes no new connection, says so to health, lets idle ones go and finishes what runs.
+/// COM-RT-10: asked to stop, the server takes no new connection, says so to health, lets idle ones go and finishes
+/// what runs.
 #[tokio::test]
 async fn a_stop_finishes_what_runs() {
     let mut world = World::start(|_| {}).await;

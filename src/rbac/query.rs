@@ -347,7 +347,8 @@ mod tests {
             ),
             (
                 "permission_1 AND ()",
-                "Empty parentheses found at position 18. Parentheses must contain at least one permission or expression.",
+                "Empty parentheses found at position 18. Parentheses must contain at least one permission or \
+                 expression.",
             ),
             (
                 "AND permission_1",
