@@ -8,13 +8,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::child::{Cores, keyward_binary, start_keyward};
 use crate::client::metrics;
 use crate::compare::{fresh_root_key, key_request, make_api, operation_headers, scratch};
-use crate::load::{Plan, run};
+use crate::load::{Plan, histogram, run};
 use crate::report::{HEADINGS, Latency, Summary, per_request};
 use crate::wire::render;
 use crate::{Error, Result};
@@ -172,7 +171,7 @@ pub fn disk_floor(directory: &Path, bytes: usize) -> Result<DiskFloor> {
         .open(&path)
         .map_err(Error::io(format!("create {}", path.display())))?;
     let group = vec![0xa5; bytes];
-    let mut latency: Histogram<u64> = Histogram::new(3).expect("a constant that the crate accepts");
+    let mut latency = histogram();
     let start = Instant::now();
     while start.elapsed() < DISK_TIME {
         let begun = Instant::now();

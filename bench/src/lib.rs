@@ -21,6 +21,7 @@ pub mod error;
 pub mod floor;
 pub mod load;
 pub mod report;
+pub mod store;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -253,7 +253,8 @@ impl Outcome {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// A histogram of nanoseconds up to two minutes.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, nanoseconds(LONGEST_LATENCY), 3).expect("constant bounds that the crate accepts")
 }
 

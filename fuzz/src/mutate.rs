@@ -63,15 +63,15 @@ pub fn run_corpus(target: &Target) {
     }
 }
 
-/// Runs a target over `cases` mutations of its corpus.
+/// Runs a target over [`Target::cases`] mutations of its corpus.
 ///
 /// # Panics
 ///
 /// When the target does; the input is then kept in `fuzz/artifacts/`, ready to be moved into the corpus.
-pub fn run_mutations(target: &Target, seed: u64, cases: usize) {
+pub fn run_mutations(target: &Target, seed: u64) {
     let corpus: Vec<Vec<u8>> = corpus(target.name).into_iter().map(|(_, bytes)| bytes).collect();
     let mut random = Random(seed);
-    for case in 0..cases {
+    for case in 0..target.cases {
         let input = mutated(&corpus, target.dictionary, &mut random);
         guarded(target, &input, &format!("seed {seed}, case {case}"));
     }

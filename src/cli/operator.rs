@@ -393,3 +393,6 @@ fn shown_root_key(id: KeyId, row: &RootKeyRow, workspace: WorkspaceId) -> RootKe
         updated_at: row.updated_at,
     }
 }
+
+#[cfg(test)]
+mod tests;

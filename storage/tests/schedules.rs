@@ -96,6 +96,31 @@ mod windows {
         });
     }
 
+    /// RL-MULTI-11: a batch that takes nothing, because it asks or because it is denied, sees all its subjects at one
+    /// instant: two that are only ever counted together are found equal.
+    #[test]
+    fn a_batch_sees_one_instant() {
+        explore(|| {
+            let windows = Arc::new(Windows::new(SEED, 4));
+            let writer = {
+                let windows = Arc::clone(&windows);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let both = [take(&windows, "a", 9, 1), take(&windows, "b", 9, 1)];
+                        assert!(windows.take_all(&both, NOW, &mut Vec::new()).expect("room"));
+                    }
+                })
+            };
+            let mut seen = Vec::new();
+            for excess in [0, 10] {
+                let both = [take(&windows, "b", 9, 0), take(&windows, "a", 9, 0), take(&windows, "c", 9, excess)];
+                assert_eq!(windows.take_all(&both, NOW, &mut seen), Ok(excess == 0));
+                assert_eq!(seen[0], seen[1]);
+            }
+            writer.join().expect("the writer");
+        });
+    }
+
     /// With all room taken by dead windows, new subjects are let in whoever clears the room, and known ones are not lost.
     #[test]
     fn room_is_made_at_once() {

@@ -268,6 +268,9 @@ impl<V: View> Index<V> {
             let start = self.hand.fetch_add(SWEEP_BUCKETS, Ordering::Relaxed) % buckets;
             let guard = pin();
             self.table.sweep(start..(start + SWEEP_BUCKETS).min(buckets), &guard, |_, entry| {
+                if !above(self.max_entries, self.max_bytes) {
+                    return false;
+                }
                 if entry.used.swap(false, Ordering::Relaxed) {
                     return false;
                 }

@@ -81,7 +81,9 @@ pub fn submit<R: Send + 'static>(
         1,
         run,
         // Nobody listens any more: the test gave up on this store.
-        move |answer| drop(tell.send(answer)),
+        move |answer| {
+            let _ = tell.send(answer);
+        },
     );
     told
 }
@@ -131,7 +133,7 @@ impl Drop for Plug {
 /// Writes everything that waits and makes a checkpoint.
 pub fn flush(storage: &Storage) {
     let (tell, told) = channel();
-    storage.flush(move || drop(tell.send(())));
+    storage.flush(move || tell.send(()).expect("the test waits"));
     wait(&told);
 }
 

@@ -30,6 +30,8 @@ pub struct Credits {
     pub balance: u64,
     /// Spent since the balance was last known to be in the log: a crash may give back so many.
     pub unjournaled: u64,
+    /// May or may not be left of a key that nobody can look up any more, since spends raced its last changes.
+    pub in_doubt: u64,
 }
 
 /// All records, and nothing but.
@@ -158,7 +160,7 @@ impl Op {
                 model.hashes.insert((at.0, row.hash));
                 model.keys.insert(*at, (**row).clone());
                 if let Some(balance) = *credits {
-                    model.credits.insert(*at, Credits { generation: 1, balance, unjournaled: 0 });
+                    model.credits.insert(*at, Credits { generation: 1, balance, ..Credits::default() });
                 }
             }
             Op::Key(at, row) => {
@@ -176,6 +178,7 @@ impl Op {
                 credits.balance = change.apply(credits.balance).expect("small numbers");
                 credits.generation += 1;
                 credits.unjournaled = 0;
+                credits.in_doubt = 0;
             }
             Op::Limit(at, credits) => {
                 model.keys.get_mut(at).expect("planned for it").limited = credits.is_some();
@@ -306,7 +309,7 @@ impl Model {
             identity: pick(dice, identities),
             permissions: some(dice, 3, permissions).into_iter().map(PermissionId).collect(),
             roles: some(dice, 2, roles).into_iter().map(RoleId).collect(),
-            ratelimits: some(dice, 2, vec![id(dice)]).into_iter().map(|id| a_limit(dice, id)).collect(),
+            ratelimits: limits(dice, 2),
             ..row
         }
     }
@@ -491,9 +494,11 @@ impl Model {
     pub fn difference(&self, snapshot: &Snapshot, credits: impl Fn(&Credits, u64) -> bool) -> Option<String> {
         macro_rules! equal {
             ($got:expr, $want:expr, $($what:tt)*) => {
-                let (got, want) = ($got, $want);
-                if got != want {
-                    return Some(format!("{}: found {got:?}, expected {want:?}", format!($($what)*)));
+                match ($got, $want) {
+                    (got, want) if got != want => {
+                        return Some(format!("{}: found {got:?}, expected {want:?}", format_args!($($what)*)));
+                    }
+                    _ => {}
                 }
             };
         }
@@ -717,15 +722,22 @@ fn an_identity(dice: &mut SplitMix) -> IdentityRow {
     IdentityRow {
         external_id: format!("user {}", dice.draw()),
         meta: dice.flip().then(|| format!("{{\"m\":{}}}", dice.below(1000))),
-        ratelimits: some(dice, 1, vec![id(dice)]).into_iter().map(|id| a_limit(dice, id)).collect(),
+        ratelimits: limits(dice, 1),
         created_at: 1,
         updated_at: None,
         deleted_at: None,
     }
 }
 
-fn a_limit(dice: &mut SplitMix, id: IdText) -> Ratelimit {
-    Ratelimit { id: RatelimitId(id), name: "rpm".into(), limit: dice.below(99), duration: 60_000, auto_apply: true }
+fn limits(dice: &mut SplitMix, most: u64) -> Vec<Ratelimit> {
+    let limit = |number, dice: &mut SplitMix| Ratelimit {
+        id: RatelimitId(id(dice)),
+        name: format!("limit {number}"),
+        limit: dice.below(99),
+        duration: 60_000,
+        auto_apply: true,
+    };
+    (0..dice.below(most + 1)).map(|number| limit(number, dice)).collect()
 }
 
 /// A root key for a workspace.

@@ -6,12 +6,12 @@
 //! what was counted since the last write: about a second.
 //!
 //! Counters are no records: whatever is wrong with this file costs counts, never the start. A slot that does not carry
-//! its checksum is skipped, a file of another store or version is ignored, and both are reported.
+//! its checksum is skipped, a file of another store or format is ignored, and both are reported.
 //!
 //! ```text
 //! header, 40 bytes                          slot, 44 bytes
 //!  0  magic "KWWINDOW"                       0  subject: u128
-//!  8  layout version: u32                   16  duration (ms): u64
+//!  8  format: 1, u32                        16  duration (ms): u64
 //! 12  store id: 16 bytes                    24  word: u128, unclaimed, of layout `Wide`
 //! 28  seed check: u64                       40  CRC-32 of bytes 0 to 39
 //! 36  CRC-32 of bytes 0 to 35
@@ -34,8 +34,8 @@ pub const FILE: &str = "journal";
 pub const FILE_ASIDE: &str = "journal.new";
 /// What the file begins with.
 pub const MAGIC: [u8; 8] = *b"KWWINDOW";
-/// The layout's version.
-pub const VERSION: u32 = 1;
+/// The layout's number.
+pub const FORMAT: u32 = 1;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 40;
 /// Bytes of a slot.
@@ -103,7 +103,7 @@ impl WindowJournal {
         disk.create_dir_all(&directory)?;
         let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         header[12..28].copy_from_slice(&store_id);
         header[28..36].copy_from_slice(&windows.seed_check().to_le_bytes());
         let crc = crc32fast::hash(&header[..36]);
@@ -189,17 +189,31 @@ impl WindowJournal {
         }
         self.current = None;
         let aside = self.directory.join(FILE_ASIDE);
-        let file = self.disk.open(&aside, true)?;
+        match self.write_aside(&aside, windows, now_ms) {
+            Ok((current, written)) => {
+                self.current = Some(current);
+                Ok(written)
+            }
+            Err(error) => {
+                // What was written so far must not take room from the log on a full disk. Where even this fails, the next
+                // call overwrites it.
+                let _ = self.disk.remove(&aside);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_aside(&self, aside: &Path, windows: &Windows, now_ms: u64) -> io::Result<(Current, Written)> {
+        let file = self.disk.open(aside, true)?;
         file.set_len(0)?;
         file.write_all_at(0, &self.header)?;
         let mut out = Out { file: &*file, at: end_of(0), buffer: Vec::new(), cells: 0 };
         windows.all_cells(now_ms, |saved| out.put(&saved))?;
         let mut written = out.finish(true)?;
         written.bytes += HEADER_BYTES as u64;
-        self.disk.rename(&aside, &self.directory.join(FILE))?;
+        self.disk.rename(aside, &self.directory.join(FILE))?;
         self.disk.sync_dir(&self.directory)?;
-        self.current = Some(Current { file, slots: written.cells });
-        Ok(written)
+        Ok((Current { file, slots: written.cells }, written))
     }
 }
 
@@ -264,4 +278,35 @@ fn decode(slot: &[u8]) -> Option<Saved> {
         duration_ms: u64::from_le_bytes(*duration),
         word,
     })
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::super::windows::{Kind, Take};
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    /// The bytes of a shipped file, from the hash that makes a subject to the last checksum: they never change.
+    #[test]
+    fn the_bytes_of_a_file() {
+        let windows = Windows::new(*b"0123456789abcdef", 8);
+        let subject = windows.subject(Kind::Namespace, 7, b"rlns_AbCdEfGh01234567", b"user-1", 60_000);
+        let take = Take { subject, duration_ms: 60_000, limit: 1_000, cost: 3 };
+        for now in [1_700_000_000_123, 1_700_000_060_000] {
+            assert!(windows.take(&take, now).expect("room").passed);
+        }
+        let disk = Arc::new(MemoryDisk::new());
+        let store = *b"a store's own id";
+        let (mut journal, _) = WindowJournal::open(disk.clone(), Path::new("/d"), store, &windows, 0).expect("a disk");
+        journal.write_all(&windows, 1_700_000_060_001).expect("a disk");
+        let file = disk.open(Path::new("/d/windows/journal"), false).expect("the file");
+        let mut bytes = vec![0; file.len().expect("a length") as usize];
+        file.read_exact_at(0, &mut bytes).expect("the bytes");
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            "4b5757494e444f57", "01000000", "612073746f72652773206f776e206964", "3eb15d700a5d422d", "77fd2c65",
+            "b5dff1ffb451658a15a4b7b7f7d22bcf", "60ea000000000000", "03000000008001000000008045156c00", "d26adca1",
+        );
+        assert_eq!(hex, expected);
+    }
 }

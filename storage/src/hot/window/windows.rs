@@ -389,15 +389,17 @@ impl Windows {
 
     /// Reserves room for `cells` more, if need be by dropping some that are dead.
     fn make_room(&self, cells: usize, now_ms: u64) -> Result<(), Exhausted> {
-        let reserve = || {
-            let more = |admitted: usize| admitted.checked_add(cells).filter(|&admitted| admitted <= self.capacity);
-            self.admitted.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
-        };
-        if reserve() {
+        if self.reserve(cells) {
             return Ok(());
         }
         self.drop_dead(cells.saturating_mul(INLINE_SWEEP_BUCKETS), self.believable(now_ms));
-        if reserve() { Ok(()) } else { Err(Exhausted) }
+        if self.reserve(cells) { Ok(()) } else { Err(Exhausted) }
+    }
+
+    /// Reserves room for `cells` more if there is.
+    fn reserve(&self, cells: usize) -> bool {
+        let more = |admitted: usize| admitted.checked_add(cells).filter(|&admitted| admitted <= self.capacity);
+        self.admitted.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     /// Enters a cell for which room was reserved; gives the room back where another thread entered it first.
@@ -501,10 +503,9 @@ impl Windows {
         let guard = pin();
         let cell = match self.table.get(saved.subject.table_hash(), &saved.subject, &guard) {
             Some(cell) => cell,
-            None => match self.admit(saved.subject, saved.duration_ms, saved.word, now_ms, &guard) {
-                Ok((cell, _)) => cell,
-                Err(Exhausted) => return Restored::NoRoom,
-            },
+            // No sweep: what was restored before is alive.
+            None if self.reserve(1) => self.enter(saved.subject, saved.duration_ms, saved.word, &guard).0,
+            None => return Restored::NoRoom,
         };
         let mut word = cell.word.load(Ordering::SeqCst);
         while word & Live::CLAIM == 0 && word < saved.word {

@@ -1,0 +1,120 @@
+//! A store with many keys, made in process: what the in-process benches and the restart figures stand on.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use keyward::app::Services;
+use keyward::config::Typed;
+use keyward::outside::Outside;
+use keyward::secret;
+use keyward::tenants::{By, draw_id, system_actor, target};
+use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, RatelimitId, WorkspaceNo};
+use keyward_storage::records::api::{self, ApiRow};
+use keyward_storage::records::key::{self, KeyRow, Ratelimit};
+use keyward_storage::{Abort, Storage};
+
+use crate::{Error, Result};
+
+/// Keys made in one transaction.
+const KEYS_PER_TRANSACTION: usize = 500;
+/// The rate limit every key has: high enough that it never refuses.
+const LIMIT: u64 = 1 << 40;
+
+/// Opens the services on a directory, as `keyward serve` does with default settings.
+///
+/// # Errors
+/// What opening says.
+pub fn open(dir: &Path) -> Result<Arc<Services>> {
+    let typed = Typed { data_dir: Some(dir.display().to_string()), ..Typed::default() };
+    let settings = typed.read().map_err(|error| Error::Unexpected(error.to_string()))?.settings;
+    Services::open(&settings, Outside::system()).map_err(|error| Error::Unexpected(error.to_string()))
+}
+
+/// Makes `count` keys with one rate limit each in a new API of the first workspace, and gives their plaintexts.
+///
+/// # Errors
+/// What the store says.
+pub fn fill(services: &Services, count: usize) -> Result<Vec<String>> {
+    let entropy = services.outside.entropy.clone();
+    let workspace = WorkspaceNo(1);
+    let api_id = ApiId(draw_id(&entropy));
+    let by = By::new(system_actor("bench", "keyward-bench"), services.outside.clock.now_ms(), &entropy);
+    let row = ApiRow {
+        keyspace: KeyspaceId(draw_id(&entropy)),
+        name: "bench".to_owned(),
+        created_at: by.now,
+        deleted_at: None,
+        default_prefix: None,
+        default_bytes: None,
+        store_encrypted_keys: false,
+        delete_protection: false,
+        ip_whitelist: Vec::new(),
+    };
+    let event = by.event("api.create", format!("Created API {api_id}"), vec![target("api", api_id, "bench")]);
+    transact(&services.storage, by.now, move |tx| {
+        api::put(tx, workspace, api_id, &row);
+        tx.audit(workspace, event);
+    })?;
+    let mut plaintexts = Vec::with_capacity(count);
+    while plaintexts.len() < count {
+        let mut rows = Vec::with_capacity(KEYS_PER_TRANSACTION);
+        for _ in 0..KEYS_PER_TRANSACTION.min(count - plaintexts.len()) {
+            let minted = secret::mint(Some("bench"), secret::DEFAULT_BYTES, &entropy);
+            let limit = Ratelimit {
+                id: RatelimitId(draw_id(&entropy)),
+                name: "requests".to_owned(),
+                limit: LIMIT,
+                duration: 60_000,
+                auto_apply: true,
+            };
+            rows.push((KeyId(draw_id(&entropy)), key_row(minted.hash, minted.start, api_id, limit, by.now)));
+            plaintexts.push(minted.plaintext);
+        }
+        let by = by.clone();
+        transact(&services.storage, by.now, move |tx| {
+            for (id, row) in &rows {
+                key::insert(tx, workspace, *id, row);
+            }
+            tx.audit(workspace, by.event("key.create", format!("Created {} keys", rows.len()), Vec::new()));
+        })?;
+    }
+    Ok(plaintexts)
+}
+
+fn key_row(hash: key::KeyHash, start: String, api: ApiId, limit: Ratelimit, now: u64) -> KeyRow {
+    KeyRow {
+        hash,
+        api,
+        start,
+        name: Some("bench key".to_owned()),
+        meta: None,
+        identity: None,
+        expires: None,
+        enabled: true,
+        limited: false,
+        refill: None,
+        ratelimits: vec![limit],
+        permissions: Vec::new(),
+        roles: Vec::new(),
+        created_at: now,
+        updated_at: None,
+        deleted_at: None,
+    }
+}
+
+fn transact(
+    storage: &Storage,
+    now: u64,
+    run: impl FnOnce(&mut keyward_storage::Tx<'_>) + Send + 'static,
+) -> Result<()> {
+    let (tell, told) = mpsc::sync_channel(1);
+    storage.transact(
+        now,
+        move |tx| -> std::result::Result<(), Abort<std::convert::Infallible>> {
+            run(tx);
+            Ok(())
+        },
+        move |fate| drop(tell.send(fate.map(drop).map_err(|error| error.to_string()))),
+    );
+    told.recv().map_err(|_| Error::Unexpected("the writer ended".to_owned()))?.map_err(Error::Unexpected)
+}
