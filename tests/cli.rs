@@ -191,9 +191,16 @@ fn commands_work_with_a_server_and_without() {
         assert!(ok(&["root-key", "get", "--workspace", id, "--key-id", key_id]).to_string().contains("renamed"));
         ok(&["root-key", "revoke", "--workspace", id, "--key-id", key_id]);
         refused(operate(&dir, &["root-key", "revoke", "--workspace", id, "--key-id", key_id]), 1);
-        ok(&["workspace", "delete", "--workspace", id]);
+        ok(&["workspace", "delete", "--workspace", id, "--yes"]);
         refused(operate(&dir, &["workspace", "get", "--workspace", id]), 1);
     }
+}
+
+/// What EXT-2 lists works as EXT-2 writes it, with nobody there to be asked. EXT-2
+#[test]
+fn a_workspace_is_deleted_without_a_conversation() {
+    let workspace = Workspace::new();
+    workspace.server.operate(&["workspace", "delete", "--workspace", &workspace.id]).json();
 }
 
 /// The rows of a list command: the one array in its object.

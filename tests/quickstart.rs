@@ -26,7 +26,7 @@ fn block(readme: &str) -> &str {
 fn the_readme_quickstart_works() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("read README.md");
-    let binary = Path::new(env!("CARGO_BIN_EXE_keyward"));
+    let binary = crate::harness::program::binary();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let script = block(&readme)
         .replace("./target/release/keyward", "keyward")
@@ -43,7 +43,7 @@ fn the_readme_quickstart_works() {
         .args(["-euo", "pipefail", "-c", &format!("{prelude}{script}\n")])
         .current_dir(place.path())
         .env("PATH", path)
-        .env("KEYWARD", binary)
+        .env("KEYWARD", &binary)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -2,8 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -62,17 +60,6 @@ impl Client {
             return Err(Error::Unexpected(format!("{path} answered {status}: {}", String::from_utf8_lossy(&body))));
         }
         Ok(answer["data"].clone())
-    }
-}
-
-/// The text of a server's metrics, asked for over the socket of its data directory; `None` where it has none.
-pub fn metrics(data_dir: &Path) -> Option<String> {
-    let mut stream = UnixStream::connect(data_dir.join("admin.sock")).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    match exchange(&mut stream, request, "/metrics") {
-        Ok((200, body)) => String::from_utf8(body).ok(),
-        _ => None,
     }
 }
 

@@ -1,17 +1,18 @@
 //! Durable writes: `keys.createKey` over HTTP, beside what the same disk does with nothing but writes and syncs.
 //!
 //! With C connections a group commit can hold at most C records, so the disk allows at most C times its syncs a second.
-//! That bound is measured on the same directory, right before and right after.
+//! That bound is measured on the same directory, right after, with groups as large as C of the log's records. How large
+//! the groups were is read from the log: a frame is one write and one sync.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use keyward_storage::log::{Frame, segment};
 use serde::Serialize;
 
 use crate::child::{Cores, keyward_binary, start_keyward};
-use crate::client::metrics;
 use crate::compare::{fresh_root_key, key_request, make_api, operation_headers, scratch};
 use crate::load::{Plan, histogram, run};
 use crate::report::{HEADINGS, Latency, Summary, per_request};
@@ -32,8 +33,6 @@ pub struct Options {
     pub connections: usize,
     /// Measured seconds.
     pub seconds: u64,
-    /// Bytes a key adds to the log, for the disk's own measurement.
-    pub record_bytes: usize,
     /// Generator and server on cores of their own.
     pub pin: bool,
     /// Fail below so many keys a second.
@@ -51,6 +50,17 @@ pub struct DiskFloor {
     pub latency_us: Latency,
 }
 
+/// What a log's segments hold.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct LogContent {
+    /// Frames: each was one write and one sync.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of the frames.
+    pub bytes: u64,
+}
+
 /// What was found.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -58,12 +68,14 @@ pub struct Report {
     pub create_key: Summary,
     /// Keys a second that one group commit per round of all connections would allow.
     pub disk_allows: f64,
-    /// The disk with a group of as many records as there are connections, before and after the run.
+    /// The disk with a group of as many records as there are connections, measured twice.
     pub disk_groups: [DiskFloor; 2],
     /// The disk with one record per sync.
     pub disk_single: DiskFloor,
-    /// Syncs that the server counted in its metrics during the run, by metric; empty where it has no such metric.
-    pub syncs: Vec<(String, f64)>,
+    /// What the log holds at the end.
+    pub log: LogContent,
+    /// Records in a frame, and so keys per sync, on average.
+    pub records_per_sync: f64,
     /// The server's CPU time per request in microseconds.
     pub cpu_us_per_request: f64,
     /// Bytes in the data directory per key at the end.
@@ -82,10 +94,6 @@ pub fn create_key(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report
     let root_key = fresh_root_key()?;
     let data = directory.path().join("data");
     let log = directory.path().join("keyward.log");
-    let group_bytes = options.record_bytes * options.connections;
-    say("measuring the disk alone");
-    let disk_single = disk_floor(directory.path(), options.record_bytes)?;
-    let before = disk_floor(directory.path(), group_bytes)?;
     let server = start_keyward(&binary, &data, &root_key, &log, cores)?;
     let headers = operation_headers(&root_key);
     let api = make_api(server.target, &headers)?;
@@ -93,22 +101,25 @@ pub fn create_key(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report
     let request = render(server.target, "POST", "/v2/keys.createKey", &headers, body.as_bytes())?;
     let plan = Plan::closed(server.target, vec![request], options.connections, Duration::from_secs(options.seconds));
     say("creating keys");
-    let (cpu_before, syncs_before) = (server.cpu()?, sync_counters(&data));
+    let cpu_before = server.cpu()?;
     let outcome = run(&plan)?;
     outcome.expect_all(200)?;
-    let (cpu_after, syncs_after) = (server.cpu()?, sync_counters(&data));
-    let disk_bytes = size_of(&data)?;
+    let cpu = server.cpu()?.saturating_sub(cpu_before);
     server.stop()?;
+    let log = read_log(&data.join("log"))?;
+    let disk_bytes = size_of(&data)?;
     say("measuring the disk alone");
-    let after = disk_floor(directory.path(), group_bytes)?;
-    let counted = |name: &str| syncs_before.iter().find(|(other, _)| other == name).map_or(0.0, |(_, count)| *count);
+    let record_bytes = usize::try_from(log.bytes / log.records.max(1)).unwrap_or(usize::MAX);
+    let group = || disk_floor(directory.path(), record_bytes.saturating_mul(options.connections));
+    let (first, disk_single, second) = (group()?, disk_floor(directory.path(), record_bytes)?, group()?);
     Ok(Report {
         create_key: Summary::of(&plan, &outcome),
-        disk_allows: before.syncs_per_second.min(after.syncs_per_second) * options.connections as f64,
-        disk_groups: [before, after],
+        disk_allows: first.syncs_per_second.max(second.syncs_per_second) * options.connections as f64,
+        disk_groups: [first, second],
         disk_single,
-        syncs: syncs_after.into_iter().map(|(name, count)| (name.clone(), count - counted(&name))).collect(),
-        cpu_us_per_request: per_request(cpu_after.saturating_sub(cpu_before), outcome.sent),
+        records_per_sync: log.records as f64 / log.frames.max(1) as f64,
+        log,
+        cpu_us_per_request: per_request(cpu, outcome.sent),
         disk_bytes_per_key: disk_bytes as f64 / outcome.sent.max(1) as f64,
     })
 }
@@ -136,21 +147,20 @@ impl Report {
                 floor.bytes, floor.syncs_per_second, floor.latency_us.p50, floor.latency_us.p99
             )
         };
-        let syncs = if self.syncs.is_empty() {
-            "the server has no metric with \"sync\" in its name".to_owned()
-        } else {
-            let each = self.syncs.iter().map(|(name, count)| format!("{name} +{count}"));
-            each.collect::<Vec<_>>().join(", ")
-        };
         format!(
             "{HEADINGS}\n{}\n\n{}\n{}\n{}\na group of all connections per sync would allow {:.0} keys/s: reached {:.0} %\n\
-             {syncs}\nserver CPU per request {:.1} us; {:.0} bytes on disk per key",
+             {} syncs for {} records: {:.1} records a sync, {:.0} bytes of log a record\n\
+             server CPU per request {:.1} us; {:.0} bytes on disk per key",
             self.create_key.row("createKey, closed"),
             disk(&self.disk_single),
             disk(&self.disk_groups[0]),
             disk(&self.disk_groups[1]),
             self.disk_allows,
             100.0 * self.create_key.throughput / self.disk_allows,
+            self.log.frames,
+            self.log.records,
+            self.records_per_sync,
+            self.log.bytes as f64 / self.log.records.max(1) as f64,
             self.cpu_us_per_request,
             self.disk_bytes_per_key,
         )
@@ -184,14 +194,22 @@ pub fn disk_floor(directory: &Path, bytes: usize) -> Result<DiskFloor> {
     Ok(DiskFloor { bytes, syncs_per_second, latency_us: Latency::of(&latency) })
 }
 
-/// Every counter of the server whose name speaks of syncs.
-fn sync_counters(data_dir: &Path) -> Vec<(String, f64)> {
-    let text = metrics(data_dir).unwrap_or_default();
-    let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains("sync"));
-    lines
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(name, count)| Some((name.to_owned(), count.parse().ok()?)))
-        .collect()
+/// Counts frames and records in a log that nobody writes to.
+fn read_log(directory: &Path) -> Result<LogContent> {
+    let doing = || Error::io(format!("read the log in {}", directory.display()));
+    let mut content = LogContent::default();
+    for entry in std::fs::read_dir(directory).map_err(doing())? {
+        let bytes = std::fs::read(entry.map_err(doing())?.path()).map_err(doing())?;
+        let Some((head, mut rest)) = bytes.split_first_chunk::<{ segment::HEADER_BYTES }>() else { continue };
+        let Ok((_, seed)) = segment::Header::decode(head) else { continue };
+        while let Ok(frame) = Frame::decode(rest, seed) {
+            content.frames += 1;
+            content.records += u64::from(frame.header.records);
+            content.bytes += frame.header.frame_bytes();
+            rest = usize::try_from(frame.header.frame_bytes()).ok().and_then(|end| rest.get(end..)).unwrap_or(&[]);
+        }
+    }
+    Ok(content)
 }
 
 fn size_of(directory: &Path) -> Result<u64> {

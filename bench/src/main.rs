@@ -180,9 +180,6 @@ struct CreateKey {
     /// Measured seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Bytes a key adds to the log, for measuring the disk alone.
-    #[arg(long, default_value_t = 1024)]
-    record_bytes: usize,
     /// Exit with 1 below so many keys a second.
     #[arg(long)]
     least: Option<f64>,
@@ -326,7 +323,6 @@ fn create(arguments: CreateKey) -> Result<()> {
         directory: setting.directory,
         connections: setting.connections,
         seconds: arguments.seconds,
-        record_bytes: arguments.record_bytes,
         pin: setting.pin,
         least: arguments.least,
     };

@@ -131,7 +131,7 @@ impl Desk<'_> {
     }
 
     fn list_workspaces(self, _: ListWorkspaces) -> Result<Done, String> {
-        let workspaces = self.look(|read| workspace::list(read))?;
+        let workspaces = self.look(workspace::list)?;
         let live = workspaces.iter().map(|(_, row)| row).filter(|row| row.deleted_at.is_none());
         done(WorkspaceList { workspaces: live.map(shown_workspace).collect() })
     }

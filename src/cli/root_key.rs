@@ -41,7 +41,7 @@ pub struct CreateRootKey {
     /// Its name, for people and the audit log
     #[arg(long)]
     pub name: Name,
-    /// What it may do, such as api.*.create_key or unkey:v1:<workspace id>:**#*; may be repeated
+    /// What it may do, such as api.*.create_key or unkey:v1:WORKSPACE-ID:**#*; may be repeated
     #[arg(long = "permission", value_name = "P")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Permission>,

@@ -78,8 +78,14 @@ impl Output {
     }
 }
 
+/// The program under test: the one built beside these tests, or the one that `KEYWARD_TEST_BINARY` names (another build
+/// profile, a released version).
+pub fn binary() -> PathBuf {
+    std::env::var_os("KEYWARD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_keyward").into(), PathBuf::from)
+}
+
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWARD")) {
         command.env_remove(name);
     }

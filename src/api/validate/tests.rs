@@ -547,6 +547,26 @@ proptest! {
     }
 }
 
+/// The same promise for every operation there is: its schema is one the walk knows, and decoding agrees with it.
+#[test]
+fn the_types_of_all_operations_agree_with_their_schemas() {
+    for entry in crate::api::OPERATIONS {
+        let schema = (entry.request_schema)();
+        let rules = Rules::read(&schema).unwrap_or_else(|unknown| panic!("{}: {unknown}", entry.name));
+        let mut right = 0;
+        for seed in 0..200 {
+            let body = Bodies { state: seed, repeated: false }.body(&schema);
+            let errors = rules.walk(&body, ERRORS_MAX);
+            match (entry.decode)(body.as_bytes()) {
+                Ok(_) => assert!(errors.is_empty(), "{}: {body}: {errors:?}", entry.name),
+                Err(problem) => assert_eq!(problem.errors(), errors, "{}: {body}", entry.name),
+            }
+            right += usize::from(errors.is_empty());
+        }
+        assert!((1..200).contains(&right), "{}: {right} of 200 are right", entry.name);
+    }
+}
+
 /// The generator above makes right bodies and wrong ones, enough of both.
 #[test]
 fn generated_bodies_are_both_right_and_wrong() {

@@ -251,13 +251,7 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Table<K, V> {
     /// # Safety
     /// The caller holds the bucket's stripe lock and a guard; `old` is in the bucket's chain; `before` is its predecessor,
     /// or null where it was the head when last looked at.
-    unsafe fn relink(
-        &self,
-        bucket: usize,
-        mut before: *mut Node<K, V>,
-        old: *mut Node<K, V>,
-        new: *mut Node<K, V>,
-    ) {
+    unsafe fn relink(&self, bucket: usize, mut before: *mut Node<K, V>, old: *mut Node<K, V>, new: *mut Node<K, V>) {
         if before.is_null() {
             match self.heads[bucket].compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
@@ -590,7 +584,8 @@ mod tests {
                                 0 => balance -= isize::from(table.remove_if(key, &key, &guard, |_| true)),
                                 1 => balance += isize::from(!table.replace(key, key, value(number), &guard)),
                                 2 if number % 16 == 0 => {
-                                    let odd = |key: &u64, v: &Tracked| (1_000..5_000).contains(key) && v.read() % 2 == 1;
+                                    let odd =
+                                        |key: &u64, v: &Tracked| (1_000..5_000).contains(key) && v.read() % 2 == 1;
                                     balance -= table.sweep(0..8, &guard, odd) as isize;
                                 }
                                 _ => {

@@ -16,7 +16,7 @@ use keyward_storage::records::role::{self, PermissionRow, PermissionView, RoleRo
 use keyward_storage::records::root_key::{self, RootKeyRow};
 use keyward_storage::records::workspace::{self, WorkspaceLimits, WorkspaceRow};
 use keyward_storage::records::{self};
-use keyward_storage::{Abort, Change, Lookup, Read, Snapshot, Storage, Tx};
+use keyward_storage::{Abort, Change, Lookup, Snapshot, Storage, Tx};
 
 use super::{hash, id};
 

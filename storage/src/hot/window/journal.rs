@@ -304,8 +304,15 @@ mod tests {
         file.read_exact_at(0, &mut bytes).expect("the bytes");
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = concat!(
-            "4b5757494e444f57", "01000000", "612073746f72652773206f776e206964", "3eb15d700a5d422d", "77fd2c65",
-            "b5dff1ffb451658a15a4b7b7f7d22bcf", "60ea000000000000", "03000000008001000000008045156c00", "d26adca1",
+            "4b5757494e444f57",
+            "01000000",
+            "612073746f72652773206f776e206964",
+            "3eb15d700a5d422d",
+            "77fd2c65",
+            "b5dff1ffb451658a15a4b7b7f7d22bcf",
+            "60ea000000000000",
+            "03000000008001000000008045156c00",
+            "d26adca1",
         );
         assert_eq!(hex, expected);
     }

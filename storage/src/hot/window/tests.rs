@@ -346,14 +346,20 @@ fn overlapping_batches_under_threads() {
             scope.spawn(|| {
                 let mut out = Vec::new();
                 for _ in 0..2_000 {
-                    assert!(!windows.take_all(&[quiet, full, Take { cost: 1_999, ..quiet }], T, &mut out).expect("room"));
+                    assert!(
+                        !windows.take_all(&[quiet, full, Take { cost: 1_999, ..quiet }], T, &mut out).expect("room")
+                    );
                 }
             });
         }
         scope.spawn(|| {
             for call in 1..=2_000 {
                 let decision = windows.take(&quiet, T).expect("room");
-                assert_eq!((decision.passed, decision.remaining), (true, 2_000 - call), "denied by what never was taken");
+                assert_eq!(
+                    (decision.passed, decision.remaining),
+                    (true, 2_000 - call),
+                    "denied by what never was taken"
+                );
             }
         });
     });

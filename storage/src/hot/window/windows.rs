@@ -671,11 +671,7 @@ fn claim(cell: &Cell) -> Option<u128> {
         }
         if word & Live::CLAIM != 0 {
             patience.wait();
-        } else if cell
-            .word
-            .compare_exchange(word, word | Live::CLAIM, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
-        {
+        } else if cell.word.compare_exchange(word, word | Live::CLAIM, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return Some(word);
         }
     }
