@@ -250,14 +250,12 @@ pub fn run(arguments: WorkspaceArguments) -> ExitCode {
 }
 
 fn delete(DeleteArguments { asked: Asked { mut ask, store }, yes }: DeleteArguments) -> ExitCode {
-    if !yes && !io::stdin().is_terminal() {
-        return fail(EXIT_USAGE, ["where nobody can be asked, a workspace is deleted only with --yes"]);
-    }
     let reach = match store.reach() {
         Ok(reach) => reach,
         Err(answered) => return answered,
     };
-    if !yes {
+    // On a terminal it asks; a script that says `workspace delete` means it (EXT-2).
+    if !yes && io::stdin().is_terminal() {
         match confirmed(&reach, &ask) {
             // What was agreed to is deleted, even if the slug has moved on meanwhile.
             Ok(Some(workspace_id)) => ask.workspace = workspace_id,

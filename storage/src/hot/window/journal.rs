@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_file() {
         let windows = Windows::new(*b"0123456789abcdef", 8);
-        let subject = windows.subject(Kind::Namespace, 7, b"rlns_AbCdEfGh01234567", b"user-1", 60_000);
+        let subject = windows.subject(Kind::Namespace, 7, b"AbCdEfGh01234567", b"user-1", 60_000);
         let take = Take { subject, duration_ms: 60_000, limit: 1_000, cost: 3 };
         for now in [1_700_000_000_123, 1_700_000_060_000] {
             assert!(windows.take(&take, now).expect("room").passed);
@@ -309,10 +309,10 @@ mod tests {
             "612073746f72652773206f776e206964",
             "3eb15d700a5d422d",
             "77fd2c65",
-            "b5dff1ffb451658a15a4b7b7f7d22bcf",
+            "dd9030e27d6261fab73d1349585101fd",
             "60ea000000000000",
             "03000000008001000000008045156c00",
-            "d26adca1",
+            "54915e71",
         );
         assert_eq!(hex, expected);
     }

@@ -52,11 +52,11 @@ pub fn cells_are_lock_free() -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// `ratelimit.limit` and `multiLimit`: owner is the namespace's id, name the identifier.
+    /// `ratelimit.limit` and `multiLimit`: owner is the namespace's id without its prefix, name the identifier.
     Namespace = 1,
-    /// A key's own or a custom limit: owner is the key's id, name the limit's.
+    /// A key's own or a custom limit: owner is the key's id without its prefix, name the limit's.
     Key = 2,
-    /// An identity's limit: owner is the identity's id, name the limit's.
+    /// An identity's limit: owner is the identity's id without its prefix, name the limit's.
     Identity = 3,
     /// A workspace's limit on its own API requests: owner and name are empty.
     Workspace = 4,
