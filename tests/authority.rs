@@ -388,6 +388,27 @@ fn another_workspaces_root_key_sees_nothing() {
     assert_eq!(again["remaining"], 9998, "the stranger's calls were counted in a namespace of its own");
 }
 
+/// A permission of the same name in the administered workspace is another thing: it helps no root key. PM-EVAL-07, COM-RK-05
+#[test]
+fn a_customers_permission_opens_nothing() {
+    let workspace = Workspace::new();
+    let world = World::of(&workspace);
+    let weak = workspace.root_key(&["api.*.read_api"]);
+    let slugs = json!(["api.*.read_key", "api.*.update_key", "api.*.verify_key"]);
+    workspace.update(&world.key, json!({"permissions": slugs}));
+    let call = |operation: &str| workspace.server.call(operation, (row(operation).body)(&world)).bearer(&weak.secret);
+    call("keys.getKey").expect_problem(403, "unkey/authorization/insufficient_permissions");
+    call("keys.updateKey").expect_problem(403, "unkey/authorization/insufficient_permissions");
+    assert_eq!(call("keys.verifyKey").expect_ok()["code"], "NOT_FOUND");
+    assert_eq!(workspace.verify(&world.key, json!({}))["permissions"], slugs_sorted(&slugs));
+}
+
+fn slugs_sorted(slugs: &Value) -> Value {
+    let mut sorted = slugs.as_array().unwrap().clone();
+    sorted.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+    sorted.into()
+}
+
 /// What is hidden looks exactly like what is not there: same body apart from the request id.
 /// COM-ERR-08, KEYS-CREATE-3, KEYS-WHOAMI-3, KEYS-GEN-26, PM-EVAL-05, APIS-GEN-4, COM-RK-09, IDS-4
 #[test]

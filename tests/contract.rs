@@ -467,6 +467,29 @@ fn a_workspace_limit_of_two_and_of_zero() {
     assert_eq!(refused.header("retry-after"), None, "COM-WRL-04");
 }
 
+/// The workspace limit stands before every operation's own checks, and after the body's and the credential's.
+/// COM-ORD-05, COM-ORD-06, COM-WRL-02, KEYS-GEN-2
+#[test]
+fn the_workspace_limit_stands_before_every_handler() {
+    let workspace = Workspace::new();
+    let world = World::of(&workspace);
+    let weak = workspace.root_key(&[]);
+    workspace.change(&["--api-requests-per-minute", "0"]);
+    let absent = World {
+        api: "api_nowhere1".to_owned(),
+        key: crate::harness::Key { id: "key_nowhere".to_owned(), ..world.key.clone() },
+    };
+    for row in ROWS {
+        let over = "user/too_many_requests/workspace_rate_limited";
+        workspace.call(row.name, (row.body)(&world)).expect_problem(429, over);
+        workspace.call(row.name, (row.body)(&absent)).expect_problem(429, over);
+        workspace.server.call(row.name, (row.body)(&world)).bearer(&weak.secret).expect_problem(429, over);
+        workspace.call(row.name, json!("wrong")).expect_invalid();
+        let unknown = workspace.server.call(row.name, (row.body)(&world)).bearer("unkey_nobody");
+        unknown.expect_problem(401, "unkey/authentication/key_not_found");
+    }
+}
+
 /// Without test mode nobody moves the clock. COM-HDR-05, RL-TIME-02, COM-SYS-05, EXT-1
 #[test]
 fn outside_test_mode_the_test_clock_is_ignored() {

@@ -1,7 +1,8 @@
 //! What is acknowledged stays, whatever happens to the process; what is not is there wholly or not at all.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -223,6 +224,21 @@ impl Client {
     }
 }
 
+/// Settings for one life of the process: in half of them it checkpoints all the time, so that it is also killed while it
+/// does. `KEYWARD_SOAK_SETTINGS` (NAME=VALUE, separated by commas) adds to them.
+fn some_options(dice: &mut Dice) -> Options {
+    let mut options = Options::default();
+    if dice.below(2) == 0 {
+        options = options.setting("KEYWARD_STORAGE_CHECKPOINT_INTERVAL_MS", 100);
+        options = options.setting("KEYWARD_STORAGE_CHECKPOINT_BYTES", 1 << 20);
+    }
+    let more = std::env::var("KEYWARD_SOAK_SETTINGS").unwrap_or_default();
+    for (name, value) in more.split(',').filter_map(|setting| setting.split_once('=')) {
+        options = options.setting(name, value);
+    }
+    options
+}
+
 /// Killed at random moments under concurrent writes, a hundred times on one directory: after each restart everything that
 /// was acknowledged is there, what was in doubt is there wholly or not at all, nothing deleted comes back, and spent credits
 /// are never charged twice. Some starts are killed too.
@@ -231,12 +247,13 @@ impl Client {
 fn nothing_acknowledged_is_lost_to_kill_9() {
     let rounds =
         std::env::var("KEYWARD_SOAK_ROUNDS").ok().map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
-    let (dir, options) = (DataDir::fresh(), Options::default());
+    let dir = DataDir::fresh();
     let mut dice = Dice::new(0x6b69_6c6c);
     let mut clients: Vec<Client> = (0..CLIENTS).map(Client::new).collect();
     let mut api = String::new();
     let mut starts = Vec::new();
     for round in 0..=rounds {
+        let options = some_options(&mut dice);
         let server = Server::start_with(dir.clone(), options.clone());
         starts.push(server.started_in);
         if round == 0 {
@@ -288,6 +305,22 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         starts[starts.len() - 1]
     );
     assert!(acknowledged > rounds * CLIENTS, "too little was written for the test to mean anything: {acknowledged}");
+}
+
+/// A first start that is killed anywhere leaves a directory that starts, with a root key that works. EXT-1
+#[test]
+fn a_first_start_killed_anywhere_can_be_repeated() {
+    let mut dice = Dice::new(0x6669_7273);
+    for generated in [true, false].repeat(15) {
+        let dir = DataDir::fresh();
+        let root_key = (!generated).then(|| "a root key of the operator's choice".to_owned());
+        let options = Options { root_key, ..Options::default() };
+        for _ in 0..=dice.below(2) {
+            Server::start_and_kill(&dir, &options, Duration::from_micros(dice.below(40_000)));
+        }
+        let server = Server::start_with(dir, options);
+        server.call("apis.createApi", json!({"name": "made at last"})).bearer(&server.root_key()).expect_ok();
+    }
 }
 
 /// What was spent or counted a few seconds before a crash is not forgotten. KEYS-CREDIT-4, RL-CON-04
@@ -357,6 +390,38 @@ fn a_graceful_stop_loses_nothing() {
     let left = got["credits"]["remaining"].as_i64().unwrap();
     assert_eq!(left, 1_000_000 - spends, "COM-RT-10: what ran was finished and answered");
     assert!(got["lastUsedAt"].is_i64(), "KEYS-ANALYTICS-5: {got}");
+}
+
+/// A request that was under way when the process was asked to end is finished and answered. COM-RT-10
+#[test]
+fn a_request_under_way_is_finished_by_a_stop() {
+    let server = Arc::new(Server::start());
+    let workspace = Workspace::on(&server);
+    let body = json!({"name": "under way"}).to_string();
+    let ask = workspace.call("apis.createApi", json!({})).raw(body.clone()).ask().clone();
+    let mut stream = TcpStream::connect(server.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+        ask.target,
+        workspace.root,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body.as_bytes()[..5]).unwrap();
+    // The server has to have begun with the request before it is asked to end.
+    std::thread::sleep(Duration::from_millis(300));
+    server.terminate();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(server.running(), "it ended with a request under way");
+    stream.write_all(&body.as_bytes()[5..]).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    assert_eq!(server.wait(), Some(0));
+    let id = said.split("\"apiId\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an api id").to_owned();
+    let workspace = workspace.moved(server.restart());
+    assert_eq!(workspace.ok("apis.getApi", json!({"apiId": id}))["name"], "under way");
 }
 
 /// One directory, one server: the second says so and leaves the first alone. EXT-1

@@ -173,6 +173,67 @@ fn create_refuses_what_cannot_be() {
     call(json!({"credits": {"remaining": null}})).expect_ok();
 }
 
+/// createKey's own checks come in their order: the API, the permission, the vault, the refill, the roles. KEYS-CREATE-3
+#[test]
+fn create_checks_in_order() {
+    let workspace = Workspace::new();
+    let api = workspace.api();
+    let weak = workspace.root_key(&["api.*.read_api"]);
+    let no_refill = json!({"remaining": null, "refill": {"interval": "daily", "amount": 1}});
+    let all_wrong = json!({"apiId": "api_nowhere1", "recoverable": true, "credits": no_refill, "roles": ["nobody"]});
+    let call = |body: &Value, root: &str| workspace.server.call("keys.createKey", body.clone()).bearer(root);
+    call(&all_wrong, &workspace.root).expect_problem(404, "unkey/data/api_not_found");
+    let mut body = with(all_wrong, "apiId", &api);
+    call(&body, &weak.secret).expect_problem(404, "unkey/data/api_not_found");
+    call(&body, &workspace.root).expect_problem(412, "unkey/application/precondition_failed");
+    body["recoverable"] = json!(false);
+    call(&body, &workspace.root).expect_problem(400, "unkey/application/invalid_input").mentioning("credits.remaining");
+    body["credits"] = json!({"remaining": 1, "refill": {"interval": "monthly", "amount": 1}});
+    call(&body, &workspace.root).expect_problem(400, "unkey/application/invalid_input").mentioning("refillDay");
+    body["credits"] = json!({"remaining": 1});
+    call(&body, &workspace.root).expect_problem(404, "unkey/data/role_not_found");
+    let creates = workspace.root_key(&["api.*.create_key"]);
+    let recoverable = json!({"apiId": api, "recoverable": true});
+    call(&recoverable, &creates.secret).expect_problem(412, "unkey/application/precondition_failed");
+}
+
+/// A key's plaintext is in the answer that made it and in no file. KEYFMT-6, HASH-1, AL-EV-06, COM-LOG-07
+#[test]
+fn no_plaintext_is_in_any_file() {
+    let server = Arc::new(crate::harness::Server::start());
+    let workspace = Workspace::on(&server);
+    let api = workspace.api();
+    let keys: Vec<Key> =
+        (0..20).map(|n| workspace.key(&api, json!({"prefix": format!("p{n}"), "byteLength": 32}))).collect();
+    for key in &keys {
+        workspace.verify(key, json!({}));
+        workspace.ok("keys.whoami", json!({"key": key.secret}));
+    }
+    workspace.update(&keys[0], json!({"name": "a name that is found on the disk"}));
+    server.stop();
+    let mut folders = vec![server.dir.path().to_owned()];
+    let (mut bytes, mut control) = (0, false);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(content) = std::fs::read(&path) else { continue };
+            bytes += content.len();
+            let holds = |needle: &str| content.windows(needle.len()).any(|part| part == needle.as_bytes());
+            control |= holds("a name that is found on the disk");
+            for secret in keys.iter().map(|key| &key.secret).chain([&workspace.root]) {
+                // Without the prefix, of which the start is kept, and the first four characters, which the start holds.
+                let body = secret.rsplit_once('_').unwrap().1;
+                assert!(!holds(&body[4..]), "{} holds a plaintext", path.display());
+            }
+        }
+    }
+    assert!(control && bytes > 0, "the files that were searched are not the records");
+}
+
 /// One new external id in many requests at once is one identity; keys of it share its id. KEYS-OBJ-6, COM-CON-04, KEYS-GEN-35
 #[test]
 fn one_external_id_is_one_identity() {

@@ -1,8 +1,9 @@
-//! The README's quickstart, executed as it stands.
+//! The README's first minute, executed as it stands: the block that runs the server (between `<!-- run:begin -->` and
+//! `<!-- run:end -->`) in the background, then the quickstart (between `<!-- quickstart:begin -->` and
+//! `<!-- quickstart:end -->`).
 //!
-//! The block is the first ```sh fence between `<!-- quickstart:begin -->` and `<!-- quickstart:end -->`. What it cannot do in a
-//! test is replaced: `cargo` and `git` do nothing, `cd` stays where it is, the program is the built one (as `keyward` on the
-//! path, as `target/release/keyward`, and as `$KEYWARD`), the working directory is a fresh one, and port 7070 is a free one.
+//! Replaced are only the build (`cargo run … --` is the built program), the working directory (a fresh one) and the port
+//! (a free one instead of 7070).
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -14,11 +15,20 @@ use std::time::{Duration, Instant};
 /// How long the whole of it may take.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-fn block(readme: &str) -> &str {
-    let (_, rest) = readme.split_once("<!-- quickstart:begin -->").expect("README.md has no <!-- quickstart:begin -->");
-    let (marked, _) = rest.split_once("<!-- quickstart:end -->").expect("README.md has no <!-- quickstart:end -->");
-    let (_, fenced) = marked.split_once("```sh\n").expect("no ```sh block between the quickstart's marks");
-    fenced.split_once("\n```").expect("the quickstart's block has no end").0
+/// What stands between the README's blocks and a test.
+const PRELUDE: &str = r#"
+keyward() { "$PROGRAM" "$@"; }
+cargo() { while [ "$1" != -- ]; do shift; done; shift; keyward "$@"; }
+"#;
+
+/// The first ```sh block between two marks.
+fn block<'a>(readme: &'a str, name: &str) -> &'a str {
+    let between = |text: &'a str, begin: &str, end: &str| -> &'a str {
+        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("README.md has no {begin}"));
+        rest.split_once(end).unwrap_or_else(|| panic!("README.md has no {end} after {begin}")).0
+    };
+    let marked = between(readme, &format!("<!-- {name}:begin -->"), &format!("<!-- {name}:end -->"));
+    between(marked, "```sh\n", "\n```")
 }
 
 /// EXT-1, KEYS-CREATE-8, KEYS-VERIFY-4: from nothing to a verified key by copy and paste.
@@ -26,24 +36,20 @@ fn block(readme: &str) -> &str {
 fn the_readme_quickstart_works() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("read README.md");
-    let binary = crate::harness::program::binary();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let script = block(&readme)
-        .replace("./target/release/keyward", "keyward")
-        .replace("target/release/keyward", "keyward")
-        .replace("7070", &port);
-    let prelude = "cargo() { :; }; git() { :; }; cd() { :; }\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n";
+    let ready = "until curl --silent --fail --output /dev/null http://127.0.0.1:7070/health/ready; do sleep 0.05; done";
+    let script = format!("{PRELUDE}\n{{\n{}\n}} &\n{ready}\n{}\n", block(&readme, "run"), block(&readme, "quickstart"));
+    let script = script.replace("7070", &port);
     let place = tempfile::tempdir().unwrap();
-    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("bash");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWARD")) {
         command.env_remove(name);
     }
     let mut child = command
-        .args(["-euo", "pipefail", "-c", &format!("{prelude}{script}\n")])
+        .args(["-euo", "pipefail", "-c", &script])
         .current_dir(place.path())
-        .env("PATH", path)
-        .env("KEYWARD", &binary)
+        .env("PROGRAM", crate::harness::program::binary())
+        .env("KEYWARD_LISTEN", format!("127.0.0.1:{port}"))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -60,28 +66,24 @@ fn the_readme_quickstart_works() {
     let stdout = drain(Box::new(child.stdout.take().unwrap()));
     let stderr = drain(Box::new(child.stderr.take().unwrap()));
     let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if begun.elapsed() > PATIENCE {
-            // The script and what it started are a process group of their own.
-            let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            let _ = child.wait();
-            break None;
-        }
+    let mut status = None;
+    while status.is_none() && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(20));
-    };
+        status = child.try_wait().unwrap();
+    }
+    // The script and the server it started are a process group of their own.
+    let group = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    let _ = child.wait();
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     let told = format!("script:\n{script}\nstdout:\n{stdout}\nstderr:\n{stderr}");
     assert!(status.is_some_and(|status| status.success()), "{status:?}\n{told}");
     let said: String = stdout.split_whitespace().collect();
-    assert!(said.contains("\"code\":\"VALID\""), "the quickstart ends with a verified key\n{told}");
+    assert!(said.contains("\"code\":\"VALID\""), "the quickstart verifies a key\n{told}");
 }
 
 #[test]
 fn the_block_is_found() {
-    let readme = "# x\n<!-- quickstart:begin -->\n\nText.\n\n```sh\necho 1\necho 2\n```\n<!-- quickstart:end -->\n";
-    assert_eq!(block(readme), "echo 1\necho 2");
+    let readme = "# x\n<!-- a:begin -->\n\nText.\n\n```sh\necho 1\necho 2\n```\n<!-- a:end -->\n";
+    assert_eq!(block(readme, "a"), "echo 1\necho 2");
 }

@@ -15,6 +15,7 @@ mod keys;
 mod quickstart;
 mod ratelimit;
 mod refills;
+mod robust;
 mod schema;
 mod settings;
 mod tidy;

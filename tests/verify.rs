@@ -65,6 +65,19 @@ fn the_first_failing_check_names_the_code() {
     assert_eq!(code(&at(NOON, &json!({"ratelimits": [{"name": "calls", "cost": 0}]}))), "USAGE_EXCEEDED");
 }
 
+/// A key outside the key spaces the caller names is not found, and costs nothing. KEYS-VERIFY-1
+#[test]
+fn a_key_outside_the_named_keyspaces_is_not_found() {
+    let workspace = Workspace::new();
+    let api = workspace.api();
+    let key = workspace.key(&api, json!({"credits": {"remaining": 3}}));
+    for keyspaces in [json!(["ks_nowhere"]), json!(["ks_nowhere", "ks_neither"])] {
+        let data = workspace.verify(&key, json!({"keyspaces": keyspaces}));
+        assert_eq!(data, json!({"valid": false, "code": "NOT_FOUND"}));
+    }
+    assert_eq!(workspace.verify(&key, json!({}))["credits"], 2);
+}
+
 /// A key that is not there is told nothing about, and a broken query is not looked at.
 /// KEYS-VERIFY-2, KEYS-VERIFY-4, KEYS-ANALYTICS-3
 #[test]

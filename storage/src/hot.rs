@@ -4,6 +4,8 @@ pub(crate) mod absent;
 pub(crate) mod build;
 pub mod counters;
 pub mod index;
+#[cfg(all(test, shuttle))]
+mod schedules;
 pub mod shared;
 pub mod sync;
 pub mod table;

@@ -17,7 +17,7 @@ use crate::hot::index::{Index, Lookup};
 use crate::hot::window::{WindowJournal, Windows};
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{NamespaceId, WorkspaceNo};
-use crate::log::{self, Log, LogOptions, OpenLogError};
+use crate::log::{self, Log, LogError, LogOptions, OpenLogError};
 use crate::position::{Position, Term};
 use crate::records::key::{KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView};
@@ -239,6 +239,7 @@ impl Storage {
         let (store, mut state) = match opened {
             Some(opened) => opened,
             None => {
+                require_whole_log(&**disk, &log_dir)?;
                 let (store_id, seed) = fresh.split_at(16);
                 let state = State {
                     position: Position::START,
@@ -625,12 +626,35 @@ fn read_format(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
     Ok(true)
 }
 
+/// Writes the format file, which gets its name when it is whole: a power cut must not leave one that nobody understands.
 fn write_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    let path = dir.join("FORMAT");
-    let file = disk.open(&path, true).map_err(io_error(&path))?;
-    file.write_all_at(0, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes()).map_err(io_error(&path))?;
-    file.sync_data().map_err(io_error(&path))?;
-    disk.sync_dir(dir).map_err(io_error(dir))
+    let (path, aside) = (dir.join("FORMAT"), dir.join("FORMAT.new"));
+    let write = || {
+        let file = disk.open(&aside, true)?;
+        file.set_len(0)?;
+        file.write_all_at(0, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes())?;
+        file.sync_data()?;
+        disk.rename(&aside, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(io_error(&path))
+}
+
+/// Refuses to rebuild a lost checkpoint from a log whose beginning is gone, before an empty one stands where the lost one
+/// may be put back.
+fn require_whole_log(disk: &dyn Disk, log_dir: &Path) -> Result<(), OpenError> {
+    let names = match disk.list(log_dir) {
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.map_err(io_error(log_dir))?,
+    };
+    let from = Position::START.next();
+    match names.iter().filter_map(|name| log::segment::first_of_name(name)).min().filter(|oldest| *oldest > from) {
+        None => Ok(()),
+        Some(oldest) => {
+            let through = Position(oldest.0 - 1);
+            Err(OpenError::Log(Box::new(LogError::Missing { dir: log_dir.to_owned(), from, through })))
+        }
+    }
 }
 
 /// Applies the log's records to redb in batches.

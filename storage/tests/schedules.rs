@@ -281,4 +281,4 @@ mod table {
     }
 }
 
-// The hot index: publish, fill, evict and verify. (Its tests belong here: `mod index { … }`.)
+// The hot index, shared views and credits: `src/hot/schedules.rs`, inside the crate, because what they are driven by is.

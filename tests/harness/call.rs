@@ -138,7 +138,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The title that belongs to a code (common.md section 13).
+/// The title that belongs to a code (common.md section 13, COM-CODE-01).
 fn title(status: u16, code: &str) -> &'static str {
     match (status, code) {
         (404, "unkey/application/invalid_input") => "Not Found",
@@ -162,7 +162,7 @@ fn title(status: u16, code: &str) -> &'static str {
     }
 }
 
-/// Takes an error answer apart: COM-ERR-01 (shape), COM-ERR-02 (status, type, title by code), COM-ERR-03 (when there
+/// Takes an error answer apart (KEYS-GEN-22): COM-ERR-01 (shape), COM-ERR-02 (status, type, title by code), COM-ERR-03 (when there
 /// is an `errors` array), COM-ERR-04 (its entries).
 pub fn problem(mut reply: Reply, status: u16, code: &str) -> Result<Problem, String> {
     let wanted = format!("https://unkey.com/docs/errors/{code}");

@@ -30,7 +30,7 @@ pub struct Options {
     /// More arguments for `keyward serve`.
     pub arguments: Vec<String>,
     /// Settings, as environment variables.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -51,8 +51,8 @@ impl Options {
     }
 
     /// With one more setting, by the name of its environment variable.
-    pub fn setting(mut self, name: &'static str, value: impl ToString) -> Options {
-        self.settings.push((name, value.to_string()));
+    pub fn setting(mut self, name: &str, value: impl ToString) -> Options {
+        self.settings.push((name.to_owned(), value.to_string()));
         self
     }
 }
@@ -234,6 +234,7 @@ impl Server {
     pub fn start_and_kill(dir: &DataDir, options: &Options, after: Duration) {
         let mut command = command();
         command.args(["serve", "--data-dir", dir.text(), "--listen", "127.0.0.1:0"]);
+        command.envs(options.settings.iter().map(|(name, value)| (name, value)));
         if let Some(key) = &options.root_key {
             command.env("KEYWARD_ROOT_KEY", key);
         }
@@ -318,6 +319,11 @@ impl Server {
     /// Asks for a graceful end and waits for it. The exit code.
     pub fn stop(&self) -> Option<i32> {
         self.terminate();
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself. The exit code.
+    pub fn wait(&self) -> Option<i32> {
         let mut child = self.child.lock().unwrap().take().expect("running");
         let status = wait(&mut child, PATIENCE);
         if status.is_none() {

@@ -9,9 +9,7 @@
 //! holds it looks the key up again. Every set, change and refill starts a new generation, so that a spend journaled late
 //! can be told from what was set meanwhile.
 
-use portable_atomic::{AtomicU128, Ordering};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicU128, Ordering};
 use crate::ids::{KeyId, WorkspaceNo};
 use crate::records::key::CreditsRow;
 

@@ -6,9 +6,11 @@
 #[cfg(not(shuttle))]
 mod chosen {
     pub use std::hint::spin_loop;
-    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     pub use std::sync::{Mutex, MutexGuard};
     pub use std::thread::yield_now;
+
+    pub use portable_atomic::AtomicU128;
 
     /// The shared word of a rate cell: 128 bits.
     pub type AtomicWord = portable_atomic::AtomicU128;
@@ -17,9 +19,56 @@ mod chosen {
 #[cfg(shuttle)]
 mod chosen {
     pub use shuttle::hint::spin_loop;
-    pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     pub use shuttle::sync::{Mutex, MutexGuard};
     pub use shuttle::thread::yield_now;
+
+    /// The word of a key's credits. The checker stops at 64 bits and runs one thread at a time: a look at a word of its own
+    /// before each step lets it choose who comes next, and the step itself is one either way.
+    #[derive(Debug)]
+    pub struct AtomicU128 {
+        word: portable_atomic::AtomicU128,
+        turn: AtomicU64,
+    }
+
+    impl AtomicU128 {
+        pub fn new(word: u128) -> AtomicU128 {
+            AtomicU128 { word: portable_atomic::AtomicU128::new(word), turn: AtomicU64::new(0) }
+        }
+
+        fn turn(&self) -> &portable_atomic::AtomicU128 {
+            self.turn.load(Ordering::SeqCst);
+            &self.word
+        }
+
+        pub fn load(&self, order: Ordering) -> u128 {
+            self.turn().load(order)
+        }
+
+        pub fn compare_exchange(&self, old: u128, new: u128, ok: Ordering, err: Ordering) -> Result<u128, u128> {
+            self.turn().compare_exchange(old, new, ok, err)
+        }
+
+        pub fn compare_exchange_weak(&self, old: u128, new: u128, ok: Ordering, err: Ordering) -> Result<u128, u128> {
+            self.turn().compare_exchange(old, new, ok, err)
+        }
+
+        pub fn fetch_update(
+            &self,
+            ok: Ordering,
+            err: Ordering,
+            mut change: impl FnMut(u128) -> Option<u128>,
+        ) -> Result<u128, u128> {
+            let mut word = self.load(err);
+            while let Some(next) = change(word) {
+                match self.compare_exchange(word, next, ok, err) {
+                    Ok(_) => return Ok(word),
+                    Err(seen) => word = seen,
+                }
+            }
+            Err(word)
+        }
+    }
 
     /// The shared word of a rate cell under the checker, which stops at 64 bits: the cell is laid out narrower there.
     pub struct AtomicWord(AtomicU64);

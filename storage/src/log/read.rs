@@ -47,7 +47,16 @@ pub fn store_id(disk: &dyn Disk, dir: &Path) -> Result<Option<[u8; 16]>, LogErro
     }
     match segment::Header::decode(&bytes) {
         Ok((header, _)) => Ok(Some(header.store_id)),
-        Err(defect) => Err(bad_segment(path, &defect)),
+        Err(defect) => {
+            let damage = bad_segment(path.clone(), &defect);
+            let length = file.len().map_err(io_error("ask for the length of", &path))?;
+            let is_newer = matches!(damage, LogError::NewerFormat { .. });
+            if !is_newer && segments.len() == 1 && length <= bytes.len() as u64 {
+                // Interrupted at birth as well, with its length on disk before its bytes.
+                return Ok(None);
+            }
+            Err(damage)
+        }
     }
 }
 
