@@ -165,6 +165,16 @@ impl Services {
     }
 }
 
+/// Ends the process: going on would answer from a state that the disk does not hold. Starting again recovers it.
+#[expect(clippy::disallowed_methods, reason = "nothing may run after a failed sync, destructors least of all")]
+fn end_at_once(error: &keyward_storage::Fatal) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "storage cannot go on; the process ends so that the next start recovers from what is on the disk"
+    );
+    std::process::exit(1);
+}
+
 /// Opens the store as the settings say; also used by commands while no server runs.
 pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside) -> Result<Storage, OpenError> {
     let mut fresh = [0; 32];
@@ -176,14 +186,7 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
         disk,
         Arc::new(move || clock.now_ms()),
         fresh,
-        Arc::new(|error| {
-            // Going on would answer from a state that the disk does not hold. Starting again recovers it.
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                "storage cannot go on; the process ends so that the next start recovers from what is on the disk"
-            );
-            std::process::exit(1);
-        }),
+        Arc::new(end_at_once),
     );
     let storage = &settings.storage;
     options.hot_keys_max = size(storage.hot_keys_max);

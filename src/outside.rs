@@ -53,6 +53,7 @@ impl Clock {
     }
 
     /// Unix milliseconds. A system clock set before 1970 reads as 0.
+    #[expect(clippy::disallowed_methods, reason = "this is the source")]
     pub fn now_ms(&self) -> u64 {
         match &self.0 {
             ClockSource::System => SystemTime::now()
@@ -92,6 +93,7 @@ impl Entropy {
     }
 
     /// Fills `bytes` with random bytes.
+    #[expect(clippy::disallowed_methods, reason = "this is the source")]
     pub fn fill(&self, bytes: &mut [u8]) {
         match &self.0 {
             EntropySource::System => rand::rng().fill_bytes(bytes),

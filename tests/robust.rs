@@ -154,6 +154,41 @@ fn hundreds_of_connections_are_served() {
     }
 }
 
+/// No time of the test clock, however absurd, breaks anything. RL-TIME-02, RL-TIME-03, COM-ERR-10, KEYS-GEN-10
+#[test]
+fn absurd_test_clocks_break_nothing() {
+    let workspace = Workspace::timed();
+    let limits = json!([{"name": "calls", "limit": 5, "duration": 60_000, "autoApply": true}]);
+    let credits = json!({"remaining": 5, "refill": {"interval": "monthly", "amount": 10, "refillDay": 31}});
+    let world = World::of(&workspace);
+    let key =
+        workspace.key(&world.api, json!({"ratelimits": limits, "credits": credits, "expires": 4_102_444_800_000_i64}));
+    for time in [
+        "0",
+        "1",
+        "-1",
+        "-9223372036854775808",
+        "253402300799999",
+        "253402300800000",
+        "9223372036854775807",
+        "18446744073709551615",
+        "99999999999999999999999",
+        "+5",
+        "007",
+    ] {
+        for row in ROWS.iter().filter(|row| !row.name.contains("delete")) {
+            let call = workspace.call(row.name, (row.body)(&World { key: key.clone(), ..World::of(&workspace) }));
+            call.header("X-Test-Time", time).send();
+        }
+        let made = workspace.call("keys.createKey", json!({"apiId": world.api, "credits": credits}));
+        let made = made.header("X-Test-Time", time).send();
+        assert_eq!(made.status, 200, "{time}: {}", made.text());
+        let got = workspace.call("keys.getKey", json!({"keyId": made.json["data"]["keyId"]}));
+        assert_eq!(got.header("X-Test-Time", time).send().status, 200, "{time}");
+    }
+    assert_eq!(workspace.get(&key)["keyId"], key.id.as_str());
+}
+
 /// Requests sent before their predecessors were answered are answered in order, on one connection. COM-RT-07
 #[test]
 fn pipelined_requests_are_answered_in_order() {

@@ -64,6 +64,7 @@ fn at_once(services: &Arc<Services>, entry: &'static Entry, inbound: Inbound) ->
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a bench has no settings file")]
 fn benches(criterion: &mut Criterion) {
     let keys = std::env::var("KEYWARD_BENCH_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(1_000_000);
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -88,6 +88,7 @@ impl SettingsArguments {
     }
 
     /// Puts together what was typed: flags, this process's environment, the settings file.
+    #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, listen: Option<String>, test_mode: bool) -> Result<Reading, ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {

@@ -44,6 +44,7 @@ pub struct ServeArguments {
 }
 
 /// Runs the server until it is asked to stop.
+#[expect(clippy::disallowed_methods, reason = "a convention of terminals, not a setting of keyward's")]
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let reading = arguments.settings.read_with(arguments.listen, arguments.test_mode);
@@ -129,11 +130,7 @@ async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<S
         ),
         ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
     }
-    tokio::spawn(async move {
-        let name = signals.next().await;
-        tracing::warn!(signal = name, "stopping at once");
-        std::process::exit(i32::from(EXIT_ERROR));
-    });
+    tokio::spawn(stop_at_second_signal(signals));
     let _ = stop.send(true);
     match server.await {
         Ok(Drained::All) => tracing::info!("all requests are answered"),
@@ -145,6 +142,14 @@ async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<S
     let _ = stop_operator.send(true);
     let _ = commands.await;
     Ok(())
+}
+
+/// Ends the process at the next signal, whatever still runs; storage survives that.
+#[expect(clippy::disallowed_methods, reason = "the operator asked twice")]
+async fn stop_at_second_signal(mut signals: Signals) {
+    let name = signals.next().await;
+    tracing::warn!(signal = name, "stopping at once");
+    std::process::exit(i32::from(EXIT_ERROR));
 }
 
 /// Waits until it is told to stop, or nobody is left to tell.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Asked, Reach};
 use super::values::{Name, OrNone, Slug, Whole, present};
-use super::{EXIT_ERROR, EXIT_USAGE, fail, text};
+use super::{EXIT_ERROR, fail, text};
 
 /// Requests per minute a workspace may be limited to.
 pub type Requests = Whole<0, 1_000_000_000_000>;

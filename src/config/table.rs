@@ -466,6 +466,7 @@ mod tests {
     /// The published file is the one the code generates, and what it says by default is the default.
     /// `KEYWARD_REGENERATE=1` in the environment of the test rewrites it.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test")]
     fn the_published_file_says_what_the_code_does() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/keyward.toml");
         let generated = default_file();

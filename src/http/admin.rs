@@ -87,6 +87,7 @@ impl AdminSocket {
     ///
     /// # Errors
     /// A sentence for the operator.
+    #[expect(clippy::disallowed_methods, reason = "a socket is not data: nothing of it has to outlive the process")]
     pub fn bind(data_dir: &Path) -> Result<AdminSocket, String> {
         let path = data_dir.join(SOCKET_NAME);
         let fail = |what: &str, error: io::Error| {

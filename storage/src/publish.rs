@@ -134,13 +134,16 @@ pub(crate) fn publish<'e>(
     Ok(balances)
 }
 
+/// Puts one view into its cell.
+type SetCell = Box<dyn FnOnce(&Publishing<'_>)>;
+
 fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: Position) -> Result<(), ReadError> {
     if changed.shared.is_empty() && changed.workspaces.is_empty() {
         return Ok(());
     }
     let builder = Builder { hot, snapshot };
     // Everything is read and built first: readers wait while the generation is odd.
-    let mut set: Vec<Box<dyn FnOnce(&Publishing<'_>)>> = Vec::new();
+    let mut set: Vec<SetCell> = Vec::new();
     for &(table, no, id) in &changed.shared {
         match table {
             records::API => {

@@ -234,12 +234,14 @@ pub(crate) fn put_state(txn: &WriteTransaction, state: State) -> Result<(), redb
     Ok(())
 }
 
+type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// A consistent, immutable view of the records.
 pub struct Snapshot {
     txn: ReadTransaction,
     position: Position,
     /// Tables opened so far: opening one anew for every read costs more than the read.
-    open: RefCell<Vec<(TableNo, Option<ReadOnlyTable<&'static [u8], &'static [u8]>>)>>,
+    open: RefCell<Vec<(TableNo, Option<ReadTable>)>>,
 }
 
 impl Snapshot {
@@ -252,7 +254,7 @@ impl Snapshot {
         &self,
         table: TableNo,
         empty: R,
-        run: impl FnOnce(&ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<R, redb::Error>,
+        run: impl FnOnce(&ReadTable) -> Result<R, redb::Error>,
     ) -> Result<R, ReadError> {
         let mut open = self.open.borrow_mut();
         let at = match open.iter().position(|(no, _)| *no == table) {

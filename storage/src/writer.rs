@@ -58,10 +58,13 @@ pub(crate) type Answer = Box<dyn FnOnce(Fate) + Send>;
 /// What running a transaction gave: whether it is accepted, and how to tell.
 pub(crate) type Ran = Result<(bool, Answer), (ReadError, Answer)>;
 
+/// Runs a transaction; given nothing, it only gives up its way to answer.
+type Run = Box<dyn FnOnce(Option<&mut Tx<'_>>) -> Ran + Send>;
+
 /// A transaction in the queue.
 pub(crate) struct Job {
-    /// Runs it; given nothing, it only gives up its way to answer.
-    pub run: Box<dyn FnOnce(Option<&mut Tx<'_>>) -> Ran + Send>,
+    /// What it does.
+    pub run: Run,
     /// Unix ms it was handed in at.
     pub now: u64,
 }

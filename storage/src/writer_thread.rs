@@ -58,7 +58,6 @@ struct Due {
 }
 
 /// Runs until told to stop, or until nobody can tell any more.
-#[expect(clippy::disallowed_methods, reason = "the thread's own timing: nothing stored depends on it")]
 pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Timing) -> Result<(), Fatal> {
     let start = Instant::now();
     let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: start + timing.checkpoint };

@@ -313,6 +313,7 @@ fn exactly(expected: &Credits, stored: u64) -> bool {
     (expected.balance..=expected.balance + expected.in_doubt).contains(&stored)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a seed to replay comes from the environment")]
 fn run(seed: u64, strict: bool, readers: u64, steps: u64) {
     let seed = std::env::var("KEYWARD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
     let outcome = std::panic::catch_unwind(|| World::new(seed, strict, readers).run(steps));

@@ -72,7 +72,7 @@ impl Operation for MultiLimit {
             return Err(gone(&entry.namespace));
         }
         let resolved: Vec<_> = ask.iter().zip(&views).map(|(entry, view)| resolve(&call, view, entry)).collect();
-        let takes: Vec<Take> = resolved.iter().map(|resolved| resolved.take.clone()).collect();
+        let takes: Vec<Take> = resolved.iter().map(|resolved| resolved.take).collect();
         let mut decisions = Vec::with_capacity(takes.len());
         // One time for the whole decision (RL-TIME-04).
         let windows = &call.storage().hot().windows;

@@ -390,6 +390,9 @@ fn two_shared_views_change_together() {
             for position in 1..=2 {
                 let publishing = unpublished.write().expect("no panic");
                 *row.lock().expect("no panic") = (position, position);
+                // It reads what it is going to publish.
+                thread::yield_now();
+                thread::yield_now();
                 let cells = shared.publish(Position(position));
                 for which in ['p', 'q'] {
                     cells.set_permission(NO, PermissionId(id(which)), Some(view(which, position)));

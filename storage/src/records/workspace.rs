@@ -78,7 +78,7 @@ pub struct WorkspaceView {
 
 impl WorkspaceView {
     pub(crate) fn new(no: WorkspaceNo, row: &WorkspaceRow) -> Option<WorkspaceView> {
-        row.deleted_at.is_none().then(|| WorkspaceView {
+        row.deleted_at.is_none().then_some(WorkspaceView {
             no,
             id: row.id,
             enabled: row.enabled,
