@@ -24,6 +24,7 @@ use crate::app::Services;
 use crate::auth::{self, Principal};
 use call::Call;
 pub use operation::Entry;
+use operation::{Operation, Serving};
 use problem::{Code, Problem};
 use wire::{ContentType, Inbound, Outbound, RateLimitHeaders};
 
@@ -52,22 +53,29 @@ pub fn find(path: &str) -> Option<&'static Entry> {
 }
 
 /// Answers a request. Whatever goes wrong is an error reply.
-pub async fn respond(services: &Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Outbound {
-    let mut limit = None;
-    let request_id = inbound.request_id;
-    match answer(services, entry, inbound, &mut limit).await {
-        Ok(body) => Outbound { rate_limit: limit, ..Outbound::ok(body) },
-        Err(problem) => {
-            log(entry, request_id, &problem);
-            Outbound {
-                status: problem.status(),
-                is_problem: true,
-                rate_limit: limit,
-                retry_after_s: problem.retry_after_s(),
-                body: problem.body(request_id.as_str()).into(),
+pub fn respond(services: Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Serving {
+    (entry.serve)(services, entry, inbound)
+}
+
+/// The road of a request for one operation.
+fn serve<O: Operation>(services: Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Serving {
+    Box::pin(async move {
+        let mut limit = None;
+        let request_id = inbound.request_id;
+        match answer::<O>(services, inbound, &mut limit).await {
+            Ok(body) => Outbound { rate_limit: limit, ..Outbound::ok(body) },
+            Err(problem) => {
+                log(entry, request_id, &problem);
+                Outbound {
+                    status: problem.status(),
+                    is_problem: true,
+                    rate_limit: limit,
+                    retry_after_s: problem.retry_after_s(),
+                    body: problem.body(request_id.as_str()).into(),
+                }
             }
         }
-    }
+    })
 }
 
 /// One line for a request that failed (COM-LOG-07): what the client was told, and for a failure of ours what led there.
@@ -82,43 +90,44 @@ fn log(entry: &Entry, request_id: wire::RequestId, problem: &Problem) {
     }
 }
 
-async fn answer(
-    services: &Arc<Services>,
-    entry: &'static Entry,
+async fn answer<O: Operation>(
+    services: Arc<Services>,
     inbound: Inbound,
     limit: &mut Option<RateLimitHeaders>,
 ) -> Result<Vec<u8>, Problem> {
+    let path = Entry::path_of::<O>();
     if !auth::is_present(&inbound.authorization) {
         return Err(validate::missing_authorization());
     }
     match &inbound.content_type {
         ContentType::Json => {}
-        ContentType::Absent => return Err(validate::wrong_content_type(entry.path, None)),
-        ContentType::Other(received) => return Err(validate::wrong_content_type(entry.path, Some(received))),
+        ContentType::Absent => return Err(validate::wrong_content_type(path, None)),
+        ContentType::Other(received) => return Err(validate::wrong_content_type(path, Some(received))),
     }
-    let ready = (entry.decode)(&inbound.body)?;
+    let ask = operation::decode::<O>(&inbound.body)?;
+    let request_id = inbound.request_id;
     let now = inbound.test_time_ms.map_or(inbound.now_ms, |time| u64::try_from(time).unwrap_or(0));
-    let principal = auth::authenticate(services, &inbound.authorization, now).await?;
+    let principal = auth::authenticate(&services, &inbound.authorization, now).await?;
     // The server's own clock, also in test mode (COM-WRL-06).
-    *limit = count_request(services, &principal, inbound.now_ms)?;
-    if limit.as_ref().is_some_and(|limit| limit.refused) {
-        let allowed = limit.as_ref().map_or(0, |limit| limit.limit);
-        return Err(Problem::new(
-            Code::WorkspaceRateLimited,
-            format!("The workspace has reached its limit of {allowed} requests per minute. Please try again later."),
-        ));
+    *limit = count_request(&services, &principal, inbound.now_ms)?;
+    if let Some(refused) = limit.as_ref().filter(|limit| limit.refused) {
+        let detail = format!(
+            "The workspace has reached its limit of {} requests per minute. Please try again later.",
+            refused.limit
+        );
+        return Err(Problem::new(Code::WorkspaceRateLimited, detail));
     }
     let call = Call {
-        services: Arc::clone(services),
+        services,
         principal,
-        request_id: inbound.request_id,
+        request_id,
         now,
         client_ip: inbound.client_ip,
         user_agent: inbound.user_agent,
         metrics_disabled: inbound.metrics_disabled,
-        audits: entry.audits,
+        audits: O::AUDITS,
     };
-    ready.run(call, inbound.request_id).await
+    operation::finish::<O>(O::run(call, ask).await, request_id)
 }
 
 /// Counts a request against its workspace's limit (COM-WRL); `None` where there is none.

@@ -38,15 +38,15 @@ pub fn run(data: &[u8]) -> Verdict {
     let padded = [b" \n", data, b"\t\r"].concat();
     let mut verdict = Verdict::Refused;
     for operation in OPERATIONS {
-        match (operation.decode)(data) {
+        match (operation.check)(data) {
             Ok(_) => {
                 assert!(serde_json::from_slice::<IgnoredAny>(data).is_ok(), "{operation:?} took what is no JSON");
-                assert!((operation.decode)(&padded).is_ok(), "{operation:?} minds white space");
+                assert!((operation.check)(&padded).is_ok(), "{operation:?} minds white space");
                 verdict = Verdict::Accepted;
             }
             Err(problem) => {
                 check(operation, &problem);
-                assert!((operation.decode)(&padded).is_err(), "{operation:?} wants white space");
+                assert!((operation.check)(&padded).is_err(), "{operation:?} wants white space");
             }
         }
     }

@@ -73,6 +73,11 @@ impl Call {
         self.principal.grants.allows(need).then_some(Granted { call: self })
     }
 
+    /// Whether the caller may do everything in its workspace: then no requirement need be spelled out.
+    pub fn is_administrator(&self) -> bool {
+        self.principal.grants.is_administrator()
+    }
+
     /// What this program does by itself on behalf of a call, such as a refill that is due: no permission is asked.
     pub fn as_system(&self) -> Granted<'_> {
         Granted { call: self }

@@ -4,16 +4,12 @@
 //! a row of the table: plain values and functions, from which the route, the document, the reference page and the
 //! command line are made.
 //!
-//! A request meets its row twice, because its credential is looked at in between (COM-ORD-03, COM-ORD-04):
-//!
-//! ```text
-//! let ready = (entry.decode)(&body)?;             // the body, against the schema
-//! /* credential, workspace limit */
-//! let body = ready.run(call, request_id).await?;  // the handler, and the envelope round its answer
-//! ```
+//! A row's `serve` is the whole road of a request for that operation, compiled for its types (`super::serve`): one future,
+//! allocated once.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,8 +18,9 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::problem::{Code, Problem};
-use super::wire::RequestId;
+use super::wire::{Inbound, Outbound, RequestId};
 use super::{shape, validate};
+use crate::app::Services;
 
 /// One operation of the API: what it takes, answers, asks for, and may go wrong with.
 pub trait Operation: Send + 'static {
@@ -111,8 +108,10 @@ pub struct Entry {
     pub request_schema: fn() -> Value,
     /// The schemas of the answer's members beside `meta`.
     pub reply_schema: fn() -> ReplySchema,
-    /// Reads the body, or says what is wrong with it (COM-VAL).
-    pub decode: Decode,
+    /// Says what is wrong with a body, if anything (COM-VAL).
+    pub check: fn(&[u8]) -> Result<(), Problem>,
+    /// Answers a request.
+    pub serve: Serve,
 }
 
 impl Entry {
@@ -132,8 +131,14 @@ impl Entry {
             audits: O::AUDITS,
             request_schema: shape::request_schema::<O::Request>,
             reply_schema: O::Response::schema,
-            decode: decode::<O>,
+            check: |body| decode::<O>(body).map(drop),
+            serve: super::serve::<O>,
         }
+    }
+
+    /// An operation's path.
+    pub(super) const fn path_of<O: Operation>() -> &'static str {
+        Name::<O>::PATH
     }
 
     /// Whether the operation says that it may answer with this code.
@@ -148,8 +153,11 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// From a body to a request that is ready to run.
-pub type Decode = fn(&[u8]) -> Result<Box<dyn Ready>, Problem>;
+/// An answer in the making.
+pub type Serving = Pin<Box<dyn Future<Output = Outbound> + Send>>;
+
+/// From a request to its answer.
+pub type Serve = fn(Arc<Services>, &'static Entry, Inbound) -> Serving;
 
 /// Takes an operation's name apart, while compiling.
 struct Name<O>(std::marker::PhantomData<O>);
@@ -187,30 +195,13 @@ impl<O: Operation> Name<O> {
     };
 }
 
-/// A request that has been decoded and waits for its credential to be judged.
-pub trait Ready: Send {
-    /// Runs the handler. The future gives the success body, envelope included.
-    fn run(self: Box<Self>, call: Call, request_id: RequestId) -> Serving;
-}
-
-/// A handler at work, with the body of its success reply as its end.
-pub type Serving = Pin<Box<dyn Future<Output = Result<Vec<u8>, Problem>> + Send>>;
-
-struct Asked<O: Operation>(O::Request);
-
-impl<O: Operation> Ready for Asked<O> {
-    fn run(self: Box<Self>, call: Call, request_id: RequestId) -> Serving {
-        Box::pin(async move { finish::<O>(O::run(call, self.0).await, request_id) })
-    }
-}
-
-fn decode<O: Operation>(body: &[u8]) -> Result<Box<dyn Ready>, Problem> {
-    let ask = validate::decode::<O::Request>(Name::<O>::PATH, body)?;
-    Ok(Box::new(Asked::<O>(ask)))
+/// Reads a body, or says what is wrong with it (COM-VAL).
+pub(super) fn decode<O: Operation>(body: &[u8]) -> Result<O::Request, Problem> {
+    validate::decode::<O::Request>(Name::<O>::PATH, body)
 }
 
 /// Turns what the handler said into a reply's body.
-fn finish<O: Operation>(answer: Result<O::Response, Problem>, request_id: RequestId) -> Result<Vec<u8>, Problem> {
+pub(super) fn finish<O: Operation>(answer: Result<O::Response, Problem>, request_id: RequestId) -> Result<Vec<u8>, Problem> {
     match answer {
         Ok(reply) => envelope(&reply, request_id),
         Err(problem) => {
@@ -365,8 +356,8 @@ mod tests {
     /// COM-VAL-02: a row decodes with its own path in the refusal.
     #[test]
     fn a_row_decodes_its_own_requests() {
-        assert!((MAKE_THING.decode)(br#"{"boxId":"box_1","permissions":["a.b"]}"#).is_ok());
-        let Err(problem) = (MAKE_THING.decode)(b"{}") else { panic!("an empty object is not enough") };
+        assert!((MAKE_THING.check)(br#"{"boxId":"box_1","permissions":["a.b"]}"#).is_ok());
+        let Err(problem) = (MAKE_THING.check)(b"{}") else { panic!("an empty object is not enough") };
         assert_eq!(problem.detail(), "POST request body for '/v2/things.makeThing' failed to validate schema");
     }
 

@@ -338,22 +338,47 @@ async fn discard(head: &Parts, body: &mut Incoming) {
     let _ = timeout(DISCARDED_TIME_MAX, reading).await;
 }
 
+/// Reads the headers in one pass: looking each up by its name costs a hash each.
 fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: Bytes, arrived: Arrived) -> Inbound {
     let site = &*connection.site;
     let headers = &head.headers;
-    let forwarded = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    Inbound {
+    let mut inbound = Inbound {
         request_id: arrived.request_id,
         now_ms: arrived.now_ms,
-        test_time_ms: if site.test_mode { test_time(headers) } else { None },
-        authorization: authorization(headers),
-        portal_session: portal_session(headers),
-        content_type: content_type(headers),
-        client_ip: Some(site.trusted_proxies.client_of(connection.peer, forwarded)),
-        user_agent: headers.get(header::USER_AGENT).map(text),
-        metrics_disabled: headers.get(X_UNKEY_METRICS).is_some_and(|value| value.as_bytes() == b"disabled"),
+        test_time_ms: None,
+        authorization: Authorization::Absent,
+        portal_session: None,
+        content_type: ContentType::Absent,
+        client_ip: None,
+        user_agent: None,
+        metrics_disabled: false,
         body,
+    };
+    // Of a name that occurs several times the first value counts, but for the credential (COM-AUTH-08).
+    for (name, value) in headers {
+        match *name {
+            header::AUTHORIZATION => {
+                inbound.authorization = match (&inbound.authorization, std::str::from_utf8(value.as_bytes())) {
+                    (Authorization::Absent, Ok(text)) => Authorization::One(text.into()),
+                    (Authorization::Absent, Err(_)) => Authorization::NotText,
+                    _ => Authorization::Several,
+                };
+            }
+            header::CONTENT_TYPE if inbound.content_type == ContentType::Absent => {
+                inbound.content_type = content_type(value);
+            }
+            header::USER_AGENT if inbound.user_agent.is_none() => inbound.user_agent = Some(text(value)),
+            header::COOKIE if inbound.portal_session.is_none() => inbound.portal_session = portal_session(value),
+            _ if *name == X_UNKEY_METRICS => inbound.metrics_disabled |= value.as_bytes() == b"disabled",
+            _ if site.test_mode && *name == X_TEST_TIME && inbound.test_time_ms.is_none() => {
+                inbound.test_time_ms = test_time(value);
+            }
+            _ => {}
+        }
     }
+    let hops = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    inbound.client_ip = Some(site.trusted_proxies.client_of(connection.peer, hops));
+    inbound
 }
 
 fn text(value: &HeaderValue) -> Box<str> {
@@ -361,8 +386,7 @@ fn text(value: &HeaderValue) -> Box<str> {
 }
 
 /// COM-HDR-05.
-fn test_time(headers: &HeaderMap) -> Option<i64> {
-    let value = headers.get(X_TEST_TIME)?;
+fn test_time(value: &HeaderValue) -> Option<i64> {
     let time = std::str::from_utf8(value.as_bytes()).ok().and_then(|text| text.trim().parse().ok());
     if time.is_none() {
         tracing::warn!("X-Test-Time is no whole number and was ignored");
@@ -370,32 +394,15 @@ fn test_time(headers: &HeaderMap) -> Option<i64> {
     time
 }
 
-fn authorization(headers: &HeaderMap) -> Authorization {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Authorization::Absent,
-        (Some(_), Some(_)) => Authorization::Several,
-        (Some(value), None) => match std::str::from_utf8(value.as_bytes()) {
-            Ok(text) => Authorization::One(text.into()),
-            Err(_) => Authorization::NotText,
-        },
-    }
-}
-
 /// The first `portal_session` among the cookies; an SDK's empty `cookie:` header has none.
-fn portal_session(headers: &HeaderMap) -> Option<Box<str>> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .find_map(|cookie| cookie.trim().strip_prefix(PORTAL_COOKIE)?.strip_prefix('='))
-        .map(Box::from)
+fn portal_session(value: &HeaderValue) -> Option<Box<str>> {
+    let cookies = std::str::from_utf8(value.as_bytes()).ok()?.split(';');
+    let mut sessions = cookies.filter_map(|cookie| cookie.trim().strip_prefix(PORTAL_COOKIE)?.strip_prefix('='));
+    sessions.next().map(Box::from)
 }
 
 /// COM-BODY-01.
-fn content_type(headers: &HeaderMap) -> ContentType {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return ContentType::Absent };
+fn content_type(value: &HeaderValue) -> ContentType {
     let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if media_type.eq_ignore_ascii_case(b"application/json") {
         ContentType::Json

@@ -302,6 +302,8 @@ enum Close {
 /// requests run, their own deadlines count.
 pub(super) struct Activity {
     opened: Instant,
+    /// The same moment on the clock of [`coarse_millis`].
+    opened_millis: u64,
     /// Milliseconds since `opened`, times two, plus one while a head is being read.
     since: AtomicU64,
     running: AtomicU32,
@@ -315,14 +317,19 @@ const READING_HEAD: u64 = 1;
 impl Activity {
     /// A new connection owes its first request's head.
     fn new(opened: Instant) -> Activity {
-        let activity =
-            Activity { opened, since: AtomicU64::new(0), running: AtomicU32::new(0), http2: AtomicBool::new(false) };
+        let activity = Activity {
+            opened,
+            opened_millis: coarse_millis().saturating_sub(u64::try_from(opened.elapsed().as_millis()).unwrap_or(0)),
+            since: AtomicU64::new(0),
+            running: AtomicU32::new(0),
+            http2: AtomicBool::new(false),
+        };
         activity.note(READING_HEAD);
         activity
     }
 
     fn note(&self, reading_head: u64) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
+        let millis = coarse_millis().saturating_sub(self.opened_millis);
         self.since.store(millis * 2 + reading_head, Ordering::Relaxed);
     }
 
@@ -369,6 +376,18 @@ impl Activity {
         let soon = Instant::now() + limits.header_read_timeout.min(limits.idle_timeout) / 2 + Duration::from_millis(1);
         self.deadline(limits).map_or(soon, |(deadline, _)| deadline.min(soon))
     }
+}
+
+/// Milliseconds on a clock that never goes back. It may be a tick (some milliseconds) behind, which limits of seconds do
+/// not mind, and costs a fraction of an exact one, which every request would pay twice.
+fn coarse_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::MonotonicCoarse;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    let millis = now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000);
+    u64::try_from(millis).unwrap_or(0)
 }
 
 /// A request that is being answered.

@@ -46,8 +46,7 @@ impl Application for Api {
     }
 
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {
-        let services = Arc::clone(&self.0);
-        Box::pin(async move { crate::api::respond(&services, operation, inbound).await })
+        crate::api::respond(Arc::clone(&self.0), operation, inbound)
     }
 }
 

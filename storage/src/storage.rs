@@ -1,6 +1,7 @@
 //! The handle a server holds: open a store, look up, read, transact, spend, limit, stop.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,8 +37,9 @@ const QUEUE: usize = 8192;
 const WINDOWS_EVERY: Duration = Duration::from_secs(1);
 /// How often last-used times are written down.
 const TOUCHES_EVERY: Duration = Duration::from_secs(30);
-/// Records applied in one redb commit while the log is replayed.
+/// Records applied in one redb commit while the log is replayed, and their bytes, as far as one record allows.
 const REPLAY_BATCH: usize = 4096;
+const REPLAY_BATCH_BYTES: usize = 32 << 20;
 
 /// How to open a store.
 pub struct Options {
@@ -252,7 +254,7 @@ impl Storage {
         };
         let checkpoint = state.position;
 
-        let mut replay = Replay { store: &store, state, effects: Vec::new(), records: 0 };
+        let mut replay = Replay { store: &store, state, effects: Vec::new(), records: 0, bytes: 0 };
         let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
         disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
         let (log, recovered) =
@@ -315,7 +317,9 @@ impl Storage {
         };
         let on_fatal = Arc::clone(&options.on_fatal);
         let writer_thread = spawn("keyward-writer", dir, move || {
-            if let Err(error) = writer_thread::run(writer, &queue, &timing) {
+            // A writer that is gone must not go unnoticed: whatever it died of, the process cannot write any more.
+            let ended = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &queue, &timing)));
+            if let Err(error) = ended.unwrap_or(Err(Fatal::Panicked)) {
                 on_fatal(&error);
             }
             for command in queue.try_iter() {
@@ -663,6 +667,7 @@ struct Replay<'a> {
     state: State,
     effects: Vec<Effect>,
     records: usize,
+    bytes: usize,
 }
 
 impl Replay<'_> {
@@ -671,7 +676,8 @@ impl Replay<'_> {
         self.state.position = position;
         self.state.term = term;
         self.records += 1;
-        if self.records >= REPLAY_BATCH { self.flush() } else { Ok(()) }
+        self.bytes += record.len();
+        if self.records >= REPLAY_BATCH || self.bytes >= REPLAY_BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), OpenError> {
@@ -692,6 +698,7 @@ impl Replay<'_> {
         apply().map_err(|error| OpenError::Checkpoint(Box::new(error)))?;
         self.effects.clear();
         self.records = 0;
+        self.bytes = 0;
         Ok(())
     }
 }

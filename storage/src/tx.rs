@@ -99,6 +99,8 @@ impl<'a> Tx<'a> {
         let stored = key::credits(self, workspace, id)?;
         let mut credits = stored.unwrap_or(CreditsRow { generation: 0, balance: 0, refill_due: None });
         if let Some(view) = self.hot.keys.peek(workspace.0, &row.hash)
+            // The hash may have been another key's until this very batch.
+            && view.id == id
             // A stored generation beyond the hot one was put by a transaction of this very batch: then it is the newest.
             && view.counters.generation() == credits.generation
         {

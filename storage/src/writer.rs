@@ -145,6 +145,9 @@ pub enum Fatal {
     /// redb reported an error. The log is whole; starting again replays it.
     #[error("records.redb could not be written; the process must stop and replay the log")]
     Checkpoint(#[source] Box<redb::Error>),
+    /// The writer panicked: a defect of this program. The log is whole up to what was acknowledged.
+    #[error("the writer panicked; the process must stop and replay the log")]
+    Panicked,
     /// What was just committed could not be read back for the hot index.
     #[error("a committed change could not be read back")]
     Read(#[source] ReadError),

@@ -558,6 +558,61 @@ fn a_clean_end_forgets_nothing() {
     assert_eq!(storage.stats().rate_subjects, 1);
 }
 
+/// `strict`: a spend that meets a change of its own key on its way to the log is written after it, and then answered.
+#[test]
+fn a_strict_spend_waits_for_the_change_it_met() {
+    let disk = MemoryDisk::new();
+    let strict = || Options { strict_credits: true, ..options(&disk) };
+    let (storage, mut model) = store_with(strict(), 10);
+    let (at, _) = limited(&model);
+    let key = view(&storage, &model);
+
+    let plug = Plug::new(&storage);
+    let Spent::Journal(pending) = storage.spend(&key, 4) else { panic!("it has to be journaled") };
+    let plan = Plan::new(&mut SplitMix(3), at.0, vec![Op::Credits(at, keyward_storage::Change::Add(7))]);
+    plan.note(&mut model);
+    let changed = submit(&storage, move |tx| plan.run(tx));
+    let (tell, spent) = channel();
+    let seen = disk.clone();
+    storage.journal_spend(pending, move |left| {
+        tell.send((left, seen.crash(1))).expect("the test waits");
+    });
+    // This one is never handed in: whoever asked for it has gone. It is spent all the same.
+    let Spent::Journal(_) = storage.spend(&key, 1) else { panic!("it has to be journaled") };
+    drop(plug);
+    assert_eq!(wait(&changed).expect("applied").balance, Some(12));
+    let (left, cut) = wait(&spent);
+    assert_eq!(left, Ok(6), "as it was when it was taken");
+    model.credits.get_mut(&at).expect("limited").balance = 12;
+    let after = open(Options { strict_credits: true, ..options(&cut) });
+    model.check_rows(&after.snapshot().expect("readable"), |expected, stored| expected.balance == stored);
+    flush(&storage);
+    assert_eq!(storage.stats().waiting_spends, 0);
+    model.check_rows(&storage.snapshot().expect("readable"), |expected, stored| expected.balance == stored);
+    model.check_hot(&storage);
+}
+
+/// A defect in what the writer calls must not leave a process behind that serves and cannot write.
+#[test]
+fn a_writer_that_panics_is_noticed() {
+    let disk = MemoryDisk::new();
+    let (options, fatal) = noting_fatal(options(&disk));
+    let (storage, mut model) = store_with(options, 10);
+    let plan = another(&mut model, 2);
+    storage.transact(1, move |tx| plan.run(tx), |_| panic!("on purpose"));
+    while fatal.lock().expect("no panic").is_empty() {
+        std::thread::yield_now();
+    }
+    let plan = another(&mut model.clone(), 3);
+    // The queue is refused, or dropped.
+    let answer = submit(&storage, move |tx| plan.run(tx)).recv();
+    assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
+    storage.stop();
+    assert_eq!(*fatal.lock().expect("no panic"), ["Panicked"]);
+    let promises = Promises { states: vec![model], acknowledged: 0 };
+    survives(&disk.kill(), &promises, "after a panic");
+}
+
 /// A checkpoint comes to its end however many requests spend meanwhile.
 #[test]
 fn a_flush_ends_under_load() {

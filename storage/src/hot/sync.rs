@@ -32,6 +32,7 @@ mod chosen {
     }
 
     impl AtomicU128 {
+        /// A word.
         pub fn new(word: u128) -> AtomicU128 {
             AtomicU128 { word: portable_atomic::AtomicU128::new(word), turn: AtomicU64::new(0) }
         }
@@ -41,18 +42,22 @@ mod chosen {
             &self.word
         }
 
+        /// As the product's.
         pub fn load(&self, order: Ordering) -> u128 {
             self.turn().load(order)
         }
 
+        /// As the product's.
         pub fn compare_exchange(&self, old: u128, new: u128, ok: Ordering, err: Ordering) -> Result<u128, u128> {
             self.turn().compare_exchange(old, new, ok, err)
         }
 
+        /// As the product's, but it never fails without a reason.
         pub fn compare_exchange_weak(&self, old: u128, new: u128, ok: Ordering, err: Ordering) -> Result<u128, u128> {
             self.turn().compare_exchange(old, new, ok, err)
         }
 
+        /// As the product's.
         pub fn fetch_update(
             &self,
             ok: Ordering,
