@@ -163,7 +163,8 @@ fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: P
             }
             _ => {
                 let id = RoleId(id);
-                let view = role::role(snapshot, no, id)?.map(|row| role_view(hot, snapshot, no, id, &row)).transpose()?;
+                let view =
+                    role::role(snapshot, no, id)?.map(|row| role_view(hot, snapshot, no, id, &row)).transpose()?;
                 set.push(Box::new(move |cells| cells.set_role(no, id, view.map(|make| make(cells)))));
             }
         }

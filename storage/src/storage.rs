@@ -37,6 +37,8 @@ const QUEUE: usize = 8192;
 const WINDOWS_EVERY: Duration = Duration::from_secs(1);
 /// How often last-used times are written down.
 const TOUCHES_EVERY: Duration = Duration::from_secs(30);
+/// Last-used times are whole minutes (KEYS-ANALYTICS-5).
+const MINUTE_MS: u64 = 60_000;
 /// Records applied in one redb commit while the log is replayed, and their bytes, as far as one record allows.
 const REPLAY_BATCH: usize = 4096;
 const REPLAY_BATCH_BYTES: usize = 32 << 20;
@@ -473,11 +475,7 @@ impl Storage {
     }
 
     /// Journals a spend; `done` is told how many are left once the log holds it. Where that fails the spend is undone.
-    pub fn journal_spend(
-        &self,
-        pending: PendingSpend,
-        done: impl FnOnce(Result<u64, Unavailable>) + Send + 'static,
-    ) {
+    pub fn journal_spend(&self, pending: PendingSpend, done: impl FnOnce(Result<u64, Unavailable>) + Send + 'static) {
         let left = pending.left;
         let answer: Answer = Box::new(move |fate| {
             done(match fate {
@@ -508,7 +506,12 @@ impl Storage {
 
     /// Notes that a key was verified at `now` (unix ms).
     pub fn touch(&self, view: &KeyView, now: u64) {
-        if view.counters.touch(now) && self.waiting.touched(Arc::clone(&view.counters)) {
+        let minute = u32::try_from(now / MINUTE_MS).unwrap_or(u32::MAX);
+        if view.noted_minute.load(Ordering::Relaxed) >= minute {
+            return;
+        }
+        view.noted_minute.fetch_max(minute, Ordering::Relaxed);
+        if view.counters.touch(minute) && self.waiting.touched(Arc::clone(&view.counters)) {
             let _ = self.commands.try_send(Command::Wake);
         }
     }
@@ -711,7 +714,8 @@ const NAMESPACE_BYTES_MAX: u64 = 256 << 20;
 
 /// Makes the hot structures and tells their filters what is stored.
 fn load_hot(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Hot, ReadError> {
-    let count = |table| -> Result<usize, ReadError> { Ok(usize::try_from(snapshot.count(table)?).unwrap_or(usize::MAX)) };
+    let count =
+        |table| -> Result<usize, ReadError> { Ok(usize::try_from(snapshot.count(table)?).unwrap_or(usize::MAX)) };
     let windows = if options.any_order_of_times {
         Windows::for_tests(seed, options.rate_subjects_max)
     } else {

@@ -10,7 +10,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
-use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+};
 use redb::{StorageBackend, TableError, WriteTransaction};
 
 use crate::disk::{Disk, DiskFile};
@@ -28,13 +30,7 @@ pub trait Read {
     fn bytes(&self, table: TableNo, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
     /// At most `most` rows whose key begins with `prefix`, in key order, beginning at `from` where given.
-    fn range(
-        &self,
-        table: TableNo,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Vec<RawRow>, ReadError>;
+    fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError>;
 
     /// The greatest key of a table.
     fn last_key(&self, table: TableNo) -> Result<Option<Vec<u8>>, ReadError>;
@@ -298,13 +294,7 @@ impl Read for Snapshot {
         self.with_table(table, None, |opened| Ok(opened.get(key)?.map(|value| value.value().to_vec())))
     }
 
-    fn range(
-        &self,
-        table: TableNo,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Vec<RawRow>, ReadError> {
+    fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
         self.with_table(table, Vec::new(), |opened| range_of(opened, prefix, from, most))
     }
 
@@ -384,13 +374,7 @@ impl Read for Tables<'_> {
         Ok(self.with_table(table, |opened| Ok(opened.get(key)?.map(|value| value.value().to_vec())))?)
     }
 
-    fn range(
-        &self,
-        table: TableNo,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Vec<RawRow>, ReadError> {
+    fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
         Ok(self.with_table(table, |opened| range_of(opened, prefix, from, most))?)
     }
 

@@ -129,7 +129,15 @@ impl<'a> Tx<'a> {
             &key::key(workspace, id),
             CreditsRow { generation, balance, refill_due }.to_bytes(),
         );
-        self.credit_changes.push(CreditChange { workspace, id, hash: row.hash, change, generation, balance, refill_due });
+        self.credit_changes.push(CreditChange {
+            workspace,
+            id,
+            hash: row.hash,
+            change,
+            generation,
+            balance,
+            refill_due,
+        });
         Ok(Ok(balance))
     }
 
@@ -156,13 +164,7 @@ impl Read for Tx<'_> {
         }
     }
 
-    fn range(
-        &self,
-        table: TableNo,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Vec<RawRow>, ReadError> {
+    fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
         let start = from.filter(|from| *from > prefix).unwrap_or(prefix);
         let changed: Vec<_> = self
             .overlay

@@ -85,7 +85,8 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
                 Command::Flush(done) => flushed.push(done),
                 Command::Stop => stop = true,
             }
-            next = if step.jobs.len() + step.strict.len() < MAX_BATCH && !stop { commands.try_recv().ok() } else { None };
+            next =
+                if step.jobs.len() + step.strict.len() < MAX_BATCH && !stop { commands.try_recv().ok() } else { None };
         }
         let now = Instant::now();
         let everything = stop || !flushed.is_empty();

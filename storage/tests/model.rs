@@ -81,8 +81,7 @@ impl World {
         let hashes = Hashes::default();
         let readers = Readers::new(&storage, &hashes, reader_count);
         let (dice, model) = (SplitMix(seed), Model::default());
-        let mut world =
-            World { dice, disk, storage, model, readers, hashes, reader_count, strict, now: 60_000_000 };
+        let mut world = World { dice, disk, storage, model, readers, hashes, reader_count, strict, now: 60_000_000 };
         world.burst();
         world
     }

@@ -1,6 +1,7 @@
 //! Rows become views: whole, immutable, with everything a verify will ask resolved.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::counters::KeyCounters;
 use super::shared::{Shared, Stale};
@@ -117,6 +118,7 @@ impl Builder<'_> {
             expires: row.expires,
             enabled: row.enabled,
             limited: row.limited,
+            noted_minute: AtomicU32::new(0),
             counters,
         })
     }

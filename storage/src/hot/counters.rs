@@ -167,7 +167,8 @@ impl KeyCounters {
     /// Gives back a spend that could not be journaled before its answer (`strict`), unless the balance was set meanwhile.
     pub(crate) fn give_back(&self, cost: u64, generation: u64) {
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            (generation_of(word) == generation).then(|| pack(generation, balance_of(word) + cost) | (word & (RETIRED | DIRTY)))
+            (generation_of(word) == generation)
+                .then(|| pack(generation, balance_of(word) + cost) | (word & (RETIRED | DIRTY)))
         });
     }
 
@@ -176,13 +177,7 @@ impl KeyCounters {
     ///
     /// A cell that does not have the generation before it holds nothing to go on from, since the key had no limit when it
     /// was filled: it becomes what is stored. Only the writer calls this.
-    pub(crate) fn change(
-        &self,
-        change: Change,
-        generation: u64,
-        stored: u64,
-        refill_due: Option<u64>,
-    ) -> Option<u64> {
+    pub(crate) fn change(&self, change: Change, generation: u64, stored: u64, refill_due: Option<u64>) -> Option<u64> {
         if self.generation() >= generation {
             return None;
         }
@@ -219,13 +214,8 @@ impl KeyCounters {
         self.word.compare_exchange(mark.0, mark.0 & !DIRTY, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Notes a verification at `now` (unix ms). Whether this is the first since the stored one.
-    pub(crate) fn touch(&self, now: u64) -> bool {
-        let minute = u32::try_from(now / 60_000).unwrap_or(u32::MAX);
-        // Almost always this minute was noted already, and a load is all there is.
-        if self.last_used.load(Ordering::Relaxed) >= minute {
-            return false;
-        }
+    /// Notes a verification in a minute (since 1970). Whether this is the first since the stored one.
+    pub(crate) fn touch(&self, minute: u32) -> bool {
         self.last_used.fetch_max(minute, Ordering::SeqCst) < minute && !self.touched.swap(true, Ordering::SeqCst)
     }
 
@@ -254,7 +244,8 @@ impl KeyCounters {
             return false;
         }
         let word = self.word.load(Ordering::Acquire);
-        word & DIRTY == 0 && self.word.compare_exchange(word, word | RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        word & DIRTY == 0
+            && self.word.compare_exchange(word, word | RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 

@@ -309,7 +309,7 @@ fn a_later_use_is_not_forgotten() {
             let (counters, queue) = (Arc::clone(&counters), Arc::clone(&queue));
             thread::spawn(move || {
                 for minute in 1..=2 {
-                    if counters.touch(minute * 60_000) {
+                    if counters.touch(minute) {
                         *queue.lock().expect("no panic") += 1;
                     }
                 }

@@ -5,6 +5,7 @@
 //! their own, because they change far more often than anything else.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::codec::{part, row};
 use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, LAST_USED, Row, row_key};
@@ -99,51 +100,58 @@ row! {
 }
 
 /// All a verify needs of a key, in memory: whole and immutable, but for the counters it shares with its predecessors.
+///
+/// Fields stand in the order in which a verify asks for them, so that a plain one reads as few cache lines as can be: at
+/// a million keys each line is a wait for memory.
 #[derive(Debug)]
+#[repr(C)]
 pub struct KeyView {
-    /// Its workspace.
-    pub workspace: WorkspaceNo,
-    /// Its id.
-    pub id: KeyId,
     /// Its API; empty once that is deleted.
     pub api: Arc<Shared<ApiView>>,
-    /// Its identity; empty once that is deleted.
-    pub identity: Option<Arc<Shared<IdentityView>>>,
-    /// Direct permissions.
-    pub permissions: Box<[Arc<Shared<PermissionView>>]>,
-    /// Roles.
-    pub roles: Box<[Arc<Shared<RoleView>>]>,
     /// Its own rate limits.
     pub ratelimits: Box<[RatelimitView]>,
-    /// Its name.
-    pub name: Option<Box<str>>,
-    /// Its metadata: compact JSON text.
-    pub meta: Option<Box<str>>,
-    /// See [`KeyRow::expires`].
-    pub expires: Option<u64>,
+    /// Credits and last use.
+    pub counters: Arc<KeyCounters>,
     /// See [`KeyRow::enabled`].
     pub enabled: bool,
     /// See [`KeyRow::limited`].
     pub limited: bool,
-    /// Credits and last use.
-    pub counters: Arc<KeyCounters>,
+    /// Minute of the last verification through this view, so that `counters` need not be asked once a minute is noted.
+    pub(crate) noted_minute: AtomicU32,
+    /// Its workspace.
+    pub workspace: WorkspaceNo,
+    /// Its identity; empty once that is deleted.
+    pub identity: Option<Arc<Shared<IdentityView>>>,
+    /// See [`KeyRow::expires`].
+    pub expires: Option<u64>,
+    /// Direct permissions.
+    pub permissions: Box<[Arc<Shared<PermissionView>>]>,
+    /// Roles.
+    pub roles: Box<[Arc<Shared<RoleView>>]>,
+    /// Its id.
+    pub id: KeyId,
+    /// Its name.
+    pub name: Option<Box<str>>,
+    /// Its metadata: compact JSON text.
+    pub meta: Option<Box<str>>,
 }
 
 /// A rate limit, with the subject its counter has.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct RatelimitView {
-    /// Its id.
-    pub id: RatelimitId,
-    /// Its name.
-    pub name: Box<str>,
+    /// Its counter (KEYS-RL-5).
+    pub subject: Subject,
     /// Most cost per window.
     pub limit: u64,
     /// Window length, ms.
     pub duration: u64,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its id.
+    pub id: RatelimitId,
     /// Whether every verification counts against it.
     pub auto_apply: bool,
-    /// Its counter (KEYS-RL-5).
-    pub subject: Subject,
 }
 
 /// The stored key of a key's rows.

@@ -517,7 +517,11 @@ impl Model {
             equal!((head.sequence, head.hash), (events.len() as u64, previous), "head of {no:?}");
         }
         equal!(count(records::AUDIT), self.audit.values().map(|all| all.len() as u64).sum(), "audit events");
-        equal!(workspace::list(snapshot).expect("readable").into_iter().collect::<BTreeMap<_, _>>(), self.workspaces.clone(), "workspaces");
+        equal!(
+            workspace::list(snapshot).expect("readable").into_iter().collect::<BTreeMap<_, _>>(),
+            self.workspaces.clone(),
+            "workspaces"
+        );
         for ((no, id), row) in &self.apis {
             equal!(api::get(snapshot, *no, *id).expect("readable").as_ref(), Some(row), "{id}");
         }
