@@ -30,8 +30,14 @@ const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the runtime's own threads may take to end when nothing runs on them any more.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What `keyward serve --help` says after the flags.
+const AFTER_HELP: &str = "The first start on an empty directory makes a workspace and its root key. The key is taken from \
+    KEYWARD_ROOT_KEY where that is set (at least 20 characters), else generated, and written to root.key in the data \
+    directory, readable by its owner alone.";
+
 /// Flags of `keyward serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct ServeArguments {
     #[command(flatten)]
     settings: SettingsArguments,

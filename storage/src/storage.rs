@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::disk::Disk;
 use crate::error::{OpenError, ReadError, Unavailable};
@@ -200,6 +200,9 @@ pub struct Storage {
     hot: Arc<Hot>,
     store: Arc<Store>,
     commands: Sender<Command>,
+    /// The other end of `commands`, for what comes after the writer's end.
+    left_over: Receiver<Command>,
+    writer_ended: Arc<AtomicBool>,
     waiting: Arc<Waiting>,
     status: Arc<Status>,
     strict_credits: bool,
@@ -311,6 +314,9 @@ impl Storage {
             now: clock(),
         };
         let (commands, queue) = bounded(QUEUE);
+        let left_over = queue.clone();
+        let writer_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&writer_ended);
         let timing = Timing {
             spends: options.credits_journal_interval,
             touches: TOUCHES_EVERY,
@@ -324,9 +330,8 @@ impl Storage {
             if let Err(error) = ended.unwrap_or(Err(Fatal::Panicked)) {
                 on_fatal(&error);
             }
-            for command in queue.try_iter() {
-                command.refuse(&Unavailable::Stopped);
-            }
+            ended.store(true, Ordering::SeqCst);
+            refuse_all(&queue);
         })?;
         let (stop_windows, windows_stop) = bounded(0);
         let windows_hot = Arc::clone(&hot);
@@ -350,6 +355,8 @@ impl Storage {
             hot,
             store,
             commands,
+            left_over,
+            writer_ended,
             waiting,
             status,
             strict_credits: options.strict_credits,
@@ -444,10 +451,7 @@ impl Storage {
         X: Send + 'static,
     {
         let job = Job { run: Box::new(move |tx| run_job(tx, run, done)), now };
-        if let Err(refused) = self.commands.try_send(Command::Transact(job)) {
-            let (command, why) = self.refused(refused);
-            command.refuse(&why);
-        }
+        self.hand_in(Command::Transact(job));
     }
 
     /// Takes credits of a key, all or none, and sees to it that the log learns of it.
@@ -490,17 +494,24 @@ impl Storage {
             generation: pending.generation,
             answer,
         };
-        if let Err(refused) = self.commands.try_send(Command::Spend(spend)) {
-            let (command, why) = self.refused(refused);
-            command.refuse(&why);
+        self.hand_in(Command::Spend(spend));
+    }
+
+    /// Queues a command for the writer, or refuses it.
+    fn hand_in(&self, command: Command) {
+        match self.commands.try_send(command) {
+            Ok(()) => self.refuse_after_end(),
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
+                command.refuse(if self.is_stopped() { &Unavailable::Stopped } else { &Unavailable::Busy });
+            }
         }
     }
 
-    /// Why the writer's queue did not take a command.
-    fn refused(&self, refused: TrySendError<Command>) -> (Command, Unavailable) {
-        match refused {
-            TrySendError::Full(command) if !self.is_stopped() => (command, Unavailable::Busy),
-            TrySendError::Full(command) | TrySendError::Disconnected(command) => (command, Unavailable::Stopped),
+    /// A command that is queued when the writer has ended would never be answered, and never dropped either. The writer
+    /// says that it has ended and then empties the queue, so either that finds the command or this does.
+    fn refuse_after_end(&self) {
+        if self.writer_ended.load(Ordering::SeqCst) {
+            refuse_all(&self.left_over);
         }
     }
 
@@ -519,6 +530,7 @@ impl Storage {
     /// Writes everything that waits and makes a checkpoint; `done` is called after it.
     pub fn flush(&self, done: impl FnOnce() + Send + 'static) {
         let _ = self.commands.send(Command::Flush(Box::new(done)));
+        self.refuse_after_end();
     }
 
     /// Numbers for metrics and status.
@@ -540,7 +552,7 @@ impl Storage {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stopped.load(Ordering::Acquire) || self.writer_ended.load(Ordering::SeqCst)
     }
 
     /// Writes everything down, makes a checkpoint and ends the threads. Whatever is handed in afterwards is refused.
@@ -549,6 +561,7 @@ impl Storage {
             return;
         }
         let _ = self.commands.send(Command::Stop);
+        self.refuse_after_end();
         let _ = self.stop_windows.send(());
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A writer that panicked has said so through its panic; nothing is left to do here.
@@ -560,6 +573,12 @@ impl Storage {
 impl Drop for Storage {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn refuse_all(queue: &Receiver<Command>) {
+    for command in queue.try_iter() {
+        command.refuse(&Unavailable::Stopped);
     }
 }
 

@@ -60,7 +60,10 @@ struct Due {
 /// Runs until told to stop, or until nobody can tell any more.
 pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Timing) -> Result<(), Fatal> {
     let start = Instant::now();
-    let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: start + timing.checkpoint };
+    // What was replayed would be replayed again after the next crash: a process that keeps dying early must not take
+    // longer at each start.
+    let first_checkpoint = if writer.is_ahead_of_checkpoint() { start } else { start + timing.checkpoint };
+    let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: first_checkpoint };
     let mut strict_again: Vec<StrictSpend> = Vec::new();
     loop {
         let now = Instant::now();

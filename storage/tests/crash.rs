@@ -376,9 +376,20 @@ fn a_failed_sync_is_the_end() {
     let plug = Plug::new(&storage);
     let in_doubt = another(&mut model, 3);
     let told = submit(&storage, move |tx| in_doubt.run(tx));
+    // One more batch than the writer will live to see.
+    let later: Vec<_> = (10..300)
+        .map(|seed| {
+            let plan = another(&mut model.clone(), seed);
+            submit(&storage, move |tx| plan.run(tx))
+        })
+        .collect();
     disk.fail(Call::Sync, 1, std::io::ErrorKind::Other);
     drop(plug);
     assert!(!matches!(told.recv(), Ok(Ok(_))), "acknowledged without a sync");
+    for told in later {
+        // Those of the same batch hear nothing, the others that they were refused; nobody is left waiting.
+        assert!(!matches!(told.recv(), Ok(Ok(_))), "acknowledged after a failed sync");
+    }
     for seed in 4..7 {
         let plan = another(&mut model.clone(), seed);
         let refused = wait(&submit(&storage, move |tx| plan.run(tx))).expect_err("it has stopped");

@@ -51,6 +51,9 @@ pub struct Request {
     #[serde(default)]
     #[expect(dead_code, reason = "no migration can exist yet, so no key waits in one: NOT_FOUND either way")]
     migration_id: Opt<Text<0, 256>>,
+    /// Key spaces the key must be in; one in any other is not found.
+    #[serde(default)]
+    keyspaces: Opt<List<Text<1, 255>, 1, 100>>,
 }
 
 /// What a verification costs.
@@ -126,6 +129,12 @@ impl Operation for VerifyKey {
         let Some(found) = view(&call, &hash).await? else { return Ok(Response(None)) };
         // A deleted API ends its keys; so does a caller who may not verify them: not to be told apart.
         let Some(api) = found.api.load().clone() else { return Ok(Response(None)) };
+        // A key outside the named key spaces costs nothing (EXT-19).
+        if let Some(named) = ask.keyspaces.as_ref()
+            && !named.iter().any(|keyspace| *api.keyspace.spell() == **keyspace)
+        {
+            return Ok(Response(None));
+        }
         let may = |need: &Need<'_>| call.may(need).is_some();
         if !call.is_administrator() && !need_for_key(api.id, api.keyspace, found.id, "verify_key", may) {
             return Ok(Response(None));
@@ -143,7 +152,7 @@ impl Operation for VerifyKey {
             now: call.now,
             client_ip: call.client_ip,
         };
-        let mut verdict = judge(call.storage(), found, &api, &checks)?;
+        let mut verdict = judge(call.storage(), found, api, &checks)?;
         if verdict.outcome == Outcome::Valid && verdict.view.limited {
             let cost = ask.credits.map_or(1, |credits| credits.cost.get_unsigned());
             match spend(&call, &hash, &mut verdict, cost).await? {
@@ -168,6 +177,7 @@ struct Checks<'a> {
 pub struct Verdict {
     outcome: Outcome,
     view: Arc<KeyView>,
+    api: Arc<ApiView>,
     resolved: Resolved,
     /// Left after this verification.
     credits: Option<u64>,
@@ -192,20 +202,20 @@ enum LimitOf {
 }
 
 /// Decides everything but credits, in the order of KEYS-VERIFY-2 from step 7 on.
-fn judge(storage: &Storage, view: Arc<KeyView>, api: &ApiView, checks: &Checks<'_>) -> Result<Verdict, Problem> {
+fn judge(storage: &Storage, view: Arc<KeyView>, api: Arc<ApiView>, checks: &Checks<'_>) -> Result<Verdict, Problem> {
     let resolved = storage.hot().shared.consistent(|| Resolved::read(&view));
     let outcome = if !view.enabled {
         Outcome::Disabled
     } else if view.expires.is_some_and(|expires| checks.now > expires) {
         Outcome::Expired
-    } else if !is_listed(api, checks.client_ip) {
+    } else if !is_listed(&api, checks.client_ip) {
         Outcome::Forbidden
     } else if checks.query.is_some_and(|query| !query.holds(|slug| holds(&resolved, slug))) {
         Outcome::InsufficientPermissions
     } else {
         Outcome::Valid
     };
-    let mut verdict = Verdict { outcome, credits: None, checked: Vec::new(), resolved, view };
+    let mut verdict = Verdict { outcome, credits: None, checked: Vec::new(), resolved, view, api };
     if outcome == Outcome::Valid {
         check_ratelimits(storage, &mut verdict, checks)?;
     }
@@ -411,6 +421,9 @@ struct Shown<'a> {
     /// The key's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<&'a str>,
+    /// The key space it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyspace_id: Option<&'a str>,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -590,7 +603,7 @@ impl Serialize for Response {
             return NotFound { valid: false, code: Outcome::NotFound }.serialize(serializer);
         };
         let view = &verdict.view;
-        let key_id = view.id.spell();
+        let (key_id, keyspace_id) = (view.id.spell(), verdict.api.keyspace.spell());
         let hidden = |limit: &&RatelimitView| view.ratelimits.iter().all(|own| own.name != limit.name);
         let identity = verdict.resolved.identity.as_deref().map(|identity| ShownIdentity {
             id: identity.id.to_string(),
@@ -613,6 +626,7 @@ impl Serialize for Response {
             valid: verdict.outcome == Outcome::Valid,
             code: verdict.outcome,
             key_id: Some(&key_id),
+            keyspace_id: Some(&keyspace_id),
             name: view.name.as_deref(),
             meta: shown_meta(view.meta.as_deref()).map(Verbatim),
             expires: view.expires.filter(|&expires| expires != 0),

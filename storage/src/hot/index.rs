@@ -175,7 +175,7 @@ impl<V: View> Index<V> {
             self.weigh(view.as_deref(), true);
             bucket.insert(key, Entry { view: view.clone(), used: AtomicBool::new(true) }, &guard);
         }
-        self.make_room();
+        self.make_room(&key);
         Filled::Now(view)
     }
 
@@ -201,7 +201,7 @@ impl<V: View> Index<V> {
             self.weigh(view.as_deref(), true);
             bucket.replace(key, Entry { view, used: AtomicBool::new(true) }, &guard);
         }
-        self.make_room();
+        self.make_room(&key);
     }
 
     /// Shows the present view, if any, to `change`, which changes counters it has. The change was committed at `position`:
@@ -254,7 +254,7 @@ impl<V: View> Index<V> {
     /// Evicts by the clock algorithm while there is too much: an entry looked up since the hand last came by gets another
     /// round. Entries that cannot be evicted (credits not journaled yet) may carry the index over its bound for as long as
     /// the writer needs for them.
-    fn make_room(&self) {
+    fn make_room(&self, entered: &Key) {
         let buckets = self.table.bucket_count();
         let above = |entries: usize, bytes: u64| self.len() > entries || self.bytes.load(Ordering::Relaxed) > bytes;
         for sweep in 0..2 * buckets.div_ceil(SWEEP_BUCKETS) {
@@ -267,8 +267,9 @@ impl<V: View> Index<V> {
             }
             let start = self.hand.fetch_add(SWEEP_BUCKETS, Ordering::Relaxed) % buckets;
             let guard = pin();
-            self.table.sweep(start..(start + SWEEP_BUCKETS).min(buckets), &guard, |_, entry| {
-                if !above(self.max_entries, self.max_bytes) {
+            self.table.sweep(start..(start + SWEEP_BUCKETS).min(buckets), &guard, |key, entry| {
+                // Whoever entered a view is about to use it: evicting that one would only have it read again.
+                if key == entered || !above(self.max_entries, self.max_bytes) {
                     return false;
                 }
                 if entry.used.swap(false, Ordering::Relaxed) {
