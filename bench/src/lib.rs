@@ -9,6 +9,7 @@
 //! - [`child`]: starts servers, pins them to a core, reads their CPU time.
 //! - [`client`]: a blocking client for set-up work.
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
+//! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
@@ -21,6 +22,7 @@ pub mod error;
 pub mod floor;
 pub mod load;
 pub mod report;
+pub mod restart;
 pub mod store;
 pub mod wire;
 

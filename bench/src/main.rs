@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, compare, create_key, floor};
+use keyward_bench::{Error, Result, compare, create_key, floor, restart};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -36,6 +36,8 @@ enum Command {
     Compare(Compare),
     /// Durable key creation, beside what the disk alone can do.
     CreateKey(CreateKey),
+    /// Start-up time and resident memory of a store with many keys.
+    Restart(Restart),
 }
 
 #[derive(Args)]
@@ -185,6 +187,28 @@ struct CreateKey {
     least: Option<f64>,
 }
 
+#[derive(Args)]
+struct Restart {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys in the store.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Exit with 1 when a start takes longer than this, in seconds.
+    #[arg(long)]
+    most_seconds: Option<f64>,
+    /// Exit with 1 when there are more resident bytes per key than this.
+    #[arg(long)]
+    most_bytes_per_key: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -216,6 +240,7 @@ fn main() -> ExitCode {
         Command::Floor(floor) => serve(&floor),
         Command::Compare(arguments) => contrast(arguments),
         Command::CreateKey(arguments) => create(arguments),
+        Command::Restart(arguments) => start_again(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -329,6 +354,18 @@ fn create(arguments: CreateKey) -> Result<()> {
     let report = create_key::create_key(&options, &mut say)?;
     print(setting.json, &report, || report.table())?;
     report.judge(&options)
+}
+
+fn start_again(arguments: Restart) -> Result<()> {
+    let options = restart::Options {
+        keyward: arguments.keyward,
+        directory: arguments.directory,
+        keys: arguments.keys,
+        most_seconds: arguments.most_seconds,
+        most_bytes_per_key: arguments.most_bytes_per_key,
+    };
+    let report = restart::restart(&options, &mut say)?;
+    print(arguments.json, &report, || report.table())
 }
 
 /// Progress and complaints; stdout is for results.

@@ -326,8 +326,8 @@ impl Storage {
         let on_fatal = Arc::clone(&options.on_fatal);
         let writer_thread = spawn("keyward-writer", dir, move || {
             // A writer that is gone must not go unnoticed: whatever it died of, the process cannot write any more.
-            let ended = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &queue, &timing)));
-            if let Err(error) = ended.unwrap_or(Err(Fatal::Panicked)) {
+            let outcome = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &queue, &timing)));
+            if let Err(error) = outcome.unwrap_or(Err(Fatal::Panicked)) {
                 on_fatal(&error);
             }
             ended.store(true, Ordering::SeqCst);

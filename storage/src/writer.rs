@@ -464,7 +464,7 @@ impl Writer {
     /// Makes redb durable at the present position and drops the log before it. Left out while the disk is full: redb
     /// would need room too, an error of its is fatal, and the log has everything.
     pub fn checkpoint(&mut self) -> Result<(), Fatal> {
-        if self.is_read_only() {
+        if self.is_read_only() || !self.has_room() {
             return Ok(());
         }
         self.store.checkpoint(self.state)?;

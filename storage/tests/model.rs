@@ -71,7 +71,9 @@ struct World {
 
 fn world_options(disk: &MemoryDisk, strict: bool, seed: u64) -> Options {
     let checkpoint_bytes = if seed.is_multiple_of(2) { 8 << 10 } else { 64 << 20 };
-    Options { strict_credits: strict, checkpoint_bytes, ..options(disk) }
+    // Sometimes it is the bytes that are few.
+    let hot_bytes_max = if seed.is_multiple_of(3) { 3000 } else { 2 << 30 };
+    Options { strict_credits: strict, checkpoint_bytes, hot_bytes_max, ..options(disk) }
 }
 
 impl World {
