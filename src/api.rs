@@ -131,11 +131,7 @@ async fn answer<O: Operation>(
 }
 
 /// Counts a request against its workspace's limit (COM-WRL); `None` where there is none.
-fn count_request(
-    services: &Services,
-    principal: &Principal,
-    now: u64,
-) -> Result<Option<RateLimitHeaders>, Problem> {
+fn count_request(services: &Services, principal: &Principal, now: u64) -> Result<Option<RateLimitHeaders>, Problem> {
     let Some(limit) = principal.workspace.api_requests_per_minute else { return Ok(None) };
     if limit == 0 {
         return Ok(Some(RateLimitHeaders { limit, remaining: 0, reset_s: None, refused: true }));

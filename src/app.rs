@@ -39,7 +39,9 @@ pub enum ServicesError {
     #[error(transparent)]
     Storage(#[from] OpenError),
     /// The processor lacks what keyward's counters need.
-    #[error("this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need")]
+    #[error(
+        "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
+    )]
     Processor,
     /// The first root key could not be written down.
     #[error("cannot write the first root key to {path}")]
@@ -181,13 +183,8 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     outside.entropy.fill(&mut fresh);
     let clock = outside.clock.clone();
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut options = Options::new(
-        &settings.data_dir,
-        disk,
-        Arc::new(move || clock.now_ms()),
-        fresh,
-        Arc::new(end_at_once),
-    );
+    let mut options =
+        Options::new(&settings.data_dir, disk, Arc::new(move || clock.now_ms()), fresh, Arc::new(end_at_once));
     let storage = &settings.storage;
     options.hot_keys_max = size(storage.hot_keys_max);
     options.rate_subjects_max = size(storage.rate_subjects_max);

@@ -101,10 +101,7 @@ fn malformed(why: &'static str) -> Problem {
 
 /// The same answer for a key that was never there, one that is deleted, and one that is no root key (COM-RK-03).
 fn unknown() -> Problem {
-    Problem::new(
-        Code::RootKeyNotFound,
-        "The provided root key is invalid. We could not find the requested key.",
-    )
+    Problem::new(Code::RootKeyNotFound, "The provided root key is invalid. We could not find the requested key.")
 }
 
 /// The root key's permissions, worked out once per view: any change of the key publishes a new view.

@@ -70,13 +70,7 @@ async fn view(call: &Call, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, Probl
 }
 
 /// Asks for `api.{*|id}.<action>` or the key's own resource name with that action (KEYS-GEN-31).
-fn need_for_key<R>(
-    api: ApiId,
-    keyspace: KeyspaceId,
-    key: KeyId,
-    action: &str,
-    ask: impl FnOnce(&Need<'_>) -> R,
-) -> R {
+fn need_for_key<R>(api: ApiId, keyspace: KeyspaceId, key: KeyId, action: &str, ask: impl FnOnce(&Need<'_>) -> R) -> R {
     let (api, keyspace, key) = (api.spell(), keyspace.spell(), key.spell());
     ask(&Need::Any(&[
         Need::any_or_one("api", &api, action),

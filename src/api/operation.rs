@@ -201,7 +201,10 @@ pub(super) fn decode<O: Operation>(body: &[u8]) -> Result<O::Request, Problem> {
 }
 
 /// Turns what the handler said into a reply's body.
-pub(super) fn finish<O: Operation>(answer: Result<O::Response, Problem>, request_id: RequestId) -> Result<Vec<u8>, Problem> {
+pub(super) fn finish<O: Operation>(
+    answer: Result<O::Response, Problem>,
+    request_id: RequestId,
+) -> Result<Vec<u8>, Problem> {
     match answer {
         Ok(reply) => envelope(&reply, request_id),
         Err(problem) => {

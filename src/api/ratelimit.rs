@@ -50,10 +50,8 @@ async fn namespace(call: &Call, id_or_name: &str) -> Result<Option<Arc<Namespace
 }
 
 /// What making a namespace needs: also the permission to limit on it, which only the wildcard can give (RL-LIMIT-02).
-const MAKE: Need<'static> = Need::All(&[
-    Need::tuple("ratelimit", "*", "create_namespace"),
-    Need::tuple("ratelimit", "*", "limit"),
-]);
+const MAKE: Need<'static> =
+    Need::All(&[Need::tuple("ratelimit", "*", "create_namespace"), Need::tuple("ratelimit", "*", "limit")]);
 
 /// Makes the namespaces that do not exist yet, all in one transaction, each once whatever the concurrency (RL-NS-05).
 async fn make_namespaces(granted: Granted<'_>, names: Vec<String>) -> Result<(), Problem> {

@@ -25,6 +25,8 @@ use crate::telemetry::{self, error_chain};
 
 /// File descriptors that are not connections: storage, sockets, logs.
 const OTHER_FILES: u64 = 256;
+/// Threads that read from disk what is not in memory. A read is short; more threads would only take memory of their own.
+const READERS: usize = 8;
 /// How long commands of the operator that still run are waited for at the end.
 const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the runtime's own threads may take to end when nothing runs on them any more.
@@ -92,6 +94,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
     }
     let runtime = runtime
         .enable_all()
+        .max_blocking_threads(READERS)
         .thread_name("keyward-http")
         .build()
         .map_err(|error| format!("cannot start the threads that answer requests: {error}"))?;

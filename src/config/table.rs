@@ -330,7 +330,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         MIB,
         1024 * GIB,
         storage.redb_cache_bytes,
-        "Memory for the pages of the database file."
+        "Memory for pages of the database file beside what the system caches. Verifications of keys in memory never\n\
+         read it."
     ),
     choice!(
         "storage.credits_journal",

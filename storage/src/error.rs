@@ -63,7 +63,9 @@ pub enum OpenError {
     #[error("the data directory {0} is in use by another keyward process; stop it, or name another directory")]
     Locked(PathBuf),
     /// Written by a newer keyward.
-    #[error("the data directory {dir} has format {found}, and this keyward knows formats up to {known}; install a newer keyward")]
+    #[error(
+        "the data directory {dir} has format {found}, and this keyward knows formats up to {known}; install a newer keyward"
+    )]
     NewerFormat {
         /// The directory.
         dir: PathBuf,

@@ -70,12 +70,7 @@ fn text(text: Option<&str>) -> usize {
 
 impl View for KeyView {
     fn weight(&self) -> usize {
-        size_of::<KeyView>()
-            + size_of::<counters::KeyCounters>()
-            + text(self.name.as_deref())
-            + text(self.meta.as_deref())
-            + (self.permissions.len() + self.roles.len()) * 8
-            + self.ratelimits.iter().map(|limit| size_of_val(limit) + limit.name.len()).sum::<usize>()
+        self.bytes()
     }
 
     fn retire(&self) -> bool {

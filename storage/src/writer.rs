@@ -19,7 +19,7 @@ use crate::hot::counters::{KeyCounters, Mark};
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
 use crate::position::Position;
 use crate::publish::publish;
-use crate::records::key::{self, CreditsRow};
+use crate::records::key::{self, CreditsRow, LastUsedRow};
 use crate::records::{Effect, Row, encode_record};
 use crate::store::{Read, State, Store, Tables, put_state};
 use crate::tx::{Accepted, CreditChange, Tx};
@@ -403,8 +403,8 @@ impl Writer {
                 let row_key = key::key(workspace, id);
                 let mut slot = row_key.clone();
                 slot.push(1); // apart from the key's credits in the same map
-                let value = Some(key::last_used_bytes(minute));
-                journal.effects.insert(slot, Effect { table: crate::records::LAST_USED, key: row_key, value });
+                let value = Some(LastUsedRow { minute }.to_bytes());
+                journal.effects.insert(slot, Effect { table: LastUsedRow::TABLE, key: row_key, value });
             }
             journal.touched.push((counters, minute));
         }

@@ -110,9 +110,7 @@ impl Operation for CreateKey {
         }
         let (remaining, refill) = match ask.credits.into() {
             None => (None, None),
-            Some(CreditsRequest { remaining, refill }) => {
-                (remaining.0.map(Int::get_unsigned), Option::from(refill))
-            }
+            Some(CreditsRequest { remaining, refill }) => (remaining.0.map(Int::get_unsigned), Option::from(refill)),
         };
         if refill.is_some() && remaining.is_none() {
             return Err(refill_needs_credits());
@@ -120,7 +118,8 @@ impl Operation for CreateKey {
         let refill = refill.map(super::settings::RefillRequest::for_new_key).transpose()?;
 
         let prefix = ask.prefix.as_deref().or(api.default_prefix.as_deref());
-        let bytes = ask.byte_length.map(|length| usize::try_from(length.get()).expect("the shape bounds it to 16..255"));
+        let bytes =
+            ask.byte_length.map(|length| usize::try_from(length.get()).expect("the shape bounds it to 16..255"));
         let bytes = bytes.or(api.default_bytes.map(usize::from)).unwrap_or(secret::DEFAULT_BYTES);
         let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
         let (hash, start) = (minted.hash, minted.start);

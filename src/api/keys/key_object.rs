@@ -27,11 +27,13 @@ impl Resolved {
         let identity = view.identity.as_ref().and_then(|cell| cell.load().clone());
         let mut roles: Vec<Arc<RoleView>> = Vec::new();
         let mut permissions: Vec<Arc<PermissionView>> = Vec::new();
-        if !view.roles.is_empty() || !view.permissions.is_empty() {
-            roles.extend(view.roles.iter().filter_map(|cell| cell.load().clone()));
-            let direct = view.permissions.iter();
+        if !view.roles().is_empty() || !view.permissions().is_empty() {
+            roles.extend(view.roles().iter().filter_map(|cell| cell.load().clone()));
+            let direct = view.permissions().iter();
             permissions.extend(
-                direct.chain(roles.iter().flat_map(|role| role.permissions.iter())).filter_map(|cell| cell.load().clone()),
+                direct
+                    .chain(roles.iter().flat_map(|role| role.permissions.iter()))
+                    .filter_map(|cell| cell.load().clone()),
             );
             roles.sort_unstable_by(|one, other| one.name.cmp(&other.name));
             permissions.sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
@@ -175,11 +177,11 @@ impl KeyObject {
             start: row.start.clone(),
             enabled: view.enabled,
             name: view.name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
-            meta: owned(shown_meta(view.meta.as_deref())),
+            meta: owned(shown_meta(view.meta())),
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_used_at: view.counters.last_used_ms(),
-            expires: view.expires.filter(|&expires| expires != 0),
+            expires: view.expires().filter(|&expires| expires != 0),
             permissions: resolved.permissions.iter().map(|permission| permission.slug.to_string()).collect(),
             roles: resolved.roles.iter().map(|role| role.name.to_string()).collect(),
             credits: view.limited.then(|| Credits {

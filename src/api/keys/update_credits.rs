@@ -92,7 +92,9 @@ impl Operation for UpdateCredits {
             // The due date of a refill stays what it was; without one there is none.
             let due = change.tx.credits(workspace, id, &found.row)?.refill_due.filter(|_| found.row.refill.is_some());
             let Ok(remaining) = change.tx.change_credits(workspace, id, &found.row, balance, due)? else {
-                return Err(Abort::Refused(Problem::invalid("The key's credits would exceed the largest number there can be.")));
+                return Err(Abort::Refused(Problem::invalid(
+                    "The key's credits would exceed the largest number there can be.",
+                )));
             };
             found.row.updated_at = Some(now);
             key::update(change.tx, workspace, id, &found.row);

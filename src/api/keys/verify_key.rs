@@ -206,7 +206,7 @@ fn judge(storage: &Storage, view: Arc<KeyView>, api: Arc<ApiView>, checks: &Chec
     let resolved = storage.hot().shared.consistent(|| Resolved::read(&view));
     let outcome = if !view.enabled {
         Outcome::Disabled
-    } else if view.expires.is_some_and(|expires| checks.now > expires) {
+    } else if view.expires().is_some_and(|expires| checks.now > expires) {
         Outcome::Expired
     } else if !is_listed(&api, checks.client_ip) {
         Outcome::Forbidden
@@ -258,10 +258,9 @@ fn check_ratelimits(storage: &Storage, verdict: &mut Verdict, checks: &Checks<'_
             None => asked.push(entry),
         }
     }
-    asked.sort_by(|one, other| {
-        name_of(&one.0, &view, of_identity).cmp(name_of(&other.0, &view, of_identity))
-    });
-    let exhausted = |_| Problem::no_capacity("The server has no room to count another rate limit. Please tell its operator.");
+    asked.sort_by(|one, other| name_of(&one.0, &view, of_identity).cmp(name_of(&other.0, &view, of_identity)));
+    let exhausted =
+        |_| Problem::no_capacity("The server has no room to count another rate limit. Please tell its operator.");
     let take = |known: &Known, cost: u64| Take {
         subject: known.subject,
         duration_ms: known.duration,
@@ -308,12 +307,7 @@ struct Known {
 
 impl Known {
     fn of(limit: &RatelimitView) -> Known {
-        Known {
-            subject: limit.subject,
-            limit: limit.limit,
-            duration: limit.duration,
-            auto_apply: limit.auto_apply,
-        }
+        Known { subject: limit.subject, limit: limit.limit, duration: limit.duration, auto_apply: limit.auto_apply }
     }
 }
 
@@ -333,13 +327,8 @@ fn explicit(
                 "The rate limit '{name}' has a duration of {duration} ms; the shortest is {DURATION_MIN} ms."
             ))));
         }
-        let subject = storage.hot().windows.subject(
-            Kind::Key,
-            view.workspace.0,
-            view.id.as_bytes(),
-            name.as_bytes(),
-            duration,
-        );
+        let subject =
+            storage.hot().windows.subject(Kind::Key, view.workspace.0, view.id.as_bytes(), name.as_bytes(), duration);
         let known = Known { subject, limit: limit.get_unsigned(), duration, auto_apply: false };
         return Some(Ok((LimitOf::Request(name.into()), known, cost)));
     }
@@ -628,8 +617,8 @@ impl Serialize for Response {
             key_id: Some(&key_id),
             keyspace_id: Some(&keyspace_id),
             name: view.name.as_deref(),
-            meta: shown_meta(view.meta.as_deref()).map(Verbatim),
-            expires: view.expires.filter(|&expires| expires != 0),
+            meta: shown_meta(view.meta()).map(Verbatim),
+            expires: view.expires().filter(|&expires| expires != 0),
             credits: verdict.credits,
             enabled: Some(view.enabled),
             permissions: Slugs(verdict),

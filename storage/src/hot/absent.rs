@@ -57,9 +57,10 @@ impl Absent {
 
     /// Whether nothing with this (well mixed, keyed) hash was ever inserted.
     pub fn knows_absent(&self, hash: u64) -> bool {
-        self.levels.iter().map_while(OnceLock::get).all(|level| {
-            level.probes(hash).any(|(word, bit)| level.bits[word].load(Ordering::Acquire) & bit == 0)
-        })
+        self.levels
+            .iter()
+            .map_while(OnceLock::get)
+            .all(|level| level.probes(hash).any(|(word, bit)| level.bits[word].load(Ordering::Acquire) & bit == 0))
     }
 
     /// Adds a hash.

@@ -1,18 +1,17 @@
 //! Rows become views: whole, immutable, with everything a verify will ask resolved.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
+use super::Hot;
 use super::counters::KeyCounters;
 use super::shared::{Shared, Stale};
 use super::window::Kind;
-use super::Hot;
 use crate::error::ReadError;
 use crate::ids::{KeyId, NamespaceId, PermissionId, WorkspaceNo};
 use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::identity::{self, IdentityRow, IdentityView};
-use crate::records::key::{self, KeyHash, KeyRow, KeyView, Ratelimit, RatelimitView};
+use crate::records::key::{self, KeyHash, KeyRow, KeyView, Linked, Ratelimit, RatelimitView};
 use crate::records::ratelimit::{self, NamespaceView};
 use crate::records::role::{self, PermissionRow, PermissionView, RoleRow, RoleView};
 use crate::records::root_key::{self, RootKeyRow, RootKeyView};
@@ -105,22 +104,13 @@ impl Builder<'_> {
                 Ok(shared.role(workspace, role, self.at(), || Ok(view))??)
             })
             .collect::<Result<_, NotBuilt>>()?;
-        Ok(KeyView {
-            workspace,
-            id,
-            api,
-            identity,
+        let linked = Linked {
             permissions: self.permissions(workspace, &row.permissions)?,
             roles,
-            ratelimits: self.ratelimits(workspace, Kind::Key, id.as_bytes(), &row.ratelimits),
-            name: row.name.as_deref().map(Into::into),
             meta: row.meta.as_deref().map(Into::into),
-            expires: row.expires,
-            enabled: row.enabled,
-            limited: row.limited,
-            noted_minute: AtomicU32::new(0),
-            counters,
-        })
+        };
+        let ratelimits = self.ratelimits(workspace, Kind::Key, id.as_bytes(), &row.ratelimits);
+        Ok(KeyView::new((workspace, id, row), api, identity, ratelimits, linked, counters))
     }
 
     fn permissions(
@@ -139,11 +129,7 @@ impl Builder<'_> {
 
     /// A role's view.
     pub fn role(&self, workspace: WorkspaceNo, id: crate::ids::RoleId, row: &RoleRow) -> Result<RoleView, NotBuilt> {
-        Ok(RoleView {
-            id,
-            name: row.name.as_str().into(),
-            permissions: self.permissions(workspace, &row.permissions)?,
-        })
+        Ok(RoleView { id, name: row.name.as_str().into(), permissions: self.permissions(workspace, &row.permissions)? })
     }
 
     /// An identity's view; `None` for a deleted one.
@@ -207,11 +193,7 @@ impl Builder<'_> {
     }
 
     /// A namespace, deleted ones included.
-    pub fn namespace(
-        &self,
-        workspace: WorkspaceNo,
-        id: NamespaceId,
-    ) -> Result<Option<Arc<NamespaceView>>, ReadError> {
+    pub fn namespace(&self, workspace: WorkspaceNo, id: NamespaceId) -> Result<Option<Arc<NamespaceView>>, ReadError> {
         Ok(ratelimit::view(self.snapshot, workspace, id)?.map(Arc::new))
     }
 }

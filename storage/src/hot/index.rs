@@ -89,7 +89,7 @@ impl<V: View> Index<V> {
     /// `stored` hashes.
     pub(crate) fn new(max_entries: usize, max_bytes: u64, stored: usize) -> Index<V> {
         Index {
-            table: Table::with_buckets((max_entries / 2).max(64)),
+            table: Table::with_buckets((max_entries / 4).max(64)),
             absent: Absent::new(stored + stored / 2),
             hasher: RandomState::new(),
             max_entries,

@@ -97,7 +97,12 @@ pub fn head(read: &impl Read, workspace: WorkspaceNo) -> Result<AuditHead, ReadE
 }
 
 /// Events of a workspace from a sequence number on, oldest first.
-pub fn list(read: &impl Read, workspace: WorkspaceNo, from: u64, most: usize) -> Result<Vec<(u64, AuditRow)>, ReadError> {
+pub fn list(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    from: u64,
+    most: usize,
+) -> Result<Vec<(u64, AuditRow)>, ReadError> {
     let prefix = row_key(workspace, &[]);
     let start = row_key(workspace, &[&from.to_be_bytes()]);
     let mut events = Vec::new();

@@ -77,7 +77,10 @@ mod tests {
             updated_at: None,
             deleted_at: Some(2),
         };
-        assert_eq!(hex(&row.to_bytes()), "0104000000757365720102000000 7b7d 00000000 0100000000000000 00 010200000000000000".replace(' ', ""));
+        assert_eq!(
+            hex(&row.to_bytes()),
+            "0104000000757365720102000000 7b7d 00000000 0100000000000000 00 010200000000000000".replace(' ', "")
+        );
         assert_eq!(IdentityRow::from_bytes(&row.to_bytes()), Ok(row));
     }
 }

@@ -139,7 +139,11 @@ pub fn find(read: &impl Read, workspace: WorkspaceNo, name: &str) -> Result<Opti
 }
 
 /// Reads a namespace with its overrides.
-pub(crate) fn view(read: &impl Read, workspace: WorkspaceNo, id: NamespaceId) -> Result<Option<NamespaceView>, ReadError> {
+pub(crate) fn view(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    id: NamespaceId,
+) -> Result<Option<NamespaceView>, ReadError> {
     let Some(row) = get(read, workspace, id)? else { return Ok(None) };
     let prefix = row_key(workspace, &[id.as_bytes()]);
     let mut overrides = Vec::new();
@@ -162,7 +166,13 @@ pub fn put(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: NamespaceId, row: &Names
 }
 
 /// Puts the override of one identifier or pattern.
-pub fn put_override(tx: &mut Tx<'_>, workspace: WorkspaceNo, namespace: NamespaceId, identifier: &str, row: &OverrideRow) {
+pub fn put_override(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceNo,
+    namespace: NamespaceId,
+    identifier: &str,
+    row: &OverrideRow,
+) {
     let key = row_key(workspace, &[namespace.as_bytes(), identifier.as_bytes()]);
     tx.put_bytes(OverrideRow::TABLE, &key, row.to_bytes());
 }
@@ -217,9 +227,14 @@ mod tests {
             .map(|text| OverrideView { identifier: (*text).into(), id: OverrideId(id('o')), limit: 1, duration: 1 })
             .collect();
         let view = NamespaceView::new(NamespaceId(id('n')), &row, overrides);
-        for (identifier, expected) in
-            [("user_1", "user_1"), ("user_2", "user_*"), ("other", "*"), ("a_1", "*_1"), ("u9", "u*"), ("user_*", "user_*")]
-        {
+        for (identifier, expected) in [
+            ("user_1", "user_1"),
+            ("user_2", "user_*"),
+            ("other", "*"),
+            ("a_1", "*_1"),
+            ("u9", "u*"),
+            ("user_*", "user_*"),
+        ] {
             assert_eq!(view.override_for(identifier).map(|item| &*item.identifier), Some(expected), "{identifier}");
         }
     }

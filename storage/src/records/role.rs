@@ -68,12 +68,20 @@ fn folded(name: &str) -> String {
 }
 
 /// Reads a permission.
-pub fn permission(read: &impl Read, workspace: WorkspaceNo, id: PermissionId) -> Result<Option<PermissionRow>, ReadError> {
+pub fn permission(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    id: PermissionId,
+) -> Result<Option<PermissionRow>, ReadError> {
     read.row(&row_key(workspace, &[id.as_bytes()]))
 }
 
 /// Finds a permission by its slug, whatever the letters' case.
-pub fn find_permission(read: &impl Read, workspace: WorkspaceNo, slug: &str) -> Result<Option<PermissionId>, ReadError> {
+pub fn find_permission(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    slug: &str,
+) -> Result<Option<PermissionId>, ReadError> {
     let key = row_key(workspace, &[folded(slug).as_bytes()]);
     Ok(read.bytes(PERMISSION_BY_SLUG, &key)?.and_then(|id| crate::store::id_from(&id)).map(PermissionId))
 }
@@ -124,13 +132,8 @@ mod tests {
     /// Frozen: see `records::codec`.
     #[test]
     fn row_bytes_are_frozen() {
-        let permission = PermissionRow {
-            slug: "a.b".into(),
-            name: "n".into(),
-            description: None,
-            created_at: 1,
-            updated_at: None,
-        };
+        let permission =
+            PermissionRow { slug: "a.b".into(), name: "n".into(), description: None, created_at: 1, updated_at: None };
         assert_eq!(hex(&permission.to_bytes()), "0103000000612e62010000006e00010000000000000000");
         assert_eq!(PermissionRow::from_bytes(&permission.to_bytes()), Ok(permission));
         let role = RoleRow {

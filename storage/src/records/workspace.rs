@@ -98,7 +98,11 @@ pub fn get(read: &impl Read, no: WorkspaceNo) -> Result<Option<WorkspaceRow>, Re
 
 /// Finds a workspace's number by its public id.
 pub fn find(read: &impl Read, id: WorkspaceId) -> Result<Option<WorkspaceNo>, ReadError> {
-    Ok(read.bytes(WORKSPACE_BY_ID, id.as_bytes())?.and_then(|no| no.try_into().ok()).map(u32::from_be_bytes).map(WorkspaceNo))
+    Ok(read
+        .bytes(WORKSPACE_BY_ID, id.as_bytes())?
+        .and_then(|no| no.try_into().ok())
+        .map(u32::from_be_bytes)
+        .map(WorkspaceNo))
 }
 
 /// Finds a workspace's number by its slug.

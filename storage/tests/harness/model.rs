@@ -647,9 +647,9 @@ impl Model {
         let no = at.0;
         assert_eq!((view.workspace, view.id), *at);
         assert_eq!(view.name.as_deref(), row.name.as_deref(), "name of {}", view.id);
-        assert_eq!(view.meta.as_deref(), row.meta.as_deref(), "meta of {}", view.id);
+        assert_eq!(view.meta(), row.meta.as_deref(), "meta of {}", view.id);
         assert_eq!(
-            (view.enabled, view.expires, view.limited),
+            (view.enabled, view.expires(), view.limited),
             (row.enabled, row.expires, row.limited),
             "state of {}",
             view.id
@@ -665,9 +665,9 @@ impl Model {
             .filter(|(_, row)| row.deleted_at.is_none())
             .map(|(id, row)| (id, row.meta.as_deref()));
         assert_eq!(found, expected, "identity of {}", view.id);
-        assert_eq!(slugs(&view.permissions), self.slugs(no, &row.permissions), "permissions of {}", view.id);
+        assert_eq!(slugs(view.permissions()), self.slugs(no, &row.permissions), "permissions of {}", view.id);
         let roles: Vec<_> = view
-            .roles
+            .roles()
             .iter()
             .filter_map(|cell| cell.load().as_ref().map(|role| (role.name.to_string(), slugs(&role.permissions))))
             .collect();
