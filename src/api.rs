@@ -19,14 +19,16 @@ pub mod wire;
 use std::sync::Arc;
 
 use keyward_storage::hot::window::{Kind, Take};
+use keyward_storage::ids::{KeyId, WorkspaceId};
 
 use crate::app::Services;
 use crate::auth::{self, Principal};
+use crate::telemetry;
 use call::Call;
 pub use operation::Entry;
 use operation::{Operation, Serving};
 use problem::{Code, Problem};
-use wire::{ContentType, Inbound, Outbound, RateLimitHeaders};
+use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
 /// Every operation, in the order of the reference page. Written by hand: a list one can read.
 pub static OPERATIONS: &[&Entry] = &[
@@ -57,43 +59,46 @@ pub fn respond(services: Arc<Services>, entry: &'static Entry, inbound: Inbound)
     (entry.serve)(services, entry, inbound)
 }
 
+/// What is known of a request on its way, for the reply's headers and the log.
+#[derive(Default)]
+struct Known {
+    limit: Option<RateLimitHeaders>,
+    caller: Option<(WorkspaceId, KeyId)>,
+}
+
 /// The road of a request for one operation.
-fn serve<O: Operation>(services: Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Serving {
+fn serve<O: Operation>(services: Arc<Services>, _: &'static Entry, inbound: Inbound) -> Serving {
     Box::pin(async move {
-        let mut limit = None;
+        let mut known = Known::default();
         let request_id = inbound.request_id;
-        match answer::<O>(services, inbound, &mut limit).await {
-            Ok(body) => Outbound { rate_limit: limit, ..Outbound::ok(body) },
-            Err(problem) => {
-                log(entry, request_id, &problem);
-                Outbound {
-                    status: problem.status(),
-                    is_problem: true,
-                    rate_limit: limit,
-                    retry_after_s: problem.retry_after_s(),
-                    body: problem.body(request_id.as_str()).into(),
-                }
-            }
+        match answer::<O>(services, inbound, &mut known).await {
+            Ok(body) => Outbound { rate_limit: known.limit, ..Outbound::ok(body) },
+            Err(problem) => Outbound {
+                status: problem.status(),
+                is_problem: true,
+                rate_limit: known.limit,
+                retry_after_s: problem.retry_after_s(),
+                failure: Some(Box::new(failure(&problem, known.caller))),
+                body: problem.body(request_id.as_str()).into(),
+            },
         }
     })
 }
 
-/// One line for a request that failed (COM-LOG-07): what the client was told, and for a failure of ours what led there.
-/// Refusals are the clients' business and can come in any number, so they show at `debug` only.
-fn log(entry: &Entry, request_id: wire::RequestId, problem: &Problem) {
-    let (operation, status, code) = (entry.name, problem.status(), problem.code().path());
-    let (detail, cause) = (problem.detail(), std::error::Error::source(problem));
-    match status {
-        503 => tracing::warn!(%request_id, operation, status, code, detail, cause, "request refused"),
-        500.. => tracing::error!(%request_id, operation, status, code, detail, cause, "request failed"),
-        _ => tracing::debug!(%request_id, operation, status, code, detail, "request refused"),
+/// What the log says of a problem (COM-LOG-07). The cause is told for failures of ours only.
+fn failure(problem: &Problem, caller: Option<(WorkspaceId, KeyId)>) -> Failure {
+    Failure {
+        code: problem.code().path(),
+        workspace: caller.map(|(workspace, _)| workspace.to_string()),
+        root_key: caller.map(|(_, key)| key.to_string()),
+        cause: std::error::Error::source(problem).filter(|_| problem.status() >= 500).map(telemetry::error_chain),
     }
 }
 
 async fn answer<O: Operation>(
     services: Arc<Services>,
     inbound: Inbound,
-    limit: &mut Option<RateLimitHeaders>,
+    known: &mut Known,
 ) -> Result<Vec<u8>, Problem> {
     let path = Entry::path_of::<O>();
     if !auth::is_present(&inbound.authorization) {
@@ -108,13 +113,16 @@ async fn answer<O: Operation>(
     let request_id = inbound.request_id;
     let now = inbound.test_time_ms.map_or(inbound.now_ms, |time| u64::try_from(time).unwrap_or(0));
     let principal = auth::authenticate(&services, &inbound.authorization, now).await?;
+    known.caller = Some((principal.workspace.id, principal.key.id));
     // The server's own clock, also in test mode (COM-WRL-06).
-    *limit = count_request(&services, &principal, inbound.now_ms)?;
-    if let Some(refused) = limit.as_ref().filter(|limit| limit.refused) {
-        let detail = format!(
-            "The workspace has reached its limit of {} requests per minute. Please try again later.",
-            refused.limit
-        );
+    known.limit = count_request(&services, &principal, inbound.now_ms)?;
+    if let Some(refused) = known.limit.as_ref().filter(|limit| limit.refused) {
+        let detail = match refused.limit {
+            0 => "The operator of this server allows this workspace no requests (its limit is 0 per minute).".to_owned(),
+            limit => {
+                format!("The workspace has reached its limit of {limit} requests per minute. Please try again later.")
+            }
+        };
         return Err(Problem::new(Code::WorkspaceRateLimited, detail));
     }
     let call = Call {

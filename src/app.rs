@@ -8,7 +8,7 @@ use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
-use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx};
+use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx, Unavailable};
 use tokio::sync::oneshot;
 
 use crate::config::{CreditsJournal, Settings};
@@ -55,6 +55,17 @@ pub enum ServicesError {
     /// The first workspace could not be made.
     #[error("cannot make the first workspace: {0}")]
     FirstWorkspace(String),
+    /// The disk has no room for the first workspace.
+    #[error(
+        "cannot make the first workspace: the disk is full: {free_bytes} bytes are free and storage.min_free_bytes asks for \
+         {min_free_bytes}; free some space, name a data directory on a larger disk, or lower storage.min_free_bytes"
+    )]
+    FirstWorkspaceNoSpace {
+        /// On the disk of the data directory.
+        free_bytes: u64,
+        /// As the settings say.
+        min_free_bytes: u64,
+    },
 }
 
 impl Services {
@@ -69,6 +80,14 @@ impl Services {
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
+        } else if let Some(chosen) = &settings.first_root_key {
+            let hash = crate::secret::hash(chosen.expose());
+            if services.storage.read_root_key(&hash).map_err(OpenError::from)?.is_none() {
+                tracing::warn!(
+                    "KEYWARD_ROOT_KEY is set and is no root key of this data directory: it is used at the first start \
+                     only; make another root key with `keyward root-key create`"
+                );
+            }
         }
         Ok(services)
     }
@@ -94,7 +113,7 @@ impl Services {
             let _ = tell.send(fate);
         });
         // The answer is dropped unsent only when the writer has ended.
-        told.await.unwrap_or(Err(TransactError::Unavailable(keyward_storage::Unavailable::Stopped)))
+        told.await.unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
     }
 
     /// As [`Services::transact`], for a thread that may block.
@@ -111,7 +130,7 @@ impl Services {
         self.storage.transact(now, run, move |fate| {
             let _ = tell.send(fate);
         });
-        told.recv().unwrap_or(Err(TransactError::Unavailable(keyward_storage::Unavailable::Stopped)))
+        told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
     }
 
     /// Reads from disk on a thread that may block.
@@ -153,11 +172,17 @@ impl Services {
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
         self.transact_blocking(by.now, move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
-            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, None, &by)?;
+            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
             tenants::create_root_key(tx, no, key, &by);
             Ok(no)
         })
-        .map_err(|error| ServicesError::FirstWorkspace(error.to_string()))?;
+        .map_err(|error| match error {
+            TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
+                free_bytes: self.storage.stats().free_bytes,
+                min_free_bytes: settings.storage.min_free_bytes,
+            },
+            error => ServicesError::FirstWorkspace(error.to_string()),
+        })?;
         tracing::info!(
             workspace = %id,
             path = %path.display(),
@@ -200,12 +225,18 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
 
 fn write_durably(disk: &dyn Disk, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("key.new");
-    let file = disk.open(&aside, true)?;
-    file.set_len(0)?;
-    file.write_all_at(0, bytes)?;
-    file.sync_data()?;
-    disk.rename(&aside, path)?;
-    disk.sync_dir(dir)
+    let write = || {
+        let file = disk.open(&aside, true)?;
+        file.set_len(0)?;
+        file.write_all_at(0, bytes)?;
+        file.sync_data()?;
+        disk.rename(&aside, path)?;
+        disk.sync_dir(dir)
+    };
+    write().inspect_err(|_| {
+        // Where it stays, the next start overwrites it.
+        let _ = disk.remove(&aside);
+    })
 }
 
 /// The records could not be read; the cause is for the log.

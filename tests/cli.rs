@@ -283,6 +283,7 @@ fn a_server_that_cannot_start_says_why() {
     let serve = |dir: &str, listen: &str| keyward(&["serve", "--data-dir", dir, "--listen", listen]);
     let output = refused(serve(dir.text(), &taken), 1);
     assert!(output.stderr.contains(&taken), "{output:?}");
+    assert!(!dir.path().exists(), "a taken port makes no data directory");
     for nowhere in ["nowhere", "127.0.0.1", "127.0.0.1:99999", "300.0.0.1:80"] {
         let output = serve(dir.text(), nowhere);
         assert!(matches!(output.code, Some(1 | 2)) && output.stderr.contains("listen"), "{nowhere}: {output:?}");

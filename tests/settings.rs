@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::call::{judge, problem};
 use crate::harness::program::DataDir;
-use crate::harness::{Ask, Connection, Key, Options, Reply, Server, Workspace, keyward};
+use crate::harness::{Ask, Connection, Key, Options, Reply, Server, Workspace, keyward, keyward_with};
 
 fn server_with(options: Options) -> Arc<Server> {
     Arc::new(Server::start_with(DataDir::fresh(), options))
@@ -127,9 +127,31 @@ fn a_full_disk_stops_changes_only() {
     assert_eq!(full.get(&key)["name"], "before");
     full.call("keys.getKey", json!({"keyId": "key_nowhere"})).expect_problem(404, "unkey/data/key_not_found");
     assert_eq!(full.server.stop(), Some(0));
+    let log = full.server.log();
+    assert_eq!(log.matches("low on room").count(), 1, "said once:\n{log}");
+    for part in [full.server.dir.text(), "free_bytes=", &format!("min_free_bytes={all}")] {
+        assert!(log.contains(part), "{part}:\n{log}");
+    }
     let again = workspace.moved(full.server.restart_with(Options::default()));
+    assert_eq!(again.get(&key)["credits"]["remaining"], 4, "what was spent without room is spent (KEYS-CREDIT-4)");
     again.update(&key, json!({"name": "after"}));
     assert_eq!(again.get(&key)["name"], "after");
+}
+
+/// A first start without room says how much there is and how much is asked for, and leaves no half-made store. EXT-1
+#[test]
+fn a_first_start_without_room_says_so() {
+    let dir = DataDir::fresh();
+    let serve = ["serve", "--data-dir", dir.text(), "--listen", "127.0.0.1:0"];
+    let all = (1_u64 << 60).to_string();
+    let refused = keyward_with(&serve, &[("KEYWARD_STORAGE_MIN_FREE_BYTES", &all)]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in ["is full", "bytes are free", "storage.min_free_bytes", &all] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["LOCK"]);
+    Server::start_with(dir, Options::default());
 }
 
 /// When no more subjects can be counted, new ones are turned away and no counted one is forgotten.

@@ -3,6 +3,7 @@
 pub mod create_key;
 pub mod delete_key;
 pub mod get_key;
+mod history;
 mod key_object;
 mod links;
 mod refill;

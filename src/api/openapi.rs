@@ -26,8 +26,8 @@ pub const AUDITS_KEYWORD: &str = "x-keyward-audit-events";
 /// Extension: the codes behind a status.
 pub const CODES_KEYWORD: &str = "x-keyward-codes";
 
-const INTRODUCTION: &str = "keyward answers the Unkey v2 API: API keys, verification, rate limits, permissions, \
-identities and analytics.\n\nEvery operation is a POST with a JSON body. A success carries `meta.requestId` and \
+const INTRODUCTION: &str = "keyward answers the Unkey v2 API. Here are the operations this version has: APIs, keys \
+and their verification, credits and rate limits. Any other answers 404.\n\nEvery operation is a POST with a JSON body. A success carries `meta.requestId` and \
 `data`; a failure carries `meta.requestId` and `error`, whose `type` says what went wrong.";
 
 /// The document of these operations, and of liveness.
@@ -351,6 +351,43 @@ mod tests {
         assert_eq!(schemas["V2ThingsMakeThingRequestBody"]["required"], json!(["boxId", "permissions"]));
         assert_eq!(schemas["V2ThingsMakeThingResponseData"]["properties"]["key"]["x-unkey-redact"], true);
         assert_eq!(schemas["V2ThingsMakeThingResponseBody"]["required"], json!(["meta", "data"]));
+    }
+
+    /// COM-SYS-02, COM-SDK-03: answers have the contract's bounds where every true value keeps them, and no others.
+    #[test]
+    fn answers_are_bounded_as_in_the_contract() {
+        let document = document(crate::api::OPERATIONS);
+        let bounds = |name: &str, member: &str, keywords: &[&str]| -> Vec<Value> {
+            let mut schema = &document["components"]["schemas"][format!("V2{name}ResponseData")];
+            for step in member.split('.') {
+                let inner = schema.get("items").unwrap_or(schema);
+                schema = &inner["properties"][step];
+            }
+            assert!(schema.is_object(), "{name} {member}");
+            keywords.iter().map(|keyword| schema[*keyword].clone()).collect()
+        };
+        let (range, text) = (["minimum", "maximum"], ["minLength", "maxLength", "pattern"]);
+        let (none, words) = (Value::Null, "^[a-zA-Z0-9_]+$");
+        for key in ["KeysGetKey", "KeysWhoami"] {
+            assert_eq!(bounds(key, "keyId", &text), [json!(8), json!(255), json!(words)]);
+            assert_eq!(bounds(key, "credits.refill.refillDay", &range), [json!(1), json!(31)]);
+            assert_eq!(bounds(key, "credits.refill.amount", &range), [json!(1), none.clone()]);
+            assert_eq!(bounds(key, "credits.remaining", &range), [json!(0), none.clone()]);
+            for limits in ["ratelimits", "identity.ratelimits"] {
+                let of = |member: &str, keywords: &[&str]| bounds(key, &format!("{limits}.{member}"), keywords);
+                assert_eq!(of("id", &text), [json!(8), json!(255), json!("^rl_[a-zA-Z0-9_]+$")]);
+                assert_eq!(of("name", &text), [json!(1), none.clone(), none.clone()]);
+                assert_eq!(of("limit", &range), [json!(1), none.clone()]);
+                assert_eq!(of("duration", &range), [json!(1000), none.clone()]);
+            }
+        }
+        assert_eq!(bounds("ApisCreateApi", "apiId", &text), [json!(8), json!(255), json!(words)]);
+        assert_eq!(bounds("ApisGetApi", "id", &text), [json!(8), json!(255), json!(words)]);
+        assert_eq!(bounds("ApisGetApi", "name", &text), [json!(3), json!(256), none.clone()]);
+        for member in ["limit", "remaining", "reset"] {
+            assert_eq!(bounds("RatelimitLimit", member, &range), [json!(0), none.clone()]);
+            assert_eq!(bounds("RatelimitMultiLimit", &format!("limits.{member}"), &range), [json!(0), none.clone()]);
+        }
     }
 
     /// COM-PAG-01, PT-AUTH-01: a list has its pagination, a portal operation its own credential.

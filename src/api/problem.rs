@@ -157,6 +157,11 @@ impl Code {
     }
 }
 
+/// A detail holds no braces (COM-ERR-09), so those of a name that it echoes become parentheses.
+fn without_braces(detail: Cow<'static, str>) -> Cow<'static, str> {
+    if detail.contains(['{', '}']) { detail.replace('{', "(").replace('}', ")").into() } else { detail }
+}
+
 /// One entry of `error.errors`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -186,7 +191,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with its code's own status, title and no entries.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, instead: None, detail: detail.into(), errors: Vec::new(), retry_after_s: None, cause: None }
+        Problem { code, instead: None, detail: without_braces(detail.into()), errors: Vec::new(), retry_after_s: None, cause: None }
     }
 
     /// 400 `invalid_input` for a value that the handler refuses: `errors` is there and empty (COM-ERR-03).
@@ -195,8 +200,17 @@ impl Problem {
     }
 
     /// 404 for an unknown path (COM-RT-06).
-    pub fn no_such_route() -> Problem {
-        let mut problem = Problem::new(Code::InvalidInput, "There is no such route.");
+    pub fn no_such_route(path: &str) -> Problem {
+        let named = path.strip_prefix("/v2/").filter(|name| {
+            (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
+        });
+        let detail = match named {
+            Some(name) => {
+                format!("This keyward has no operation '{name}'. GET /reference lists the operations it has.").into()
+            }
+            None => Cow::Borrowed("There is no such route. GET /reference lists the operations of this keyward."),
+        };
+        let mut problem = Problem::new(Code::InvalidInput, detail);
         problem.instead = Some((404, "Not Found"));
         problem
     }
@@ -390,7 +404,7 @@ mod tests {
             assert_eq!(body(&problem)["error"].get("errors").is_some(), wanted, "{code:?}");
         }
         for (problem, status, title) in [
-            (Problem::no_such_route(), 404, "Not Found"),
+            (Problem::no_such_route("/x"), 404, "Not Found"),
             (Problem::method_not_allowed(), 405, "Method Not Allowed"),
             (Problem::no_capacity("full"), 503, "Service Unavailable"),
         ] {

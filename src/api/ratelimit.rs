@@ -76,6 +76,13 @@ async fn make_namespaces(granted: Granted<'_>, names: Vec<String>) -> Result<(),
     made.await.map(drop)
 }
 
+/// What a caller lacks who may not limit on a namespace, in the words it used: an id it did not name would tell that the
+/// namespace exists (PM-EVAL-04).
+fn may_not_limit(name: &str) -> Problem {
+    let detail = format!("Missing one of these permissions: ratelimit.*.limit or ratelimit.{name}.limit");
+    Problem::new(Code::InsufficientPermissions, detail)
+}
+
 fn gone(name: &str) -> Problem {
     Problem::new(Code::RatelimitNamespaceGone, format!("The namespace '{name}' was deleted."))
 }

@@ -53,6 +53,8 @@ fn write_page(document: &Value, html: &mut String) -> fmt::Result {
          <title>{title} API reference</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
     )?;
     write!(html, "<nav aria-label=\"Operations\">\n<a class=\"brand\" href=\"#top\">{title}</a>\n")?;
+    // On a narrow screen the list is shown by this box alone; on a wide one it is always there, and the box is not.
+    html.push_str("<input type=\"checkbox\" id=\"menu\"><label for=\"menu\">Operations</label>\n<div>\n");
     for tag in &tags {
         write!(html, "<h2>{}</h2>\n<ul>\n", Escaped(tag))?;
         for operation in operations.iter().filter(|operation| operation.is_in(tag)) {
@@ -62,7 +64,7 @@ fn write_page(document: &Value, html: &mut String) -> fmt::Result {
         }
         html.push_str("</ul>\n");
     }
-    html.push_str("</nav>\n<main id=\"top\">\n");
+    html.push_str("</div>\n</nav>\n<main id=\"top\">\n");
     let version = Escaped(document["info"]["version"].as_str().unwrap_or_default());
     writeln!(html, "<header>\n<h1>{title} <small>API {version}</small></h1>")?;
     write_paragraphs(document["info"]["description"].as_str().unwrap_or_default(), html)?;
@@ -430,9 +432,10 @@ mod tests {
         ] {
             assert!(page.contains(wanted), "{wanted}");
         }
-        for element in
-            ["nav", "main", "section", "article", "table", "tr", "td", "details", "ul", "li", "p", "dl", "code", "pre"]
-        {
+        for element in [
+            "nav", "div", "label", "main", "section", "article", "table", "tr", "td", "details", "ul", "li", "p", "dl",
+            "code", "pre",
+        ] {
             let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
             assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
         }

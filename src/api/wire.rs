@@ -83,14 +83,29 @@ pub struct Outbound {
     pub rate_limit: Option<RateLimitHeaders>,
     /// A `Retry-After` in whole seconds for other reasons than the workspace limit (COM-CODE-02).
     pub retry_after_s: Option<u32>,
+    /// What the log is to say of a request that failed.
+    pub failure: Option<Box<Failure>>,
     /// The body, whole.
     pub body: Bytes,
+}
+
+/// What the log says of a request that failed, beside its status: no detail, which may echo what the client sent.
+#[derive(Debug, Clone, Default)]
+pub struct Failure {
+    /// The error code's path.
+    pub code: &'static str,
+    /// The workspace, where the credential told.
+    pub workspace: Option<String>,
+    /// The root key's id, where the credential told.
+    pub root_key: Option<String>,
+    /// What led here, causes included; for failures of ours only.
+    pub cause: Option<String>,
 }
 
 impl Outbound {
     /// A success: status 200, JSON.
     pub fn ok(body: impl Into<Bytes>) -> Outbound {
-        Outbound { status: 200, is_problem: false, rate_limit: None, retry_after_s: None, body: body.into() }
+        Outbound { status: 200, is_problem: false, rate_limit: None, retry_after_s: None, failure: None, body: body.into() }
     }
 }
 

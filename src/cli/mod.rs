@@ -116,3 +116,32 @@ fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
         Err(error) => Err(ConfigError(vec![format!("cannot read the settings file {name}: {error}")])),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(arguments: &[&str]) -> String {
+        let arguments = ["keyward"].iter().chain(arguments);
+        Arguments::try_parse_from(arguments).expect_err("must be refused").to_string()
+    }
+
+    /// A negative number is a number out of bounds, not a flag nobody knows; a flag is not taken for a value.
+    #[test]
+    fn numbers_out_of_bounds_are_told_their_bounds() {
+        let update = ["workspace", "update", "--workspace", "default"];
+        for (flag, bounds) in [
+            ("--api-requests-per-minute", "from 0 to 1000000000000, or `none`"),
+            ("--logs-retention-days", "from 1 to 36500"),
+            ("--query-max-memory", "from 1 to 1125899906842624"),
+            ("--query-max-rows", "from 1 to 1000000000000"),
+        ] {
+            let told = refusal(&[&update[..], &[flag, "-1"]].concat());
+            assert!(told.contains(flag) && told.contains(bounds), "{told}");
+            let told = refusal(&[&update[..], &[flag, "--name", "x"]].concat());
+            assert!(told.contains("a value is required"), "{told}");
+        }
+        let told = refusal(&["root-key", "create", "--workspace", "default", "--name", "k", "--expires", "-5"]);
+        assert!(told.contains("from 0 to 253402300799999"), "{told}");
+    }
+}

@@ -20,6 +20,7 @@ use super::permission_hints::why_useless;
 use super::root_key::{
     CreateRootKey, CreatedRootKey, ListRootKeys, OneRootKey, RevokedRootKey, RootKeyList, RootKeyShown, UpdateRootKey,
 };
+use super::text;
 use super::values::{PERMISSIONS_MAX, Permission};
 use super::workspace::{
     CreateWorkspace, CreatedWorkspace, DeletedWorkspace, LimitsShown, ListWorkspaces, OneWorkspace, UpdateWorkspace,
@@ -169,7 +170,7 @@ impl Desk<'_> {
     fn create_root_key(self, ask: CreateRootKey) -> Result<Done, String> {
         let by = self.by.clone();
         let permissions = permission_texts(ask.permissions)?;
-        let expires = ask.expires.map(|at| at.get());
+        let (expires, now) = (ask.expires.map(|at| at.get()), by.now);
         let key = NewRootKey::generate(Some(ask.name.into_text()), permissions.clone(), expires, &by.entropy);
         let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.clone() };
         let workspace = self.transact(move |tx| {
@@ -177,7 +178,9 @@ impl Desk<'_> {
             tenants::create_root_key(tx, no, key, &by);
             Ok(row.id)
         })?;
-        Ok(Done { result: json!(answer), warnings: useless(&permissions, workspace) })
+        let mut warnings = useless(&permissions, workspace);
+        warnings.extend(expired(expires, now));
+        Ok(Done { result: json!(answer), warnings })
     }
 
     fn list_root_keys(self, ask: &ListRootKeys) -> Result<Done, String> {
@@ -208,6 +211,7 @@ impl Desk<'_> {
             _ => Some(permission_texts(ask.permissions)?),
         };
         let given = permissions.clone().unwrap_or_default();
+        let (asked_expiry, now) = (ask.expires.and_then(|at| at.0).map(|at| at.get()), by.now);
         let (id, row, workspace) = self.transact(move |tx| {
             let (id, before, workspace) =
                 live_root_key(tx, &ask.key_id, ask.workspace.as_deref())?.map_err(Abort::Refused)?;
@@ -231,7 +235,9 @@ impl Desk<'_> {
             }
             Ok((id, after, workspace))
         })?;
-        Ok(Done { result: json!(shown_root_key(id, &row, workspace)), warnings: useless(&given, workspace) })
+        let mut warnings = useless(&given, workspace);
+        warnings.extend(expired(asked_expiry, now));
+        Ok(Done { result: json!(shown_root_key(id, &row, workspace)), warnings })
     }
 
     fn revoke_root_key(self, ask: OneRootKey) -> Result<Done, String> {
@@ -345,6 +351,12 @@ fn useless(permissions: &[String], workspace: WorkspaceId) -> Vec<String> {
         warnings.push(format!("{more} more permissions open nothing"));
     }
     warnings
+}
+
+/// A remark on an expiry, Unix ms, that is over already: legal, but mostly a time in seconds.
+fn expired(expires: Option<u64>, now: u64) -> Option<String> {
+    let at = expires.filter(|&at| now > at)?;
+    Some(format!("this root key is expired already: {at} ms is {}", text::time(at)))
 }
 
 /// What changed, for the audit event: `{"changes": {"<field>": {"old": …, "new": …}}}` (AL-EV-09). `None` where nothing did.

@@ -46,7 +46,7 @@ pub struct CreateRootKey {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Permission>,
     /// When it expires, in Unix milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
 }
@@ -104,7 +104,7 @@ pub struct UpdateRootKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// When it expires, in Unix milliseconds; `none` for never
-    #[arg(long, value_name = "MS|none")]
+    #[arg(long, value_name = "MS|none", allow_negative_numbers = true)]
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub expires: Option<OrNone<Time>>,
 }

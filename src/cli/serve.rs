@@ -1,14 +1,16 @@
 //! `keyward serve`: how the server's process begins and ends.
 //!
-//! Beginning: settings are read and refused as a whole, logging, storage, the port, the operator's socket, ready. The
-//! end, on SIGTERM or SIGINT, is the same backwards: not ready, no new connections, running requests finished within
-//! their deadline, the operator's socket, storage. A second signal ends the process at once, which storage survives.
+//! Beginning: settings are read and refused as a whole, logging, the port, storage, the operator's socket, ready. The port
+//! comes before storage so that a taken one leaves no half-made data directory; who connects early waits. The end, on
+//! SIGTERM or SIGINT: not ready, no new connections, running requests finished within their deadline, the operator's
+//! socket, storage. A second signal ends the process at once, which storage survives.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -100,10 +102,11 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot start the threads that answer requests: {error}"))?;
 
     let entered = runtime.enter();
+    let listener = runtime.block_on(bind(&settings.listen))?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
-    let outcome = runtime.block_on(answer_requests(settings, outside, &services));
+    let outcome = runtime.block_on(answer_requests(settings, outside, &services, listener));
     services.shutdown();
     drop(entered);
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
@@ -114,11 +117,15 @@ fn serve(settings: &Settings) -> Result<(), String> {
 }
 
 /// From bound sockets to drained ones.
-async fn answer_requests(settings: &Settings, outside: Outside, services: &Arc<Services>) -> Result<(), String> {
+async fn answer_requests(
+    settings: &Settings,
+    outside: Outside,
+    services: &Arc<Services>,
+    listener: TcpListener,
+) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
         Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
-    let listener = bind(&settings.listen).await?;
     let socket = AdminSocket::bind(&settings.data_dir)?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     if let Ok(address) = listener.local_addr() {

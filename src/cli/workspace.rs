@@ -21,7 +21,7 @@ pub type PerHour = Whole<0, 1_000_000_000>;
 pub type Bytes = Whole<1, { 1 << 50 }>;
 /// Seconds one query may take: up to a day.
 pub type Seconds = Whole<1, 86_400>;
-/// Rows of one answer.
+/// Rows that one query may scan.
 pub type Rows = Whole<1, 1_000_000_000_000>;
 
 /// `keyward workspace`.
@@ -41,7 +41,7 @@ enum Action {
     Get(Asked<OneWorkspace>),
     /// Change a workspace and its limits
     Update(Asked<UpdateWorkspace>),
-    /// Delete a workspace; its root keys stop working at once
+    /// Delete a workspace; its root keys stop working at once. Asks first on a terminal, and only there
     Delete(DeleteArguments),
 }
 
@@ -49,7 +49,7 @@ enum Action {
 struct DeleteArguments {
     #[command(flatten)]
     asked: Asked<OneWorkspace>,
-    /// Do not ask
+    /// Do not ask. Without a terminal on standard input (a script, cron) it never asks
     #[arg(long)]
     yes: bool,
 }
@@ -76,7 +76,7 @@ pub struct ListWorkspaces {}
 #[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OneWorkspace {
-    /// Its id or slug
+    /// The workspace: id or slug
     #[arg(long, value_name = "WS")]
     pub workspace: String,
 }
@@ -89,7 +89,7 @@ pub struct OneWorkspace {
 ])))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpdateWorkspace {
-    /// Its id or slug
+    /// The workspace: id or slug
     #[arg(long, value_name = "WS")]
     pub workspace: String,
     /// Its name, for people
@@ -101,35 +101,35 @@ pub struct UpdateWorkspace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Requests a minute over all its root keys; 0 refuses all, `none` is no limit
-    #[arg(long, value_name = "N|none")]
+    #[arg(long, value_name = "N|none", allow_negative_numbers = true)]
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub api_requests_per_minute: Option<OrNone<Requests>>,
     /// Days that verification and rate-limit events are kept
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs_retention_days: Option<Days>,
     /// Days that audit events are kept
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_retention_days: Option<Days>,
     /// Analytics queries an hour
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_per_hour: Option<PerHour>,
     /// Seconds of analytics queries an hour, all together
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_seconds_per_hour: Option<PerHour>,
     /// Bytes of memory one analytics query may take
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_max_memory: Option<Bytes>,
     /// Seconds one analytics query may take
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_max_seconds: Option<Seconds>,
-    /// Rows one analytics query may answer
-    #[arg(long, value_name = "N")]
+    /// Rows one analytics query may scan
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_max_rows: Option<Rows>,
 }
@@ -221,7 +221,7 @@ impl WorkspaceShown {
             ("query time per hour", format!("{} s", limits.query_seconds_per_hour)),
             ("memory of a query", format!("{} bytes", limits.query_max_memory)),
             ("time of a query", format!("{} s", limits.query_max_seconds)),
-            ("rows of a query", limits.query_max_rows.to_string()),
+            ("rows a query may scan", limits.query_max_rows.to_string()),
         ])
     }
 }

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,12 +26,14 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::listen::{Connection, Place};
 use super::{Answer, Application, service_routes};
+use crate::telemetry::error_chain;
 use crate::api::problem::{self, Code, JSON, Problem};
-use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
+use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
 
 /// Bodies up to this size are read without asking; the connections' limit bounds their sum.
-const SMALL_BODY_BYTES: usize = 64 * 1024;
-/// The sum of the larger bodies in memory at one time; further ones wait their turn, within their deadline.
+const SMALL_BODY_BYTES: usize = 4 * 1024;
+/// The sum of the larger bodies in memory at one time; further ones wait their turn, within their deadline. Room is taken
+/// as bytes arrive, so a body that was only announced takes none.
 const LARGE_BODIES_BYTES: usize = 256 * 1024 * 1024;
 /// A refused body is read and thrown away up to this size and time, so that the connection can be kept, and so that a
 /// client which sends before it listens hears why (a socket closed on unread data loses the reply).
@@ -39,6 +42,8 @@ const DISCARDED_TIME_MAX: Duration = Duration::from_secs(3);
 /// Operations of one connection that may go on without anybody waiting for them. HTTP/2 lets a client begin and give up
 /// requests without end; at this many the next is refused until one of them has ended.
 const ABANDONED_MAX: u32 = 64;
+/// Bytes of a `User-Agent` that are kept.
+const USER_AGENT_BYTES: usize = 512;
 /// Lines about refused requests in one second; the rest are counted (COM-LOG-07, and a flood must not fill a disk).
 const REFUSAL_LINES_PER_SECOND: u32 = 100;
 
@@ -66,9 +71,11 @@ pub(super) async fn answer<A: Application>(
     let mut unanswered = Unanswered { head: &head, request_id: arrived.request_id, answered: false };
 
     let path = head.uri.path();
+    let mut failure = None;
     let mut reply = if let Some(operation) = site.application.find(path) {
         if head.method == Method::POST {
-            let outbound = operate(&connection, operation, &head, body, arrived).await;
+            let mut outbound = operate(&connection, operation, &head, body, arrived).await;
+            failure = outbound.failure.take();
             reply_of(outbound, &head.headers)
         } else {
             refuse_route(&head, &mut body, arrived, Some("POST")).await
@@ -89,7 +96,10 @@ pub(super) async fn answer<A: Application>(
     reply.headers_mut().insert(X_REQUEST_ID, id);
     unanswered.answered = true;
     if reply.status().as_u16() >= 400 {
-        site.refusals.log(site.outside.clock.now_ms(), &head, reply.status(), arrived);
+        let hops = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let client_ip = site.trusted_proxies.client_of(connection.peer, hops);
+        let refused = Refused { head: &head, status: reply.status(), arrived, client_ip, failure };
+        site.refusals.log(site.outside.clock.now_ms(), &refused);
     }
     Ok(reply)
 }
@@ -286,7 +296,7 @@ async fn read_body(
         return Err(BodyError::TooLarge);
     }
     let declared = declared.and_then(|length| usize::try_from(length).ok());
-    let mut room = None;
+    let mut room: Option<OwnedSemaphorePermit> = None;
     // Most bodies come in one piece, which is handed on as it is.
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -297,16 +307,21 @@ async fn read_body(
         if length > max {
             return Err(BodyError::TooLarge);
         }
-        if room.is_none() && length.max(declared.unwrap_or(0)) > SMALL_BODY_BYTES {
-            let wanted = kib(declared.unwrap_or(max));
-            let permit = Arc::clone(large_bodies).acquire_many_owned(wanted).await;
-            room = Some(permit.expect("the room for bodies is never closed"));
+        if length > SMALL_BODY_BYTES {
+            let taken = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let wanted = kib(length).saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+            let more = Arc::clone(large_bodies).acquire_many_owned(wanted).await;
+            let more = more.expect("the room for bodies is never closed");
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
         }
         if first.is_empty() && all.is_empty() {
             first = piece;
         } else {
             if all.is_empty() {
-                all.reserve(declared.unwrap_or(length));
+                all.reserve(declared.unwrap_or(length).min(2 * length));
                 all.extend_from_slice(&first);
                 first = Bytes::new();
             }
@@ -367,7 +382,11 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
             header::CONTENT_TYPE if inbound.content_type == ContentType::Absent => {
                 inbound.content_type = content_type(value);
             }
-            header::USER_AGENT if inbound.user_agent.is_none() => inbound.user_agent = Some(text(value)),
+            header::USER_AGENT if inbound.user_agent.is_none() => {
+                let agent = text(value);
+                // It is recorded with every audit event, and a request can cause thousands.
+                inbound.user_agent = Some(agent[..agent.floor_char_boundary(USER_AGENT_BYTES)].into());
+            }
             header::COOKIE if inbound.portal_session.is_none() => inbound.portal_session = portal_session(value),
             _ if *name == X_UNKEY_METRICS => inbound.metrics_disabled |= value.as_bytes() == b"disabled",
             _ if site.test_mode && *name == X_TEST_TIME && inbound.test_time_ms.is_none() => {
@@ -420,6 +439,11 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
         is_problem: true,
         rate_limit: None,
         retry_after_s: problem.retry_after_s(),
+        failure: Some(Box::new(Failure {
+            code: problem.code().path(),
+            cause: std::error::Error::source(problem).map(error_chain),
+            ..Failure::default()
+        })),
         body: Bytes::from(problem.body(request_id.as_str())),
     }
 }
@@ -461,7 +485,7 @@ fn error_content_type(request: &HeaderMap) -> &'static str {
 /// 404, or 405 where methods are `allowed` (COM-RT-06).
 async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allowed: Option<&'static str>) -> Reply {
     discard(head, body).await;
-    let problem = if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route() };
+    let problem = if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
     let mut reply = reply_of(outbound_of(&problem, arrived.request_id), &head.headers);
     if let Some(allowed) = allowed {
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
@@ -505,9 +529,21 @@ pub(super) struct Refusals {
     lines: AtomicU32,
 }
 
+/// A request that was refused or failed.
+struct Refused<'a> {
+    head: &'a Parts,
+    status: StatusCode,
+    arrived: Arrived,
+    client_ip: IpAddr,
+    failure: Option<Box<Failure>>,
+}
+
+/// Longest piece of a client's text in a line of the log, bytes.
+const LOGGED_TEXT_BYTES: usize = 200;
+
 impl Refusals {
-    fn log(&self, now_ms: u64, head: &Parts, status: StatusCode, arrived: Arrived) {
-        if !tracing::enabled!(tracing::Level::INFO) {
+    fn log(&self, now_ms: u64, refused: &Refused<'_>) {
+        if !tracing::enabled!(tracing::Level::ERROR) {
             return;
         }
         let second = now_ms / 1000;
@@ -517,15 +553,35 @@ impl Refusals {
                 tracing::info!(requests = unwritten, "more requests were refused than the log has room for");
             }
         }
-        if self.lines.fetch_add(1, Ordering::Relaxed) < REFUSAL_LINES_PER_SECOND {
-            tracing::info!(
-                status = status.as_u16(),
-                method = %head.method,
-                path = head.uri.path(),
-                request_id = %arrived.request_id,
-                latency_ms = now_ms.saturating_sub(arrived.now_ms),
-                "a request was refused"
-            );
+        if self.lines.fetch_add(1, Ordering::Relaxed) >= REFUSAL_LINES_PER_SECOND {
+            return;
+        }
+        let Refused { head, status, arrived, client_ip, failure } = refused;
+        let failure = failure.as_deref();
+        let (status, request_id) = (status.as_u16(), arrived.request_id);
+        let method = shortened(head.method.as_str());
+        let path = shortened(head.uri.path());
+        let code = failure.map(|failure| failure.code);
+        let workspace = failure.and_then(|failure| failure.workspace.as_deref());
+        let root_key = failure.and_then(|failure| failure.root_key.as_deref());
+        let cause = failure.and_then(|failure| failure.cause.as_deref());
+        let latency_ms = now_ms.saturating_sub(arrived.now_ms);
+        macro_rules! line {
+            ($level:ident, $text:literal) => {
+                tracing::$level!(
+                    status, code, method, path, %client_ip, workspace, root_key, %request_id, latency_ms, cause, $text
+                )
+            };
+        }
+        match status {
+            503 => line!(warn, "a request was refused"),
+            500.. => line!(error, "a request failed"),
+            _ => line!(info, "a request was refused"),
         }
     }
+}
+
+/// The front of a client's text, cut at a character.
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOGGED_TEXT_BYTES)]
 }

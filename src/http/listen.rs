@@ -31,7 +31,10 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of a request.
 const HEADERS_MAX: usize = 100;
 /// Requests one HTTP/2 connection may have running.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 32;
+/// Bytes a peer may send on a connection, and on one of its streams, before they are read: they are memory of ours.
+const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 /// Pause between two questions whether an HTTP/2 peer is still there, and how long it may take to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -165,6 +168,8 @@ impl<A: Application> Server<A> {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
@@ -310,6 +315,8 @@ pub(super) struct Activity {
     /// HTTP/2 peers also send bytes that begin no request, such as answers to our pings, so its connections know only
     /// the second limit, counted from the end of the last request.
     http2: AtomicBool,
+    /// Nothing has been received yet: only then is the preface one.
+    untouched: AtomicBool,
 }
 
 const READING_HEAD: u64 = 1;
@@ -323,6 +330,7 @@ impl Activity {
             since: AtomicU64::new(0),
             running: AtomicU32::new(0),
             http2: AtomicBool::new(false),
+            untouched: AtomicBool::new(true),
         };
         activity.note(READING_HEAD);
         activity
@@ -343,7 +351,7 @@ impl Activity {
         if self.running.load(Ordering::Relaxed) > 0 || self.http2.load(Ordering::Relaxed) {
             return;
         }
-        if bytes.starts_with(b"PRI ") {
+        if self.untouched.swap(false, Ordering::Relaxed) && bytes.starts_with(b"PRI ") {
             // The preface of HTTP/2 (RFC 9113, 3.4), which begins like no method of HTTP/1.
             self.http2.store(true, Ordering::Relaxed);
             self.note(0);

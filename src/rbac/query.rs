@@ -107,7 +107,7 @@ impl fmt::Display for QueryError {
                 f.write_str("Invalid character '")?;
                 if character.is_control() {
                     // A NUL or an escape sequence has no business in a reply or a terminal.
-                    write!(f, "{}", character.escape_default())?;
+                    write!(f, "U+{:04X}", u32::from(*character))?;
                 } else {
                     write!(f, "{character}")?;
                 }

@@ -23,6 +23,13 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// The names of the files in a directory, in no particular order; directories in it are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The names of the directories in a directory, in no particular order.
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Number of the user who owns a file or directory, or else the nearest directory above it that is there. `None` where
+    /// the system does not tell.
+    fn owner(&self, _path: &Path) -> Option<u32> {
+        None
+    }
     /// Opens a file for reading and writing, making it (0600) where it is absent and `create` says so; `NotFound` where
     /// it is absent otherwise. A name made here is durable once `sync_dir` of the directory has returned.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;

@@ -1,8 +1,9 @@
 //! What can go wrong, named by what a caller can do about it. Nothing here knows of HTTP.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::disk::is_no_space;
 use crate::position::Position;
 
 /// A row whose bytes this build cannot read: damage, or a newer layout.
@@ -77,6 +78,51 @@ pub enum OpenError {
     /// The format file cannot be understood.
     #[error("{0} is not a keyward format file; is this a keyward data directory?")]
     NotAStore(PathBuf),
+    /// The data directory is a file, or lies below one.
+    #[error("{0} is a file, or lies below one, and has to be a directory; name another data directory")]
+    NotADirectory(PathBuf),
+    /// The directory holds what keyward did not put there.
+    #[error(
+        "the data directory {dir} is not empty and holds no keyward store, but {found:?} and maybe more; name an empty \
+         directory, or one that does not exist yet"
+    )]
+    ForeignFiles {
+        /// The directory.
+        dir: PathBuf,
+        /// One of them.
+        found: String,
+    },
+    /// This user may not use the directory.
+    #[error("{}", denied(.path, *.owner, *.user))]
+    Denied {
+        /// What may not be used: the directory or a file in it.
+        path: PathBuf,
+        /// Number of the user who owns the directory.
+        owner: Option<u32>,
+        /// Number of the user this process runs as.
+        user: u32,
+    },
+    /// The directory cannot be written by anyone.
+    #[error(
+        "{0} is on a read-only file system; mount it writable (in a container, as a volume that is not read-only), or name \
+         another data directory"
+    )]
+    ReadOnlyFileSystem(PathBuf),
+    /// The disk has no room for a store to be opened or begun.
+    #[error(
+        "the disk that holds {} is full: {}storage.min_free_bytes asks for {min_free_bytes}; free some space, name a data \
+         directory on a larger disk, or lower storage.min_free_bytes",
+        .path.display(),
+        .free_bytes.map(|free| format!("{free} bytes are free and ")).unwrap_or_default()
+    )]
+    NoSpace {
+        /// The data directory.
+        path: PathBuf,
+        /// What is left of it, where the system tells.
+        free_bytes: Option<u64>,
+        /// What is asked for ([`Options::min_free_bytes`](crate::Options::min_free_bytes)).
+        min_free_bytes: u64,
+    },
     /// A file of the directory cannot be read or written.
     #[error("{path} cannot be used")]
     Io {
@@ -110,6 +156,47 @@ pub enum OpenError {
         #[source]
         cause: BadRow,
     },
+}
+
+fn denied(path: &Path, owner: Option<u32>, user: u32) -> String {
+    let path = path.display();
+    match owner {
+        Some(owner) if owner != user => format!(
+            "{path} may not be used: it belongs to user {owner} and keyward runs as user {user}; run keyward as user \
+             {owner}, or give the data directory with all that is in it to user {user} (chown -R)"
+        ),
+        _ => format!(
+            "{path} may not be used by user {user}, who keyward runs as; give that user the right to read and write the \
+             data directory and all that is in it (chown -R, chmod -R u+rwX)"
+        ),
+    }
+}
+
+impl OpenError {
+    /// Whether it is for lack of room, wherever that was noticed.
+    pub(crate) fn is_no_space(&self) -> bool {
+        match self {
+            OpenError::NoSpace { .. } => true,
+            OpenError::Io { source, .. } => is_no_space(source),
+            OpenError::Checkpoint(cause) => is_redb_no_space(cause),
+            OpenError::Read(ReadError::Redb(cause)) => is_redb_no_space(cause),
+            OpenError::Log(cause) => {
+                let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
+                while let Some(error) = cause {
+                    if error.downcast_ref::<io::Error>().is_some_and(is_no_space) {
+                        return true;
+                    }
+                    cause = error.source();
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_redb_no_space(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if is_no_space(error))
 }
 
 impl From<redb::Error> for ReadError {

@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::records::root_key::RootKeyView;
 use crate::records::{self, Effect, decode_record, workspace_of};
 use crate::store::{Snapshot, State, Store, Tables, put_state};
 use crate::tx::{Abort, Tx};
-use crate::writer::{Answer, Fatal, Fate, Job, MAX_WAITING_SPENDS, Ran, Status, StrictSpend, Waiting, Writer};
+use crate::writer::{Answer, Fatal, Fate, Job, MAX_WAITING_SPENDS, Ran, Room, Status, StrictSpend, Waiting, Writer};
 use crate::writer_thread::{self, Command, Timing};
 
 /// The newest data directory format this build reads and writes.
@@ -175,6 +175,8 @@ pub struct Stats {
     pub checkpoint: u64,
     /// Whether changes are refused for lack of room.
     pub read_only: bool,
+    /// Free bytes on the disk, at most a second old; `u64::MAX` where the system does not tell.
+    pub free_bytes: u64,
     /// Log frames written since start, each with one sync.
     pub syncs: u64,
     /// Log records written since start.
@@ -226,8 +228,30 @@ impl Storage {
     /// # Errors
     /// Says in words what to do: the directory is in use, was written by a newer keyward, or cannot be trusted.
     pub fn open(options: Options) -> Result<Storage, OpenError> {
+        // redb panics on some damage to its file; to whoever starts the server that is a checkpoint that cannot be opened.
+        catch_unwind(AssertUnwindSafe(|| Storage::open_unguarded(options))).unwrap_or_else(|_| {
+            let cause = redb::Error::Corrupted("reading it panicked; the lines above say where".to_owned());
+            Err(OpenError::Checkpoint(Box::new(cause)))
+        })
+    }
+
+    fn open_unguarded(options: Options) -> Result<Storage, OpenError> {
+        let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
+        let min_free_bytes = options.min_free_bytes;
+        Storage::open_it(options).map_err(|error| match error {
+            // Otherwise the words might send the operator after a backup.
+            error if error.is_no_space() => {
+                OpenError::NoSpace { free_bytes: disk.free_bytes(&dir).ok(), path: dir, min_free_bytes }
+            }
+            OpenError::Io { path, source } => explain(&*disk, path, source),
+            error => error,
+        })
+    }
+
+    fn open_it(options: Options) -> Result<Storage, OpenError> {
         let Options { dir, disk, clock, fresh, .. } = &options;
         disk.create_dir_all(dir).map_err(io_error(dir))?;
+        refuse_foreign_files(&**disk, dir)?;
         let lock_path = dir.join("LOCK");
         let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
@@ -247,6 +271,14 @@ impl Storage {
             Some(opened) => opened,
             None => {
                 require_whole_log(&**disk, &log_dir)?;
+                if logged_id.is_none()
+                    && let Ok(free) = disk.free_bytes(dir)
+                    && free < options.min_free_bytes
+                {
+                    // A store is not begun where its first change would be refused.
+                    let min_free_bytes = options.min_free_bytes;
+                    return Err(OpenError::NoSpace { path: dir.clone(), free_bytes: Some(free), min_free_bytes });
+                }
                 let (store_id, seed) = fresh.split_at(16);
                 let state = State {
                     position: Position::START,
@@ -294,13 +326,21 @@ impl Storage {
         drop(snapshot);
         let (journal, loaded) =
             WindowJournal::open(Arc::clone(disk), dir, state.store_id, &hot.windows, clock()).map_err(io_error(dir))?;
-        tracing::debug!(cells = loaded.kept, ignored_bytes = loaded.ignored_bytes, "rate-limit cells loaded");
+        tracing::debug!(cells = loaded.kept, "rate-limit cells loaded");
+        if loaded.ignored_bytes > 0 || loaded.no_room > 0 || loaded.unread.is_some() {
+            tracing::warn!(
+                ignored_bytes = loaded.ignored_bytes,
+                without_room = loaded.no_room,
+                unread = loaded.unread.as_ref().map(tracing::field::display),
+                "some rate-limit windows could not be read back: what was counted in them is forgotten"
+            );
+        }
 
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status { free_bytes: AtomicU64::new(u64::MAX), ..Status::default() });
         status.position.store(state.position.0, Ordering::Relaxed);
         status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
         let waiting = Arc::new(Waiting::default());
-        let writer = Writer {
+        let mut writer = Writer {
             disk: Arc::clone(disk),
             dir: dir.clone(),
             store: Arc::clone(&store),
@@ -311,8 +351,11 @@ impl Storage {
             waiting: Arc::clone(&waiting),
             status: Arc::clone(&status),
             min_free_bytes: options.min_free_bytes,
+            room: Room::Enough,
+            full_at: None,
             now: clock(),
         };
+        writer.look_at_room();
         let (commands, queue) = bounded(QUEUE);
         let left_over = queue.clone();
         let writer_ended = Arc::new(AtomicBool::new(false));
@@ -338,13 +381,26 @@ impl Storage {
         let clock = Arc::clone(clock);
         let windows_thread = spawn("keyward-windows", dir, move || {
             let mut journal = journal;
+            let mut failing = false;
             loop {
                 let stopping = !matches!(windows_stop.recv_timeout(WINDOWS_EVERY), Err(RecvTimeoutError::Timeout));
                 let now = clock();
                 windows_hot.windows.sweep(now);
-                if let Err(cause) = journal.write_changed(&windows_hot.windows, now) {
-                    // A bounded, documented loss: counting goes on in memory, the next round writes what changed.
-                    tracing::warn!(%cause, "rate-limit windows could not be written down");
+                // A bounded, documented loss: counting goes on in memory, the next round writes what changed.
+                match journal.write_changed(&windows_hot.windows, now) {
+                    Err(cause) if !failing => {
+                        tracing::warn!(
+                            %cause,
+                            "rate-limit windows cannot be written down; counting goes on in memory and this is tried \
+                             again every second; a restart before it succeeds forgets what was counted"
+                        );
+                        failing = true;
+                    }
+                    Ok(_) if failing => {
+                        tracing::info!("rate-limit windows are written down again");
+                        failing = false;
+                    }
+                    _ => {}
                 }
                 if stopping {
                     return;
@@ -539,6 +595,7 @@ impl Storage {
             position: self.status.position.load(Ordering::Acquire),
             checkpoint: self.status.checkpoint.load(Ordering::Acquire),
             read_only: self.status.read_only.load(Ordering::Acquire),
+            free_bytes: self.status.free_bytes.load(Ordering::Relaxed),
             syncs: self.status.syncs.load(Ordering::Relaxed),
             transactions: self.status.transactions.load(Ordering::Relaxed),
             log_bytes: self.status.log_bytes.load(Ordering::Relaxed),
@@ -626,6 +683,49 @@ where
     }
 }
 
+/// Says what the operator can do about a file that cannot be used.
+fn explain(disk: &dyn Disk, path: PathBuf, source: io::Error) -> OpenError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            OpenError::Denied { owner: disk.owner(&path), user: rustix::process::geteuid().as_raw(), path }
+        }
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnlyFileSystem(path),
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => OpenError::NotADirectory(path),
+        _ => OpenError::Io { path, source },
+    }
+}
+
+/// Files that a start may leave behind before there is a log, wherever it is killed, and what file systems put there.
+const OWN_FILES: [&str; 9] = [
+    "LOCK",
+    "FORMAT",
+    "FORMAT.new",
+    "root.key",
+    "root.key.new",
+    "admin.sock",
+    crate::store::FILE,
+    crate::store::FILE_ASIDE,
+    "lost+found",
+];
+const OWN_DIRS: [&str; 4] = ["log", "windows", "admin.sock.new", "lost+found"];
+
+/// Refuses a directory that is something else's: its files would be mixed with the store's, and a mistyped path would
+/// make an empty store beside the real one. Runs before the lock, so that such a directory is left as it is.
+fn refuse_foreign_files(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let files = disk.list(dir).map_err(io_error(dir))?;
+    if files.iter().any(|name| name == "FORMAT") {
+        return Ok(());
+    }
+    let dirs = disk.list_dirs(dir).map_err(io_error(dir))?;
+    let foreign = |names: Vec<String>, own: &[&str]| names.into_iter().filter(|name| !own.contains(&name.as_str())).min();
+    let Some(found) = foreign(files, &OWN_FILES).or_else(|| foreign(dirs, &OWN_DIRS)) else { return Ok(()) };
+    // With a log it is a store, whatever else lies there; one that cannot be read is for the log to explain.
+    match log::store_id(disk, &dir.join("log")) {
+        Ok(None) => Err(OpenError::ForeignFiles { dir: dir.to_owned(), found }),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
 const FORMAT_HEAD: &str = "keyward data format ";
 
 /// Reads the format file; refuses a newer format. Whether there is one: a store that was opened before.
@@ -663,7 +763,10 @@ fn write_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         disk.rename(&aside, &path)?;
         disk.sync_dir(dir)
     };
-    write().map_err(io_error(&path))
+    write().map_err(|source| {
+        let _ = disk.remove(&aside);
+        OpenError::Io { path, source }
+    })
 }
 
 /// Refuses to rebuild a lost checkpoint from a log whose beginning is gone, before an empty one stands where the lost one

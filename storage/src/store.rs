@@ -138,7 +138,7 @@ impl StorageBackend for Backend {
 /// The checkpoint's file in the data directory.
 pub(crate) const FILE: &str = "records.redb";
 /// The file while it is being made; a leftover of a crash is overwritten.
-const FILE_ASIDE: &str = "records.redb.new";
+pub(crate) const FILE_ASIDE: &str = "records.redb.new";
 
 /// The checkpoint store.
 pub(crate) struct Store {
@@ -172,13 +172,19 @@ impl Store {
     /// interrupted, and a name that a power cut takes would be a checkpoint lost.
     pub fn create(disk: &dyn Disk, dir: &Path, cache_bytes: usize, state: State) -> Result<Store, redb::Error> {
         let aside = dir.join(FILE_ASIDE);
-        let file = disk.open(&aside, true)?;
-        file.set_len(0)?;
-        let store = Store::over(file, cache_bytes)?;
-        store.checkpoint(state)?;
-        disk.rename(&aside, &dir.join(FILE))?;
-        disk.sync_dir(dir)?;
-        Ok(store)
+        let make = || -> Result<Store, redb::Error> {
+            let file = disk.open(&aside, true)?;
+            file.set_len(0)?;
+            let store = Store::over(file, cache_bytes)?;
+            store.checkpoint(state)?;
+            disk.rename(&aside, &dir.join(FILE))?;
+            disk.sync_dir(dir)?;
+            Ok(store)
+        };
+        make().inspect_err(|_| {
+            // It would take room on a disk that may be full; where it stays, the next start overwrites it.
+            let _ = disk.remove(&aside);
+        })
     }
 
     /// Says that what is committed from here on is not published yet, until the guard is dropped. Only the writer does.
@@ -276,7 +282,7 @@ impl Snapshot {
         self.with_table(table, (), |opened| {
             for row in opened.iter()? {
                 let (key, value) = row?;
-                each(key.value(), value.value());
+                each(key.value(), checked(table, key.value(), value.value())?);
             }
             Ok(())
         })
@@ -291,11 +297,14 @@ impl Snapshot {
 
 impl Read for Snapshot {
     fn bytes(&self, table: TableNo, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        self.with_table(table, None, |opened| Ok(opened.get(key)?.map(|value| value.value().to_vec())))
+        self.with_table(table, None, |opened| match opened.get(key)? {
+                Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
+                None => Ok(None),
+            })
     }
 
     fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
-        self.with_table(table, Vec::new(), |opened| range_of(opened, prefix, from, most))
+        self.with_table(table, Vec::new(), |opened| range_of(table, opened, prefix, from, most))
     }
 
     fn last_key(&self, table: TableNo) -> Result<Option<Vec<u8>>, ReadError> {
@@ -303,7 +312,27 @@ impl Read for Snapshot {
     }
 }
 
+/// Bytes of checksum behind a value in redb, which itself notices damage only where it walks the whole file.
+const CHECKSUM_BYTES: usize = 4;
+
+/// CRC-32 over table, key and value, so that a value that belongs elsewhere is noticed too.
+fn checksum(table: TableNo, key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&table.to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+/// A stored value without its checksum; damage is an error, never data.
+fn checked<'v>(table: TableNo, key: &[u8], stored: &'v [u8]) -> Result<&'v [u8], redb::Error> {
+    let damaged = || redb::Error::Corrupted(format!("table {table} holds a row whose checksum does not fit"));
+    let (value, sum) = stored.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(damaged)?;
+    if *sum == checksum(table, key, value) { Ok(value) } else { Err(damaged()) }
+}
+
 fn range_of(
+    no: TableNo,
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     prefix: &[u8],
     from: Option<&[u8]>,
@@ -319,7 +348,7 @@ fn range_of(
         if !key.value().starts_with(prefix) {
             break;
         }
-        rows.push((key.value().to_vec(), value.value().to_vec()));
+        rows.push((key.value().to_vec(), checked(no, key.value(), value.value())?.to_vec()));
         if rows.len() == most {
             break;
         }
@@ -361,7 +390,12 @@ impl<'txn> Tables<'txn> {
     pub fn apply(&self, effect: &Effect) -> Result<(), redb::Error> {
         self.with_table(effect.table, |table| {
             match &effect.value {
-                Some(value) => drop(table.insert(effect.key.as_slice(), value.as_slice())?),
+                Some(value) => {
+                    let mut stored = Vec::with_capacity(value.len() + CHECKSUM_BYTES);
+                    stored.extend_from_slice(value);
+                    stored.extend_from_slice(&checksum(effect.table, &effect.key, value));
+                    drop(table.insert(effect.key.as_slice(), stored.as_slice())?);
+                }
                 None => drop(table.remove(effect.key.as_slice())?),
             }
             Ok(())
@@ -371,11 +405,14 @@ impl<'txn> Tables<'txn> {
 
 impl Read for Tables<'_> {
     fn bytes(&self, table: TableNo, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.with_table(table, |opened| Ok(opened.get(key)?.map(|value| value.value().to_vec())))?)
+        Ok(self.with_table(table, |opened| match opened.get(key)? {
+                Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
+                None => Ok(None),
+            })?)
     }
 
     fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
-        Ok(self.with_table(table, |opened| range_of(opened, prefix, from, most))?)
+        Ok(self.with_table(table, |opened| range_of(table, opened, prefix, from, most))?)
     }
 
     fn last_key(&self, table: TableNo) -> Result<Option<Vec<u8>>, ReadError> {

@@ -42,6 +42,25 @@ pub(crate) const MAX_SPENDS: usize = 100_000;
 /// lost only if the key is evicted or the process ends before the next use.
 const MAX_WAITING_TOUCHES: usize = 16 * MAX_TOUCHES;
 
+/// Free bytes below which nothing at all is written, unless `min_free_bytes` is less still. Between the two spends and last
+/// uses are written, few at a time: a step of theirs changes at most a page of redb for each, so some 3 MiB with the log's
+/// frame, and redb must never be what finds the disk full.
+pub(crate) const HARD_FLOOR_BYTES: u64 = 8 << 20;
+/// Most keys whose spends, and most last-used times, that are written in one batch while the disk is low on room.
+const MAX_ROWS_WHEN_LOW: usize = 256;
+const _: () = assert!((2 * MAX_ROWS_WHEN_LOW + MAX_BATCH) * (4096 + 256) < HARD_FLOOR_BYTES as usize);
+
+/// How much room the disk has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Everything is taken.
+    Enough,
+    /// Changes are refused; what spends and last uses need is still written.
+    Low,
+    /// Nothing is written.
+    Gone,
+}
+
 /// How a transaction ended.
 pub(crate) enum Fate {
     /// Durable and visible up to this position; the last balance it changed, as it became.
@@ -134,6 +153,8 @@ pub(crate) struct Status {
     pub syncs: AtomicU64,
     pub transactions: AtomicU64,
     pub log_bytes: AtomicU64,
+    /// As last measured; `u64::MAX` while the system has not told.
+    pub free_bytes: AtomicU64,
 }
 
 /// The process has to stop: nothing can be written any more, or what is on the disk is in doubt.
@@ -176,6 +197,10 @@ pub(crate) struct Writer {
     pub status: Arc<Status>,
     /// Free bytes below which changes are refused.
     pub min_free_bytes: u64,
+    /// How much there was when it was last looked at.
+    pub room: Room,
+    /// The free bytes when the log's last write found the disk full all the same (quotas, other writers).
+    pub full_at: Option<u64>,
     /// Log bytes at the last checkpoint.
     pub checkpointed_bytes: u64,
     /// Newest time any job brought, unix ms; frames carry it.
@@ -208,16 +233,27 @@ impl Writer {
     /// One batch: all or nothing on disk, one frame, one sync.
     ///
     /// Gives back strict spends that have to wait for the next step: their balance was set anew in this one.
-    pub fn step(&mut self, step: Step) -> Result<Vec<StrictSpend>, Fatal> {
-        if !self.has_room() {
-            for job in step.jobs {
+    ///
+    /// While the disk is low on room its jobs are refused, and the counters are written from what `min_free_bytes` kept
+    /// free for them; when that is used up they wait.
+    pub fn step(&mut self, mut step: Step) -> Result<Vec<StrictSpend>, Fatal> {
+        let room = self.measure_room();
+        self.note_room(room);
+        if room != Room::Enough {
+            for job in step.jobs.drain(..) {
                 Command::Transact(job).refuse(&Unavailable::NoSpace);
             }
+        }
+        if room == Room::Gone {
             for spend in step.strict {
                 Command::Spend(spend).refuse(&Unavailable::NoSpace);
             }
             return Ok(Vec::new());
         }
+        if room == Room::Low {
+            step.touches = step.touches.min(MAX_ROWS_WHEN_LOW);
+        }
+        let most_spends = Writer::spends_at_once(room);
         let store = Arc::clone(&self.store);
         let mut publishing = None;
         let txn = store.begin()?;
@@ -273,7 +309,8 @@ impl Writer {
                 credit_changes.extend(changes);
                 answers.push((last.next(), first..credit_changes.len(), answer));
             }
-            self.journal(&tables, &step.strict, step.journal_spends, step.touches, &mut journal)?;
+            let spends = if step.journal_spends || !step.strict.is_empty() { most_spends } else { 0 };
+            self.journal(&tables, &step.strict, spends, step.touches, &mut journal)?;
             if !journal.effects.is_empty() {
                 let own: Vec<Effect> = std::mem::take(&mut journal.effects).into_values().collect();
                 for effect in &own {
@@ -289,9 +326,12 @@ impl Writer {
             match self.log.append(self.state.term, self.now, &records) {
                 Ok(_) => {}
                 Err(AppendError::NoSpace(cause)) => {
-                    tracing::warn!(%cause, "the disk is full: changes are refused until there is room");
+                    if self.full_at.is_none() {
+                        tracing::warn!(%cause, "the write-ahead log found no room");
+                    }
                     txn.abort().map_err(redb::Error::from)?;
-                    self.status.read_only.store(true, Ordering::Release);
+                    self.full_at = Some(self.status.free_bytes.load(Ordering::Relaxed));
+                    self.note_room(room);
                     for (_, _, answer) in answers {
                         answer(Fate::Unavailable(Unavailable::NoSpace));
                     }
@@ -306,6 +346,7 @@ impl Writer {
                 // written.
                 Err(cause) => return Err(Fatal::Log(std::io::Error::other(cause))),
             }
+            self.full_at = None;
             self.state.position = position;
             put_state(&txn, self.state)?;
             publishing = Some(store.publishing());
@@ -321,7 +362,7 @@ impl Writer {
             publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
         };
         drop(publishing);
-        self.set_read_only(false);
+        self.note_room(room);
         for (counters, mark) in journal.marks.drain(..) {
             if !counters.journaled(mark) {
                 self.waiting.spent(counters);
@@ -353,7 +394,7 @@ impl Writer {
         &self,
         tables: &Tables<'_>,
         strict: &[StrictSpend],
-        spends: bool,
+        spends: usize,
         touches: usize,
         journal: &mut Journal,
     ) -> Result<(), Fatal> {
@@ -383,9 +424,9 @@ impl Writer {
         for spend in strict {
             one(Arc::clone(&spend.counters))?;
         }
-        if spends || !strict.is_empty() {
+        if spends > 0 {
             self.waiting.told.store(false, Ordering::Release);
-            for _ in 0..self.waiting.spends().min(MAX_SPENDS) {
+            for _ in 0..self.waiting.spends().min(spends) {
                 match self.waiting.next_spend() {
                     Some(counters) => one(counters)?,
                     None => break,
@@ -424,26 +465,74 @@ impl Writer {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Asks the disk; notes the free bytes and nothing else.
+    fn measure_room(&self) -> Room {
         // An error here is no reason to refuse: the append itself will tell.
-        let room = self.disk.free_bytes(&self.dir).map_or(true, |free| free >= self.min_free_bytes);
-        if !room {
-            self.set_read_only(true);
+        let Ok(free) = self.disk.free_bytes(&self.dir) else { return Room::Enough };
+        self.status.free_bytes.store(free, Ordering::Relaxed);
+        if free >= self.min_free_bytes {
+            Room::Enough
+        } else if free >= HARD_FLOOR_BYTES {
+            Room::Low
+        } else {
+            Room::Gone
         }
-        room
     }
 
-    fn set_read_only(&self, read_only: bool) {
-        if self.status.read_only.swap(read_only, Ordering::AcqRel) != read_only {
-            if read_only {
-                tracing::warn!(
-                    min_free_bytes = self.min_free_bytes,
-                    "the disk is nearly full: changes are refused, verifications go on; free some space"
-                );
-            } else {
-                tracing::info!("there is room again: changes are taken");
-            }
+    /// Looks how much room there is, says so where that has changed, and refuses changes or takes them again.
+    pub fn look_at_room(&mut self) {
+        let measured = self.measure_room();
+        let free = self.status.free_bytes.load(Ordering::Relaxed);
+        // Somebody made room. Without this a store that nobody writes to would be called full for ever.
+        if self.full_at.is_some_and(|then| free >= then.saturating_add(HARD_FLOOR_BYTES)) {
+            self.full_at = None;
         }
+        self.note_room(measured);
+    }
+
+    fn note_room(&mut self, measured: Room) {
+        let room = if self.full_at.is_some() { Room::Gone } else { measured };
+        if std::mem::replace(&mut self.room, room) == room {
+            return;
+        }
+        self.status.read_only.store(room != Room::Enough, Ordering::Release);
+        let free_bytes = self.status.free_bytes.load(Ordering::Relaxed);
+        let (data_dir, min_free_bytes) = (self.dir.display(), self.min_free_bytes);
+        match room {
+            Room::Enough => {
+                tracing::info!(%data_dir, free_bytes, min_free_bytes, "there is room again: changes are taken");
+            }
+            Room::Low => tracing::warn!(
+                %data_dir,
+                free_bytes,
+                min_free_bytes,
+                "the disk is low on room: changes are refused, verifications go on and spent credits are still written \
+                 down; free some space, or lower storage.min_free_bytes"
+            ),
+            Room::Gone => tracing::warn!(
+                %data_dir,
+                free_bytes,
+                min_free_bytes,
+                "the disk is full: changes are refused, verifications go on, but spent credits are no longer written \
+                 down and would come back with a restart; free some space"
+            ),
+        }
+    }
+
+    /// Most keys whose spends one step may write.
+    fn spends_at_once(room: Room) -> usize {
+        if room == Room::Enough { MAX_SPENDS } else { MAX_ROWS_WHEN_LOW }
+    }
+
+    /// Steps that write all spends and last-used times that wait now.
+    pub fn steps_to_write_all(&self) -> usize {
+        let touches = if self.room == Room::Enough { MAX_TOUCHES } else { MAX_ROWS_WHEN_LOW };
+        self.waiting.spends() / Writer::spends_at_once(self.room) + self.waiting.touches() / touches + 1
+    }
+
+    /// Whether not even the counters can be written.
+    pub fn is_out_of_room(&self) -> bool {
+        self.room == Room::Gone
     }
 
     /// Whether changes are refused for lack of room.
@@ -461,10 +550,11 @@ impl Writer {
         self.state.position.0 > self.status.checkpoint.load(Ordering::Relaxed)
     }
 
-    /// Makes redb durable at the present position and drops the log before it. Left out while the disk is full: redb
-    /// would need room too, an error of its is fatal, and the log has everything.
+    /// Makes redb durable at the present position and drops the log before it. Left out while the disk is low on
+    /// room: redb would need some too, an error of its is fatal, and the log has everything.
     pub fn checkpoint(&mut self) -> Result<(), Fatal> {
-        if self.is_read_only() || !self.has_room() {
+        self.look_at_room();
+        if self.is_read_only() {
             return Ok(());
         }
         self.store.checkpoint(self.state)?;

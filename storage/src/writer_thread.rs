@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::error::Unavailable;
-use crate::writer::{Fatal, Fate, Job, MAX_BATCH, MAX_SPENDS, MAX_TOUCHES, Step, StrictSpend, Writer};
+use crate::writer::{Fatal, Fate, Job, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
 
 /// What the thread is told.
 pub(crate) enum Command {
@@ -38,6 +38,9 @@ impl Command {
     }
 }
 
+/// How often the free room is looked at while nothing is written.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// When the thread does what nobody asked for.
 pub(crate) struct Timing {
     /// Longest a spend waits for the journal.
@@ -55,6 +58,7 @@ struct Due {
     spends: Option<Instant>,
     touches: Instant,
     checkpoint: Instant,
+    room: Instant,
 }
 
 /// Runs until told to stop, or until nobody can tell any more.
@@ -63,11 +67,11 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
     // What was replayed would be replayed again after the next crash: a process that keeps dying early must not take
     // longer at each start.
     let first_checkpoint = if writer.is_ahead_of_checkpoint() { start } else { start + timing.checkpoint };
-    let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: first_checkpoint };
+    let mut due = Due { spends: None, touches: start + timing.touches, checkpoint: first_checkpoint, room: start };
     let mut strict_again: Vec<StrictSpend> = Vec::new();
     loop {
         let now = Instant::now();
-        let wake = due.spends.unwrap_or(due.touches).min(due.touches).min(due.checkpoint);
+        let wake = due.spends.unwrap_or(due.touches).min(due.touches).min(due.checkpoint).min(due.room);
         let mut step = Step { strict: std::mem::take(&mut strict_again), ..Step::default() };
         let mut flushed: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         let mut stop = false;
@@ -105,7 +109,7 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
         if works {
             strict_again = writer.step(step)?;
             // A full batch of them was written, more are waiting, and nobody may come to wake this thread.
-            if writer.waiting.touches() >= MAX_TOUCHES && !writer.is_read_only() {
+            if writer.waiting.touches() >= MAX_TOUCHES && !writer.is_out_of_room() {
                 due.touches = now;
             }
         }
@@ -120,9 +124,15 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
             }
             due.checkpoint = Instant::now() + timing.checkpoint;
         }
+        if due.room <= now {
+            writer.look_at_room();
+            due.room = now + ROOM_EVERY;
+        }
         // Spends that came while the writer was told already, or that have to be written again.
         if due.spends.is_none() && writer.waiting.spends() > 0 {
-            due.spends = Some(Instant::now() + timing.spends);
+            // Without room they wait for it; a look each second is enough to notice it.
+            let wait = if writer.is_out_of_room() { ROOM_EVERY.max(timing.spends) } else { timing.spends };
+            due.spends = Some(Instant::now() + wait);
         }
         if stop {
             for spend in strict_again {
@@ -137,7 +147,7 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
 /// does not take them.
 fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) -> Result<(), Fatal> {
     // One round more for what had to wait for the publication of its own batch.
-    let rounds = 2 + writer.waiting.spends() / MAX_SPENDS + writer.waiting.touches() / MAX_TOUCHES;
+    let rounds = 1 + writer.steps_to_write_all();
     for _ in 0..rounds {
         let step = Step {
             strict: std::mem::take(strict_again),
@@ -147,7 +157,7 @@ fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) ->
         };
         *strict_again = writer.step(step)?;
         let left = writer.waiting.spends() + writer.waiting.touches() + strict_again.len();
-        if left == 0 || writer.is_read_only() {
+        if left == 0 || writer.is_out_of_room() {
             break;
         }
     }

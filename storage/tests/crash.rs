@@ -328,6 +328,199 @@ fn a_full_disk_takes_no_changes_and_still_verifies() {
     }
 }
 
+/// What `min_free_bytes` keeps free is for counters: below it changes are refused, and yet what was spent and used stays
+/// so through a clean end and through a power cut. Only when that is used up too do they wait for room.
+#[test]
+fn a_disk_low_on_room_still_takes_what_was_spent() {
+    const MIB: u64 = 1 << 20;
+    for (strict_credits, clean) in [(false, true), (false, false), (true, true), (true, false)] {
+        let disk = MemoryDisk::new();
+        let made = |disk: &MemoryDisk| Options { min_free_bytes: 64 * MIB, strict_credits, ..options(disk) };
+        let (low, fatal) = noting_fatal(made(&disk));
+        let (storage, mut model) = store_with(low, 100);
+        let (at, _) = limited(&model);
+        let key = view(&storage, &model);
+        let spend = |cost: u64| match storage.spend(&key, cost) {
+            Spent::Taken(left) => Ok(left),
+            Spent::Journal(pending) => {
+                let (tell, told) = channel();
+                storage.journal_spend(pending, move |left| tell.send(left).expect("the test waits"));
+                wait(&told)
+            }
+            other => panic!("{other:?}"),
+        };
+        let stored = |storage: &Storage| {
+            let row = key::credits(&storage.snapshot().expect("readable"), at.0, at.1).expect("readable");
+            row.expect("limited").balance
+        };
+
+        disk.set_free_bytes(Some(32 * MIB));
+        let plan = another(&mut model.clone(), 3);
+        let refused = wait(&submit(&storage, move |tx| plan.run(tx))).expect_err("low on room");
+        assert!(matches!(refused, TransactError::Unavailable(Unavailable::NoSpace)), "{refused:?}");
+        assert_eq!((storage.stats().read_only, storage.stats().free_bytes), (true, 32 * MIB));
+        assert_eq!(spend(5), Ok(95));
+        storage.touch(&key, 60_000_000);
+        flush(&storage);
+        assert_eq!((stored(&storage), storage.stats().waiting_spends), (95, 0));
+        assert_eq!(storage.stats().checkpoint, 0, "redb would need room");
+
+        // The reserve is used up.
+        disk.set_free_bytes(Some(8 * MIB - 1));
+        flush(&storage);
+        if strict_credits {
+            assert_eq!(spend(5), Err(Unavailable::NoSpace));
+        } else {
+            assert_eq!(spend(5), Ok(90));
+            flush(&storage);
+            assert_eq!((stored(&storage), storage.stats().waiting_spends), (95, 1));
+        }
+        disk.set_free_bytes(Some(8 * MIB));
+        assert_eq!(spend(3), Ok(if strict_credits { 92 } else { 87 }));
+
+        model.credits.get_mut(&at).expect("limited").balance = if strict_credits { 92 } else { 87 };
+        model.last_used.insert(at, 60_000_000);
+        if !clean {
+            flush(&storage);
+        } else {
+            storage.stop();
+        }
+        let disk = disk.crash(7);
+        assert!(fatal.lock().expect("no panic").is_empty());
+        drop(storage);
+        disk.set_free_bytes(Some(32 * MIB));
+        let storage = open(made(&disk));
+        assert!(storage.stats().read_only, "known from the start");
+        model.check_rows(&storage.snapshot().expect("readable"), |expected, stored| expected.balance == stored);
+        model.check_hot(&storage);
+    }
+}
+
+/// An idle store notices by itself that room went and came.
+#[test]
+fn an_idle_store_notices_the_room() {
+    let disk = MemoryDisk::new();
+    let (storage, _) = store_with(Options { min_free_bytes: 1000, ..options(&disk) }, 1);
+    for free in [999, 1000] {
+        disk.set_free_bytes(Some(free));
+        while storage.stats().free_bytes != free || storage.stats().read_only != (free < 1000) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Many more spends than one step takes while the disk is low are all written at a clean end.
+#[test]
+fn a_clean_end_on_a_low_disk_writes_every_spend() {
+    const KEYS: usize = 1000;
+    let disk = MemoryDisk::new();
+    let roomy = || Options { hot_keys_max: 2 * KEYS, min_free_bytes: 64 << 20, ..options(&disk) };
+    let (storage, mut model) = store_with(roomy(), 10);
+    let mut dice = SplitMix(8);
+    let (at, _) = limited(&model);
+    let row = model.keys[&at].clone();
+    let keys: Vec<_> = (0..KEYS)
+        .map(|_| {
+            let row = key::KeyRow { hash: harness::hash(&mut dice), ..row.clone() };
+            Op::NewKey((at.0, KeyId(harness::id(&mut dice))), Box::new(row), Some(9))
+        })
+        .collect();
+    let plan = Plan::new(&mut dice, at.0, keys);
+    plan.note(&mut model);
+    transact(&storage, move |tx| plan.run(tx));
+    disk.set_free_bytes(Some(32 << 20));
+    for (at, row) in &model.keys {
+        let view = storage.read_key(at.0, &row.hash).expect("readable").expect("live");
+        assert!(matches!(storage.spend(&view, 3), Spent::Taken(_)));
+        storage.touch(&view, 120_000);
+        model.last_used.insert(*at, 120_000);
+        model.credits.get_mut(at).expect("limited").balance -= 3;
+    }
+    storage.stop();
+    let disk = disk.crash(1);
+    let storage = open(Options { hot_keys_max: 2 * KEYS, ..options(&disk) });
+    assert!(storage.stats().replayed > 0, "the log has it, not the checkpoint");
+    model.check_rows(&storage.snapshot().expect("readable"), |expected, stored| expected.balance == stored);
+}
+
+/// A first start without room says how much there is and how much is asked for, leaves nothing, and can be repeated.
+#[test]
+fn a_store_is_not_begun_without_room() {
+    let disk = MemoryDisk::new();
+    disk.set_free_bytes(Some(999));
+    let words = refusal(Storage::open(Options { min_free_bytes: 1000, ..options(&disk) }));
+    for part in ["is full", "999 bytes are free", "min_free_bytes asks for 1000"] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(names(&disk, ""), ["LOCK"]);
+    disk.set_free_bytes(None);
+
+    // Wherever the disk turns out to be full.
+    for capacity in (0..).map(|step| step * 4096) {
+        disk.set_capacity(Some(capacity));
+        match Storage::open(options(&disk)) {
+            Ok(_) => break,
+            Err(error) => {
+                let words = harness::chain(&error);
+                assert!(words.contains("is full") && !words.contains("restore"), "at {capacity}: {words}");
+                let left = names(&disk, "");
+                assert!(!left.iter().any(|name| name.ends_with(".new")), "at {capacity}: {left:?}");
+            }
+        }
+    }
+    disk.set_capacity(None);
+    let (storage, model) = store_with(options(&disk), 10);
+    model.check_hot(&storage);
+}
+
+/// A directory that is something else's is left as it is; one that a first start was killed in is not taken for that.
+#[test]
+fn foreign_files_are_left_alone() {
+    let disk = MemoryDisk::new();
+    disk.plant(&path("holiday.jpg"), b"a picture");
+    let words = refusal(Storage::open(options(&disk)));
+    assert!(words.contains("holiday.jpg") && words.contains("name an empty directory"), "{words}");
+    assert_eq!(names(&disk, ""), ["holiday.jpg"]);
+    let disk = MemoryDisk::new();
+    disk.plant(&path("photos/holiday.jpg"), b"a picture");
+    let words = refusal(Storage::open(options(&disk)));
+    assert!(words.contains("photos"), "{words}");
+
+    let disk = MemoryDisk::new();
+    for name in ["LOCK", "root.key.new", "records.redb.new", "lost+found/x", "admin.sock.new/admin.sock"] {
+        disk.plant(&path(name), b"");
+    }
+    drop(open(options(&disk)));
+    disk.plant(&path("notes.txt"), b"beside a store anything may lie");
+    drop(open(options(&disk)));
+    disk.remove(&path("FORMAT")).expect("removed");
+    open(options(&disk));
+}
+
+/// Who may not use the directory is told why and what to do.
+#[test]
+fn a_directory_that_cannot_be_used_says_why() {
+    use std::io::ErrorKind;
+    let refused_with = |kind| {
+        let disk = MemoryDisk::new();
+        disk.fail(Call::Open, 1, kind);
+        refusal(Storage::open(options(&disk)))
+    };
+    let words = refused_with(ErrorKind::PermissionDenied);
+    assert!(words.contains("/data/LOCK") && words.contains("runs as") && words.contains("chown"), "{words}");
+    let words = refused_with(ErrorKind::ReadOnlyFilesystem);
+    assert!(words.contains("read-only file system") && words.contains("mount it"), "{words}");
+
+    let home = tempfile::tempdir().expect("a scratch directory");
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").expect("written");
+    for dir in [file.clone(), file.join("below")] {
+        let real = Options { dir, disk: Arc::new(RealDisk), ..options(&MemoryDisk::new()) };
+        let words = refusal(Storage::open(real));
+        assert!(words.contains("has to be a directory"), "{words}");
+    }
+}
+
 /// A process that dies while the disk is full comes back, verifies, and takes changes again when there is room.
 #[test]
 fn a_store_starts_on_a_full_disk() {

@@ -25,6 +25,7 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Its id.
+    #[schemars(length(min = 8, max = 255), regex(pattern = "^[a-zA-Z0-9_]+$"))]
     api_id: String,
 }
 

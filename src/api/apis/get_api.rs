@@ -25,8 +25,10 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Its id.
+    #[schemars(length(min = 8, max = 255), regex(pattern = "^[a-zA-Z0-9_]+$"))]
     id: String,
     /// Its name, as it was given.
+    #[schemars(length(min = 3, max = 256))]
     name: String,
 }
 

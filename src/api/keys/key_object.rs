@@ -48,6 +48,7 @@ impl Resolved {
 #[serde(rename_all = "camelCase")]
 pub struct KeyObject {
     /// Its id.
+    #[schemars(length(min = 8, max = 255), regex(pattern = "^[a-zA-Z0-9_]+$"))]
     key_id: String,
     /// Its prefix and first characters; empty for a migrated key not seen yet.
     start: String,
@@ -105,9 +106,11 @@ pub struct RefillObject {
     /// How often.
     interval: Interval,
     /// Credits are raised to this number.
+    #[schemars(range(min = 1))]
     amount: u64,
     /// Day of the month; only with `monthly`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31))]
     refill_day: Option<u8>,
 }
 
@@ -140,12 +143,16 @@ pub struct Identity {
 #[serde(rename_all = "camelCase")]
 pub struct Ratelimit {
     /// Its id.
+    #[schemars(length(min = 8, max = 255), regex(pattern = "^rl_[a-zA-Z0-9_]+$"))]
     id: String,
     /// Its name.
+    #[schemars(length(min = 1))]
     name: String,
     /// Most cost per window.
+    #[schemars(range(min = 1))]
     limit: u64,
     /// Window length in milliseconds.
+    #[schemars(range(min = 1000))]
     duration: u64,
     /// Whether every verification counts against it.
     auto_apply: bool,

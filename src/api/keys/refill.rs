@@ -12,7 +12,7 @@ use time::{Date, Duration, Month, OffsetDateTime, Time};
 
 use super::{Found, find_again, view};
 use crate::api::call::{Call, Change, Correlate};
-use crate::api::problem::Problem;
+use crate::api::problem::{Code, Problem};
 use crate::tenants::{system_actor, target};
 
 /// The first due midnight after `after` (both unix ms): the very moment a refill is set never counts (KEYS-REFILL-6).
@@ -30,6 +30,26 @@ pub fn next_due(refill: &Refill, after: u64) -> Option<u64> {
         };
     }
     u64::try_from(date.with_time(Time::MIDNIGHT).assume_utc().unix_timestamp()).ok()?.checked_mul(1000)
+}
+
+/// The latest due midnight that is not after `now`: the moment at which everybody but the clock's keeper sees the refill
+/// happen. `due`, which is one, where the calendar gives no other.
+fn last_due(refill: &Refill, due: u64, now: u64) -> u64 {
+    let last = || {
+        let today = OffsetDateTime::from_unix_timestamp(i64::try_from(now / 1000).ok()?).ok()?.date();
+        let date = match refill.day {
+            None => today,
+            Some(day) => match due_day(today.year(), today.month(), day)? {
+                due if due <= today => due,
+                _ => {
+                    let before = today.replace_day(1).ok()?.previous_day()?;
+                    due_day(before.year(), before.month(), day)?
+                }
+            },
+        };
+        u64::try_from(date.with_time(Time::MIDNIGHT).assume_utc().unix_timestamp()).ok()?.checked_mul(1000)
+    };
+    last().map_or(due, |last| last.max(due))
 }
 
 /// The day of a month on which a refill of `day` is due: that day, or the month's last (KEYS-REFILL-1).
@@ -53,7 +73,9 @@ pub fn settle(change: &mut Change<'_, '_>, found: &mut Found) -> Result<(), Abor
         change.may_go_untold();
         return Ok(());
     }
-    found.row.updated_at = Some(now);
+    // When the refill was made must not show (KEYS-REFILL-5): it happened when it was due.
+    let at = last_due(&refill, due, now);
+    found.row.updated_at = Some(found.row.updated_at.map_or(at, |changed| changed.max(at)));
     key::update(change.tx, workspace, id, &found.row);
     let id_text = id.to_string();
     let name = found.row.name.as_deref().unwrap_or(&id_text);
@@ -64,7 +86,7 @@ pub fn settle(change: &mut Change<'_, '_>, found: &mut Found) -> Result<(), Abor
     ));
     change.audit_as_system(
         system_actor("keyrefill", "Key Refill Service"),
-        due,
+        at,
         "key.update",
         format!("Refilled key {name}"),
         vec![key],
@@ -89,7 +111,9 @@ pub async fn settle_now(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> 
     });
     match settled.await {
         Ok(_) => view(call, hash).await,
-        Err(problem) if problem.code() == crate::api::problem::Code::KeyNotFound => Ok(None),
+        Err(problem) if problem.code() == Code::KeyNotFound => Ok(None),
+        // A full disk refuses the refill, but verifications go on: with what is left, until there is room.
+        Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok(Some(view_now)),
         Err(problem) => Err(problem),
     }
 }
@@ -140,5 +164,13 @@ mod tests {
             assert_eq!(next_due(&Refill { amount: 1, day }, at(after)), Some(at(due)), "{day:?} after {after}");
         }
         assert_eq!(next_due(&Refill { amount: 1, day: None }, u64::MAX), None);
+        for (day, due, now, last) in [
+            (None, "2026-03-01 00:00:00", "2026-03-05 10:00:00", "2026-03-05 00:00:00"),
+            (Some(15), "2026-03-15 00:00:00", "2026-03-15 00:00:00", "2026-03-15 00:00:00"),
+            (Some(15), "2026-01-15 00:00:00", "2026-03-14 23:59:59", "2026-02-15 00:00:00"),
+            (Some(31), "2026-01-31 00:00:00", "2026-03-01 00:00:00", "2026-02-28 00:00:00"),
+        ] {
+            assert_eq!(last_due(&Refill { amount: 1, day }, at(due), at(now)), at(last), "{day:?} at {now}");
+        }
     }
 }

@@ -79,6 +79,8 @@ impl Operation for UpdateCredits {
                 (What::Increment, value) => Balance::Add(value.unwrap_or(0)),
                 (What::Decrement, value) => Balance::Subtract(value.unwrap_or(0)),
             };
+            let previous = change.tx.credits(workspace, id, &found.row)?.balance;
+            let previous = if found.row.limited { previous.to_string() } else { "null".to_owned() };
             if ask.operation == What::Set {
                 found.row.limited = value.is_some();
                 if value.is_none() {
@@ -106,10 +108,9 @@ impl Operation for UpdateCredits {
                 What::Increment => "increment",
                 What::Decrement => "decrement",
             };
-            key.meta = Some(match value {
-                Some(value) => format!(r#"{{"operation":"{operation}","value":{value}}}"#),
-                None => format!(r#"{{"operation":"{operation}","value":null}}"#),
-            });
+            let value = value.map_or("null".to_owned(), |value| value.to_string());
+            key.meta =
+                Some(format!(r#"{{"operation":"{operation}","value":{value},"previous_remaining":{previous}}}"#));
             change.audit(
                 "key.update",
                 format!("Updated Key {id}, set remaining to {shown}."),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::settings::{CreditsPatch, EXPIRES_MAX, RatelimitsRequest, meta_text, ratelimits, refill_needs_credits};
-use super::{Found, find, find_again, links, refill};
+use super::{Found, find, find_again, history, links, refill};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -61,7 +61,15 @@ impl Operation for UpdateKey {
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#update_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::RoleNotFound];
-    const AUDITS: &'static [&'static str] = &["permission.create", "identity.create", "key.update"];
+    const AUDITS: &'static [&'static str] = &[
+        "permission.create",
+        "identity.create",
+        "authorization.disconnect_permission_and_key",
+        "authorization.disconnect_role_and_key",
+        "authorization.connect_permission_and_key",
+        "authorization.connect_role_and_key",
+        "key.update",
+    ];
     type Request = Request;
     type Response = Empty;
 
@@ -73,6 +81,8 @@ impl Operation for UpdateKey {
         let changed = granted.transact(Correlate::Always, move |change| {
             let mut found = find_again(change, id)?;
             refill::settle(change, &mut found)?;
+            let before = found.row.clone();
+            let remaining_before = remaining(change, &found)?;
             credits.apply(change, &mut found)?;
             let role_names: Option<Vec<_>> = Option::from(ask.roles).map(List::into_vec);
             let roles = role_names.map(|names| links::roles(change, &names)).transpose()?;
@@ -101,13 +111,22 @@ impl Operation for UpdateKey {
             let (workspace, now) = (change.workspace(), change.now());
             row.updated_at = Some(now);
             key::update(change.tx, workspace, id, &found.row);
-            let targets = vec![found.target(), found.api_target()];
-            change.audit("key.update", format!("Updated key {id}"), targets);
+            let remaining_after = remaining(change, &found)?;
+            let mut key = found.target();
+            key.meta = history::changes(change, &before, &found.row, (remaining_before, remaining_after))?;
+            history::record_links(change, &found, &before)?;
+            change.audit("key.update", format!("Updated key {id}"), vec![key, found.api_target()]);
             Ok(())
         });
         changed.await?;
         Ok(Empty {})
     }
+}
+
+/// Credits left on a key at this moment; `None` = unlimited.
+fn remaining(change: &Change<'_, '_>, found: &Found) -> Result<Option<u64>, ReadError> {
+    let credits = change.tx.credits(change.workspace(), found.id, &found.row)?;
+    Ok(found.row.limited.then_some(credits.balance))
 }
 
 /// What becomes of a key's credits and refill.

@@ -51,9 +51,9 @@ pub struct Request {
     #[serde(default)]
     #[expect(dead_code, reason = "no migration can exist yet, so no key waits in one: NOT_FOUND either way")]
     migration_id: Opt<Text<0, 256>>,
-    /// Key spaces the key must be in; one in any other is not found.
+    /// Key spaces the key must be in; a key in any other is not found. An empty list names none.
     #[serde(default)]
-    keyspaces: Opt<List<Text<1, 255>, 1, 100>>,
+    keyspaces: Opt<List<Text<1, 255>, 0, 1000>>,
 }
 
 /// What a verification costs.

@@ -7,7 +7,7 @@ use keyward_storage::records::ratelimit::NamespaceView;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{MAKE, Request as Entry, exhausted, gone, make_namespaces, namespace, resolve, vanished};
+use super::{MAKE, Request as Entry, exhausted, gone, make_namespaces, may_not_limit, namespace, resolve, vanished};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -67,7 +67,11 @@ impl Operation for MultiLimit {
         let views = namespaces(&call, &ask).await?;
         let ids: Vec<_> = views.iter().map(|view| view.id.spell()).collect();
         let own: Vec<Need<'_>> = ids.iter().map(|id| Need::tuple("ratelimit", id, "limit")).collect();
-        let _granted = call.authorize(&Need::Any(&[Need::tuple("ratelimit", "*", "limit"), Need::All(&own)]))?;
+        let need = Need::Any(&[Need::tuple("ratelimit", "*", "limit"), Need::All(&own)]);
+        let _granted = call.may(&need).ok_or_else(|| {
+            let lacking = own.iter().position(|need| call.may(need).is_none()).unwrap_or(0);
+            may_not_limit(&ask[lacking].namespace)
+        })?;
         if let Some((entry, _)) = ask.iter().zip(&views).find(|(_, view)| view.deleted) {
             return Err(gone(&entry.namespace));
         }

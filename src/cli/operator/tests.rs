@@ -255,6 +255,20 @@ fn useless_permissions_are_kept_and_remarked_on() {
     assert_eq!(world.authenticate(&text(&done.result["key"])).expect("it works").1.len(), 0);
 }
 
+/// EXT-3: an expiry that is over already, such as one in seconds, is taken and remarked on.
+#[test]
+fn an_expiry_in_the_past_is_remarked_on() {
+    let world = World::new();
+    let id = world.workspace();
+    let create = |expires| world.run("root-key.create", json!({"workspace": id, "name": "k", "expires": expires}));
+    let done = create(NOW / 1000).expect("legal");
+    assert_eq!(done.warnings, ["this root key is expired already: 1795256643 ms is 1970-01-21 18:40:56 UTC"]);
+    assert_eq!(create(NOW).expect("legal").warnings, [""; 0], "it holds to the end of that millisecond");
+    let update = |expires| json!({"keyId": done.result["keyId"], "expires": expires});
+    assert_eq!(world.run("root-key.update", update(json!(NOW - 1))).expect("legal").warnings.len(), 1);
+    assert_eq!(world.run("root-key.update", update(json!(null))).expect("legal").warnings, [""; 0]);
+}
+
 /// What is not understood changes nothing and is named.
 #[test]
 fn wrong_commands_and_arguments_are_refused() {

@@ -470,6 +470,15 @@ impl Disk for MemoryDisk {
         Ok(within.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        if !state.has_dir(dir) {
+            return Err(no_such_file(dir));
+        }
+        let within = state.dirs.iter().filter(|path| path.parent() == Some(dir));
+        Ok(within.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
+    }
+
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         let inode = if let Some(&inode) = state.names.get(path) {

@@ -139,6 +139,11 @@ pub struct KeyView {
     pub name: Option<Box<str>>,
 }
 
+/// Bytes a shared cell with its view takes, its entry in the map of cells included. Each link counts it whole: cells that
+/// many keys share are counted many times, which only makes eviction come early, while cells of one key's own would
+/// otherwise not be counted at all.
+const SHARED_BYTES: usize = 280;
+
 /// What stands for "does not expire": no request can name such a time.
 const NEVER: u64 = u64::MAX;
 
@@ -204,13 +209,14 @@ impl KeyView {
     pub(crate) fn bytes(&self) -> usize {
         let links = self.linked.as_deref().map_or(0, |linked| {
             size_of::<Linked>()
-                + (linked.permissions.len() + linked.roles.len()) * 8
+                + (linked.permissions.len() + linked.roles.len()) * SHARED_BYTES
                 + linked.meta.as_deref().map_or(0, str::len)
         });
         size_of::<KeyView>()
             + size_of::<KeyCounters>()
             + self.name.as_deref().map_or(0, str::len)
             + links
+            + if self.identity.is_some() { SHARED_BYTES } else { 0 }
             + self.ratelimits.iter().map(|limit| size_of_val(limit) + limit.name.len()).sum::<usize>()
     }
 }

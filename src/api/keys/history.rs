@@ -1,0 +1,108 @@
+//! What a change of a key leaves in the audit trail: old and new values of what changed (AL-EV-09), and the links that came
+//! and went (AL-OP-02).
+
+use keyward_storage::ids::{PermissionId, RoleId};
+use keyward_storage::records::key::{KeyRow, Ratelimit, Refill};
+use keyward_storage::records::{identity, role};
+use keyward_storage::{Abort, ReadError};
+use serde_json::{Map, Value, json};
+
+use super::Found;
+use crate::api::call::Change;
+use crate::api::problem::Problem;
+use crate::tenants::target;
+
+/// Old and new values of a key's changed fields, as compact JSON; `None` where nothing but its time changed. Metadata is
+/// only said to have changed: it is the customer's, and no business of the trail.
+pub fn changes(
+    change: &Change<'_, '_>,
+    before: &KeyRow,
+    after: &KeyRow,
+    remaining: (Option<u64>, Option<u64>),
+) -> Result<Option<String>, ReadError> {
+    let mut fields = Map::new();
+    let mut note = |name: &str, old: Value, new: Value| {
+        if old != new {
+            fields.insert(name.to_owned(), json!({ "old": old, "new": new }));
+        }
+    };
+    note("name", json!(before.name), json!(after.name));
+    note("enabled", json!(before.enabled), json!(after.enabled));
+    note("expires", json!(before.expires), json!(after.expires));
+    note("remaining", json!(remaining.0), json!(remaining.1));
+    note("refill", refill(before.refill.as_ref()), refill(after.refill.as_ref()));
+    note("ratelimits", limits(&before.ratelimits), limits(&after.ratelimits));
+    note("externalId", external_id(change, before)?, external_id(change, after)?);
+    if before.meta != after.meta {
+        fields.insert("meta".to_owned(), json!("changed"));
+    }
+    Ok((!fields.is_empty()).then(|| json!({ "changes": fields }).to_string()))
+}
+
+fn refill(refill: Option<&Refill>) -> Value {
+    refill.map_or(Value::Null, |refill| json!({ "amount": refill.amount, "refillDay": refill.day }))
+}
+
+fn limits(limits: &[Ratelimit]) -> Value {
+    limits
+        .iter()
+        .map(|limit| {
+            json!({
+                "name": limit.name, "limit": limit.limit, "duration": limit.duration, "autoApply": limit.auto_apply
+            })
+        })
+        .collect()
+}
+
+fn external_id(change: &Change<'_, '_>, row: &KeyRow) -> Result<Value, ReadError> {
+    Ok(match row.identity {
+        None => Value::Null,
+        Some(id) => json!(identity::get(change.tx, change.workspace(), id)?.map(|identity| identity.external_id)),
+    })
+}
+
+/// Records the permissions and roles that a key lost and gained, losses first.
+pub fn record_links(change: &mut Change<'_, '_>, found: &Found, before: &KeyRow) -> Result<(), Abort<Problem>> {
+    let after = &found.row;
+    for id in gone(&before.permissions, &after.permissions) {
+        permission(change, found, id, false)?;
+    }
+    for id in gone(&before.roles, &after.roles) {
+        role_link(change, found, id, false)?;
+    }
+    for id in gone(&after.permissions, &before.permissions) {
+        permission(change, found, id, true)?;
+    }
+    for id in gone(&after.roles, &before.roles) {
+        role_link(change, found, id, true)?;
+    }
+    Ok(())
+}
+
+/// What is in the one list and not in the other, in its order.
+fn gone<I: PartialEq + Copy>(from: &[I], other: &[I]) -> Vec<I> {
+    from.iter().filter(|id| !other.contains(id)).copied().collect()
+}
+
+fn permission(change: &mut Change<'_, '_>, found: &Found, id: PermissionId, added: bool) -> Result<(), ReadError> {
+    // One that was deleted meanwhile was no link any more.
+    let Some(row) = role::permission(change.tx, change.workspace(), id)? else { return Ok(()) };
+    let (event, what) = if added {
+        ("authorization.connect_permission_and_key", format!("Added permission {} to key {}", row.slug, found.id))
+    } else {
+        ("authorization.disconnect_permission_and_key", format!("Removed permission {} from key {}", row.slug, found.id))
+    };
+    change.audit(event, what, vec![found.target(), target("permission", id, &row.name)]);
+    Ok(())
+}
+
+fn role_link(change: &mut Change<'_, '_>, found: &Found, id: RoleId, added: bool) -> Result<(), ReadError> {
+    let Some(row) = role::role(change.tx, change.workspace(), id)? else { return Ok(()) };
+    let (event, what) = if added {
+        ("authorization.connect_role_and_key", format!("Added role {} to key {}", row.name, found.id))
+    } else {
+        ("authorization.disconnect_role_and_key", format!("Removed role {} from key {}", row.name, found.id))
+    };
+    change.audit(event, what, vec![found.target(), target("role", id, &row.name)]);
+    Ok(())
+}
