@@ -118,7 +118,9 @@ async fn answer<O: Operation>(
     known.limit = count_request(&services, &principal, inbound.now_ms)?;
     if let Some(refused) = known.limit.as_ref().filter(|limit| limit.refused) {
         let detail = match refused.limit {
-            0 => "The operator of this server allows this workspace no requests (its limit is 0 per minute).".to_owned(),
+            0 => {
+                "The operator of this server allows this workspace no requests (its limit is 0 per minute).".to_owned()
+            }
             limit => {
                 format!("The workspace has reached its limit of {limit} requests per minute. Please try again later.")
             }

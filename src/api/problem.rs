@@ -191,7 +191,14 @@ pub struct Problem {
 impl Problem {
     /// A problem with its code's own status, title and no entries.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, instead: None, detail: without_braces(detail.into()), errors: Vec::new(), retry_after_s: None, cause: None }
+        Problem {
+            code,
+            instead: None,
+            detail: without_braces(detail.into()),
+            errors: Vec::new(),
+            retry_after_s: None,
+            cause: None,
+        }
     }
 
     /// 400 `invalid_input` for a value that the handler refuses: `errors` is there and empty (COM-ERR-03).

@@ -105,7 +105,14 @@ pub struct Failure {
 impl Outbound {
     /// A success: status 200, JSON.
     pub fn ok(body: impl Into<Bytes>) -> Outbound {
-        Outbound { status: 200, is_problem: false, rate_limit: None, retry_after_s: None, failure: None, body: body.into() }
+        Outbound {
+            status: 200,
+            is_problem: false,
+            rate_limit: None,
+            retry_after_s: None,
+            failure: None,
+            body: body.into(),
+        }
     }
 }
 

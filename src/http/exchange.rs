@@ -7,8 +7,8 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,9 +26,9 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::listen::{Connection, Place};
 use super::{Answer, Application, service_routes};
-use crate::telemetry::error_chain;
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
+use crate::telemetry::error_chain;
 
 /// Bodies up to this size are read without asking; the connections' limit bounds their sum.
 const SMALL_BODY_BYTES: usize = 4 * 1024;
@@ -485,7 +485,8 @@ fn error_content_type(request: &HeaderMap) -> &'static str {
 /// 404, or 405 where methods are `allowed` (COM-RT-06).
 async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allowed: Option<&'static str>) -> Reply {
     discard(head, body).await;
-    let problem = if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
+    let problem =
+        if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
     let mut reply = reply_of(outbound_of(&problem, arrived.request_id), &head.headers);
     if let Some(allowed) = allowed {
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));

@@ -717,7 +717,8 @@ fn refuse_foreign_files(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let dirs = disk.list_dirs(dir).map_err(io_error(dir))?;
-    let foreign = |names: Vec<String>, own: &[&str]| names.into_iter().filter(|name| !own.contains(&name.as_str())).min();
+    let foreign =
+        |names: Vec<String>, own: &[&str]| names.into_iter().filter(|name| !own.contains(&name.as_str())).min();
     let Some(found) = foreign(files, &OWN_FILES).or_else(|| foreign(dirs, &OWN_DIRS)) else { return Ok(()) };
     // With a log it is a store, whatever else lies there; one that cannot be read is for the log to explain.
     match log::store_id(disk, &dir.join("log")) {

@@ -298,9 +298,9 @@ impl Snapshot {
 impl Read for Snapshot {
     fn bytes(&self, table: TableNo, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         self.with_table(table, None, |opened| match opened.get(key)? {
-                Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
-                None => Ok(None),
-            })
+            Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
+            None => Ok(None),
+        })
     }
 
     fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {
@@ -406,9 +406,9 @@ impl<'txn> Tables<'txn> {
 impl Read for Tables<'_> {
     fn bytes(&self, table: TableNo, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         Ok(self.with_table(table, |opened| match opened.get(key)? {
-                Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
-                None => Ok(None),
-            })?)
+            Some(stored) => Ok(Some(checked(table, key, stored.value())?.to_vec())),
+            None => Ok(None),
+        })?)
     }
 
     fn range(&self, table: TableNo, prefix: &[u8], from: Option<&[u8]>, most: usize) -> Result<Vec<RawRow>, ReadError> {

@@ -135,6 +135,9 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
             due.spends = Some(Instant::now() + wait);
         }
         if stop {
+            if writer.is_out_of_room() && writer.waiting.spends() > 0 {
+                tracing::warn!(keys = writer.waiting.spends(), "credits spent on a full disk are lost with this stop");
+            }
             for spend in strict_again {
                 Command::Spend(spend).refuse(&Unavailable::Stopped);
             }

@@ -90,7 +90,10 @@ fn permission(change: &mut Change<'_, '_>, found: &Found, id: PermissionId, adde
     let (event, what) = if added {
         ("authorization.connect_permission_and_key", format!("Added permission {} to key {}", row.slug, found.id))
     } else {
-        ("authorization.disconnect_permission_and_key", format!("Removed permission {} from key {}", row.slug, found.id))
+        (
+            "authorization.disconnect_permission_and_key",
+            format!("Removed permission {} from key {}", row.slug, found.id),
+        )
     };
     change.audit(event, what, vec![found.target(), target("permission", id, &row.name)]);
     Ok(())
