@@ -65,17 +65,21 @@ fn the_first_failing_check_names_the_code() {
     assert_eq!(code(&at(NOON, &json!({"ratelimits": [{"name": "calls", "cost": 0}]}))), "USAGE_EXCEEDED");
 }
 
-/// A key outside the key spaces the caller names is not found, and costs nothing. KEYS-VERIFY-1
+/// A key outside the key spaces the caller names is not found, and costs nothing; an empty list names none.
+/// KEYS-VERIFY-1, EXT-19
 #[test]
 fn a_key_outside_the_named_keyspaces_is_not_found() {
     let workspace = Workspace::new();
     let api = workspace.api();
     let key = workspace.key(&api, json!({"credits": {"remaining": 3}}));
-    for keyspaces in [json!(["ks_nowhere"]), json!(["ks_nowhere", "ks_neither"])] {
+    for keyspaces in [json!(["ks_nowhere"]), json!(["ks_nowhere", "ks_neither"]), json!([])] {
         let data = workspace.verify(&key, json!({"keyspaces": keyspaces}));
         assert_eq!(data, json!({"valid": false, "code": "NOT_FOUND"}));
     }
-    assert_eq!(workspace.verify(&key, json!({}))["credits"], 2);
+    let data = workspace.verify(&key, json!({}));
+    assert_eq!(data["credits"], 2);
+    let inside = workspace.verify(&key, json!({"keyspaces": ["ks_nowhere", data["keyspaceId"]]}));
+    assert_eq!((inside["code"].as_str(), inside["credits"].as_i64()), (Some("VALID"), Some(1)));
 }
 
 /// A key that is not there is told nothing about, and a broken query is not looked at.
@@ -94,10 +98,11 @@ fn the_answer_holds_all_that_is_known() {
     let workspace = Workspace::timed();
     let api = workspace.api();
     let plain = workspace.key(&api, json!({}));
-    assert_eq!(
-        workspace.verify(&plain, json!({})),
-        json!({"valid": true, "code": "VALID", "keyId": plain.id, "enabled": true})
-    );
+    let mut data = workspace.verify(&plain, json!({}));
+    // A member of the newest SDK (EXT-19).
+    let keyspace = data.as_object_mut().and_then(|data| data.remove("keyspaceId")).unwrap_or_default();
+    assert!(keyspace.as_str().is_some_and(|id| id.starts_with("ks_")), "{keyspace}");
+    assert_eq!(data, json!({"valid": true, "code": "VALID", "keyId": plain.id, "enabled": true}));
 
     let key = workspace.key(&api, json!({
         "name": "n", "meta": {"a": [1]}, "externalId": "e", "expires": NOON + HOUR, "credits": {"remaining": 5},
@@ -110,6 +115,7 @@ fn the_answer_holds_all_that_is_known() {
         "expires",
         "identity",
         "keyId",
+        "keyspaceId",
         "meta",
         "name",
         "permissions",

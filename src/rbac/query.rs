@@ -383,7 +383,7 @@ mod tests {
             ),
             (
                 "a\0 OR b",
-                "Invalid character '\\u{0}' found in query at position 1. Only letters, numbers, dots, underscores, \
+                "Invalid character 'U+0000' found in query at position 1. Only letters, numbers, dots, underscores, \
                  hyphens, slashes, colons, asterisks, and parentheses are allowed.",
             ),
         ] {
