@@ -177,7 +177,7 @@ impl Default for Settings {
                 rate_subjects_max: 1_000_000,
                 checkpoint_interval: Duration::from_secs(60),
                 checkpoint_bytes: 64 * MIB,
-                redb_cache_bytes: 32 * MIB,
+                redb_cache_bytes: 16 * MIB,
                 credits_journal: CreditsJournal::Relaxed,
                 credits_journal_interval: Duration::from_millis(5),
                 min_free_bytes: 64 * MIB,

@@ -11,6 +11,7 @@ mod settings;
 pub mod update_credits;
 pub mod update_key;
 pub mod verify_key;
+pub mod verify_reply;
 pub mod whoami;
 
 use std::sync::Arc;

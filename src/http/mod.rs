@@ -1,6 +1,6 @@
 //! HTTP: the only place that knows hyper, and the operator's socket.
 //!
-//! [`listen`] accepts connections within limits and drains them at the end. [`exchange`] turns one request into a call
+//! [`listen`] accepts connections within limits and drains them at the end. `exchange` turns one request into a call
 //! of an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the
 //! API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
 //!

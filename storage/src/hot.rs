@@ -29,7 +29,7 @@ pub struct Hot {
     pub keys: Index<KeyView>,
     /// Root keys by hash; their scope is 0.
     pub root_keys: Index<RootKeyView>,
-    /// Namespaces by (workspace, hash of id or name): see [`Hot::name_hash`].
+    /// Namespaces by (workspace, hash of id or name): see `name_hash`.
     pub namespaces: Index<NamespaceView>,
     /// Views that many others share.
     pub shared: SharedViews,

@@ -9,7 +9,7 @@
 //! holds it looks the key up again. Every set, change and refill starts a new generation, so that a spend journaled late
 //! can be told from what was set meanwhile.
 
-use super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicU128, Ordering};
+use super::sync::{AtomicBool, AtomicU32, AtomicU128, Ordering};
 use crate::ids::{KeyId, WorkspaceNo};
 use crate::records::key::CreditsRow;
 
@@ -22,14 +22,22 @@ const DIRTY: u128 = 1 << 64;
 const GENERATION_SHIFT: u32 = 65;
 
 /// No refill is due, ever.
-const NEVER: u64 = u64::MAX;
+const NEVER: u32 = u32::MAX;
+
+/// The minute a refill due at `due` (unix ms) falls in, since 1970. Refills fall due on whole minutes; one that did not
+/// would only be asked for early, and the transaction that makes it looks at the exact time.
+fn due_minute(due: Option<u64>) -> u32 {
+    due.map_or(NEVER, |due| u32::try_from(due / MINUTE_MS).unwrap_or(NEVER))
+}
+
+const MINUTE_MS: u64 = 60_000;
 
 /// The counters of one key.
 #[derive(Debug)]
 pub struct KeyCounters {
     word: AtomicU128,
-    /// Unix ms from which a refill is due.
-    refill_due: AtomicU64,
+    /// Minute since 1970 from which a refill is due.
+    refill_due: AtomicU32,
     /// Minutes since 1970 of the last verification; 0 = never.
     last_used: AtomicU32,
     /// Whether `last_used` is newer than the stored one.
@@ -114,7 +122,7 @@ impl KeyCounters {
     pub(crate) fn new(workspace: WorkspaceNo, id: KeyId, credits: Option<&CreditsRow>, last_used: u32) -> KeyCounters {
         KeyCounters {
             word: AtomicU128::new(credits.map_or(0, |row| pack(row.generation, row.balance))),
-            refill_due: AtomicU64::new(credits.and_then(|row| row.refill_due).unwrap_or(NEVER)),
+            refill_due: AtomicU32::new(due_minute(credits.and_then(|row| row.refill_due))),
             last_used: AtomicU32::new(last_used),
             touched: AtomicBool::new(false),
             workspace,
@@ -133,7 +141,8 @@ impl KeyCounters {
 
     /// Whether a refill is due at `now`.
     pub fn refill_is_due(&self, now: u64) -> bool {
-        now >= self.refill_due.load(Ordering::Acquire)
+        let due = self.refill_due.load(Ordering::Acquire);
+        due != NEVER && now / MINUTE_MS >= u64::from(due)
     }
 
     /// Takes `cost` credits, all or none.
@@ -182,7 +191,7 @@ impl KeyCounters {
             return None;
         }
         // Before the balance: who sees that must not find the refill still due that made it.
-        self.refill_due.store(refill_due.unwrap_or(NEVER), Ordering::Release);
+        self.refill_due.store(due_minute(refill_due), Ordering::Release);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let balance = if generation_of(word) + 1 == generation {
