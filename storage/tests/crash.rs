@@ -12,6 +12,7 @@ use keyward_storage::disk::memory::{Call, MemoryDisk, Op as Change, SplitMix};
 use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceNo};
+use keyward_storage::records::Row;
 use keyward_storage::records::key::{self, KeyView};
 use keyward_storage::{Lookup, Options, Spent, Storage, TransactError, Unavailable};
 
@@ -718,6 +719,41 @@ fn a_log_that_lost_something_is_refused() {
     file.write_all_at(200, b"!").expect("written");
     let words = refusal(Storage::open(options(&disk)));
     assert!(words.contains("is damaged at byte") && words.contains("restore a backup"), "{words}");
+}
+
+/// Bits of the checkpoint that flip are an error, at the start or when the row is read, and never another truth: not a
+/// changed key, and not a panic of the process that starts.
+#[test]
+fn a_damaged_checkpoint_is_never_believed() {
+    let (disk, model) = ended(true);
+    let (at, hash) = limited(&model);
+    let records = path("records.redb");
+    let row = {
+        let storage = open(options(&disk));
+        let row = key::get(&storage.snapshot().expect("readable"), at.0, at.1).expect("readable").expect("there");
+        storage.stop();
+        row.to_bytes()
+    };
+    let whole = disk.contents(&records).expect("the checkpoint");
+    // Pages that were replaced may still hold copies.
+    let places: Vec<_> = (0..whole.len() - row.len()).filter(|&at| whole[at..].starts_with(&row)).collect();
+    assert!(!places.is_empty(), "the row stands in the file");
+    let (mut refused, mut unreadable) = (0, 0);
+    for offset in (0..row.len()).step_by(7) {
+        let mut damaged = whole.clone();
+        for place in &places {
+            damaged[place + offset] ^= 1 << (offset % 8);
+        }
+        disk.plant(&records, &damaged);
+        match Storage::open(options(&disk)) {
+            Err(_) => refused += 1,
+            Ok(storage) => match storage.read_key(at.0, &hash) {
+                Err(_) => unreadable += 1,
+                Ok(view) => panic!("byte {offset} of the row was changed and believed: {view:?}"),
+            },
+        }
+    }
+    assert!(refused + unreadable > 10, "{refused} starts refused, {unreadable} reads refused");
 }
 
 /// A directory of a newer release, or of something else altogether, is left alone.
