@@ -48,9 +48,11 @@ pub async fn authenticate(
     let found = match services.storage.root_key(&hash) {
         Lookup::Hot(view) => Some(view),
         Lookup::Absent => None,
-        Lookup::Unknown => services.read(move |storage| storage.read_root_key(&hash)).await.map_err(|error| {
-            Problem::new(Code::ServiceUnavailable, "We could not load the provided root key.").because(error)
-        })?,
+        Lookup::Unknown => {
+            Box::pin(services.read(move |storage| storage.read_root_key(&hash))).await.map_err(|error| {
+                Problem::new(Code::ServiceUnavailable, "We could not load the provided root key.").because(error)
+            })?
+        }
     };
     let Some(key) = found else { return Err(unknown()) };
     let Some(workspace) = key.workspace.load().clone() else {

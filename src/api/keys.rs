@@ -66,7 +66,8 @@ async fn view(call: &Call, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, Probl
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {
             let hash = *hash;
-            call.read("key", move |storage| storage.read_key(workspace, &hash)).await
+            // Boxed, as all that rarely happens on the road of a verify: its future is copied into place on every request.
+            Box::pin(call.read("key", move |storage| storage.read_key(workspace, &hash))).await
         }
     }
 }

@@ -44,7 +44,7 @@ async fn namespace(call: &Call, id_or_name: &str) -> Result<Option<Arc<Namespace
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {
             let text = id_or_name.to_owned();
-            call.read("namespace", move |storage| storage.read_namespace(workspace, &text)).await
+            Box::pin(call.read("namespace", move |storage| storage.read_namespace(workspace, &text))).await
         }
     }
 }

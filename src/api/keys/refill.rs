@@ -101,9 +101,10 @@ pub fn is_due(view: &KeyView, now: u64) -> bool {
 
 /// Raises a key's credits if that is due, and gives its view as it is afterwards; `None` where it has gone meanwhile.
 pub async fn settle_now(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
-    if !is_due(&view_now, call.now) {
-        return Ok(Some(view_now));
-    }
+    if is_due(&view_now, call.now) { Box::pin(settle_due(call, hash, view_now)).await } else { Ok(Some(view_now)) }
+}
+
+async fn settle_due(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
     let id = view_now.id;
     let settled = call.as_system().transact(Correlate::IfSeveral, move |change| {
         let mut found = find_again(change, id)?;

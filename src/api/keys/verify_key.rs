@@ -317,7 +317,7 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
                 verdict.outcome = Outcome::UsageExceeded;
             }
             // Evicted between the look-up and here: the same key, freshly read.
-            Spent::LookAgain => match view(call, hash).await? {
+            Spent::LookAgain => match Box::pin(view(call, hash)).await? {
                 Some(again) if again.id == spender.id => {
                     spender = again;
                     continue;
@@ -331,7 +331,7 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
                     // Nobody waits any more: the spend stands.
                     let _ = tell.send(left);
                 });
-                let left = told.await.unwrap_or(Err(keyward_storage::Unavailable::Stopped));
+                let left = Box::pin(told).await.unwrap_or(Err(keyward_storage::Unavailable::Stopped));
                 verdict.credits = Some(left.map_err(|why| unavailable(&why))?);
             }
         }

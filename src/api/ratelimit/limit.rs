@@ -49,8 +49,8 @@ impl Operation for Limit {
             Some(view) => view,
             None => {
                 let granted = call.authorize(&MAKE)?;
-                make_namespaces(granted, vec![ask.namespace.to_string()]).await?;
-                namespace(&call, &ask.namespace).await?.ok_or_else(vanished)?
+                Box::pin(make_namespaces(granted, vec![ask.namespace.to_string()])).await?;
+                Box::pin(namespace(&call, &ask.namespace)).await?.ok_or_else(vanished)?
             }
         };
         // Before 410, so that nobody learns of a deletion who may not even ask (RL-LIMIT-02).
