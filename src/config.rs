@@ -174,7 +174,7 @@ impl Default for Settings {
             runtime: Runtime { worker_threads: 0 },
             storage: Storage {
                 hot_keys_max: 1_000_000,
-                rate_subjects_max: 1_000_000,
+                rate_subjects_max: 2_000_000,
                 checkpoint_interval: Duration::from_secs(60),
                 checkpoint_bytes: 64 * MIB,
                 redb_cache_bytes: 16 * MIB,

@@ -110,7 +110,7 @@ impl Builder<'_> {
             meta: row.meta.as_deref().map(Into::into),
         };
         let ratelimits = self.ratelimits(workspace, Kind::Key, id.as_bytes(), &row.ratelimits);
-        Ok(KeyView::new((workspace, id, row), api, identity, ratelimits, linked, counters))
+        Ok(KeyView::new((workspace, id, row), api, identity, ratelimits.into(), linked, counters))
     }
 
     fn permissions(

@@ -117,7 +117,7 @@ pub struct KeyView {
     /// Its API; empty once that is deleted.
     pub api: Arc<Shared<ApiView>>,
     /// Its own rate limits.
-    pub ratelimits: Box<[RatelimitView]>,
+    pub ratelimits: RatelimitViews,
     /// Credits and last use.
     pub counters: Arc<KeyCounters>,
     /// See [`KeyRow::enabled`].
@@ -144,6 +144,37 @@ pub struct KeyView {
 /// otherwise not be counted at all.
 const SHARED_BYTES: usize = 280;
 
+/// The rate limits of a key. Most keys have one or none, and one stands in the view itself: a wait for memory less.
+#[derive(Debug)]
+pub enum RatelimitViews {
+    /// Exactly one.
+    One(RatelimitView),
+    /// None, or several.
+    Many(Box<[RatelimitView]>),
+}
+
+impl From<Box<[RatelimitView]>> for RatelimitViews {
+    fn from(limits: Box<[RatelimitView]>) -> RatelimitViews {
+        match <Box<[RatelimitView; 1]>>::try_from(limits) {
+            Ok(one) => {
+                let [one] = *one;
+                RatelimitViews::One(one)
+            }
+            Err(limits) => RatelimitViews::Many(limits),
+        }
+    }
+}
+
+impl std::ops::Deref for RatelimitViews {
+    type Target = [RatelimitView];
+    fn deref(&self) -> &[RatelimitView] {
+        match self {
+            RatelimitViews::One(one) => std::slice::from_ref(one),
+            RatelimitViews::Many(limits) => limits,
+        }
+    }
+}
+
 /// What stands for "does not expire": no request can name such a time.
 const NEVER: u64 = u64::MAX;
 
@@ -164,7 +195,7 @@ impl KeyView {
         (workspace, id, row): (WorkspaceNo, KeyId, &KeyRow),
         api: Arc<Shared<ApiView>>,
         identity: Option<Arc<Shared<IdentityView>>>,
-        ratelimits: Box<[RatelimitView]>,
+        ratelimits: RatelimitViews,
         linked: Linked,
         counters: Arc<KeyCounters>,
     ) -> KeyView {
@@ -217,7 +248,8 @@ impl KeyView {
             + self.name.as_deref().map_or(0, str::len)
             + links
             + if self.identity.is_some() { SHARED_BYTES } else { 0 }
-            + self.ratelimits.iter().map(|limit| size_of_val(limit) + limit.name.len()).sum::<usize>()
+            + self.ratelimits.iter().map(|limit| limit.name.len()).sum::<usize>()
+            + if self.ratelimits.len() > 1 { size_of_val(&*self.ratelimits) } else { 0 }
     }
 }
 

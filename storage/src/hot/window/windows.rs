@@ -146,8 +146,8 @@ impl Windows {
     /// `seed` is the store's secret; with another one, saved windows are not found again.
     pub fn new(seed: [u8; 16], max_subjects: usize) -> Windows {
         let capacity = max_subjects.max(1);
-        // Chains half as long as with one bucket each, for 16 bytes: the walk is what a take costs.
-        let table = Table::with_buckets(capacity.saturating_mul(2));
+        // A bucket for each: at half the room, which is much, one subject in four has another before it.
+        let table = Table::with_buckets(capacity);
         let words = table.bucket_count().div_ceil(64);
         Windows {
             seed,
