@@ -56,7 +56,7 @@ pub fn find(path: &str) -> Option<&'static Entry> {
 
 /// Answers a request. Whatever goes wrong is an error reply.
 pub fn respond(services: Arc<Services>, entry: &'static Entry, inbound: Inbound) -> Serving {
-    (entry.serve)(services, entry, inbound)
+    (entry.serve)(services, inbound)
 }
 
 /// What is known of a request on its way, for the reply's headers and the log.
@@ -67,7 +67,7 @@ struct Known {
 }
 
 /// The road of a request for one operation.
-fn serve<O: Operation>(services: Arc<Services>, _: &'static Entry, inbound: Inbound) -> Serving {
+fn serve<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Serving {
     Box::pin(async move {
         let mut known = Known::default();
         let request_id = inbound.request_id;

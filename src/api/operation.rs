@@ -157,7 +157,7 @@ impl std::fmt::Debug for Entry {
 pub type Serving = Pin<Box<dyn Future<Output = Outbound> + Send>>;
 
 /// From a request to its answer.
-pub type Serve = fn(Arc<Services>, &'static Entry, Inbound) -> Serving;
+pub type Serve = fn(Arc<Services>, Inbound) -> Serving;
 
 /// Takes an operation's name apart, while compiling.
 struct Name<O>(std::marker::PhantomData<O>);

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bound
 use crate::disk::Disk;
 use crate::error::{OpenError, ReadError, Unavailable};
 use crate::hot::build::{Builder, unless_stale};
-use crate::hot::counters::Spend;
+use crate::hot::counters::{MINUTE_MS, Spend};
 use crate::hot::index::{Index, Lookup};
 use crate::hot::window::{WindowJournal, Windows};
 use crate::hot::{Hot, OPERATOR};
@@ -37,8 +37,6 @@ const QUEUE: usize = 8192;
 const WINDOWS_EVERY: Duration = Duration::from_secs(1);
 /// How often last-used times are written down.
 const TOUCHES_EVERY: Duration = Duration::from_secs(30);
-/// Last-used times are whole minutes (KEYS-ANALYTICS-5).
-const MINUTE_MS: u64 = 60_000;
 /// Records applied in one redb commit while the log is replayed, and their bytes, as far as one record allows.
 const REPLAY_BATCH: usize = 4096;
 const REPLAY_BATCH_BYTES: usize = 32 << 20;

@@ -30,7 +30,8 @@ fn due_minute(due: Option<u64>) -> u32 {
     due.map_or(NEVER, |due| u32::try_from(due / MINUTE_MS).unwrap_or(NEVER))
 }
 
-const MINUTE_MS: u64 = 60_000;
+/// Last uses and refills are kept in whole minutes (KEYS-ANALYTICS-5).
+pub(crate) const MINUTE_MS: u64 = 60_000;
 
 /// The counters of one key.
 #[derive(Debug)]
