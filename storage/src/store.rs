@@ -288,6 +288,43 @@ impl Snapshot {
         })
     }
 
+    /// At most `most` of what `pick` makes of the rows whose key begins with `prefix`, in key order, beginning at the key
+    /// `prefix` + `from`. Rows are visited where they lie, so passing over one that `pick` makes nothing of costs no copy.
+    ///
+    /// `pick` is given the key without its prefix. It must not read this snapshot: gather ids, then resolve them.
+    ///
+    /// # Errors
+    /// What reading says, and the first error of `pick`.
+    pub fn select<T>(
+        &self,
+        table: TableNo,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+        mut pick: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, ReadError>,
+    ) -> Result<Vec<T>, ReadError> {
+        let start = [prefix, from].concat();
+        self.with_table(table, Ok(Vec::new()), |opened| {
+            let mut picked = Vec::new();
+            if most == 0 {
+                return Ok(Ok(picked));
+            }
+            for row in opened.range::<&[u8]>(start.as_slice()..)? {
+                let (key, value) = row?;
+                let Some(rest) = key.value().strip_prefix(prefix) else { break };
+                match pick(rest, checked(table, key.value(), value.value())?) {
+                    Ok(None) => continue,
+                    Ok(Some(one)) => picked.push(one),
+                    Err(error) => return Ok(Err(error)),
+                }
+                if picked.len() == most {
+                    break;
+                }
+            }
+            Ok(Ok(picked))
+        })?
+    }
+
     /// How many rows a table has.
     pub fn count(&self, table: TableNo) -> Result<u64, ReadError> {
         use redb::ReadableTableMetadata;
