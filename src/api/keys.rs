@@ -1,12 +1,20 @@
 //! keys.*: issue keys, verify them, change them.
 
+pub mod add_permissions;
+pub mod add_roles;
 pub mod create_key;
 pub mod delete_key;
 pub mod get_key;
 mod history;
 mod key_object;
+#[cfg(test)]
+mod link_trail_tests;
 mod links;
 mod refill;
+pub mod remove_permissions;
+pub mod remove_roles;
+pub mod set_permissions;
+pub mod set_roles;
 mod settings;
 pub mod update_credits;
 pub mod update_key;
