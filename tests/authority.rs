@@ -17,6 +17,8 @@ pub struct World {
     pub identity: String,
     /// The slug of the key's permission.
     pub permission: String,
+    /// The name of a role that nobody has.
+    pub role: String,
 }
 
 /// Tells the worlds of a workspace apart where names must differ.
@@ -33,7 +35,9 @@ impl World {
         });
         let key = workspace.key(&api, members);
         let identity = workspace.get(&key)["identity"]["id"].as_str().unwrap().to_owned();
-        World { api, key, identity, permission }
+        let role = format!("a role, no. {number}");
+        workspace.ok("permissions.createRole", json!({"name": role}));
+        World { api, key, identity, permission, role }
     }
 
     /// Names of what does not exist.
@@ -43,6 +47,7 @@ impl World {
             key: Key { id: "key_nowhere".to_owned(), secret: "x".to_owned() },
             identity: "id_nowhere".to_owned(),
             permission: "no.such.permission".to_owned(),
+            role: "no such role".to_owned(),
         }
     }
 }
@@ -76,6 +81,13 @@ pub struct Row {
 const DENIED: Refusal = Problem(403, "unkey/authorization/insufficient_permissions");
 const NO_KEY: Refusal = Problem(404, "unkey/data/key_not_found");
 const NO_API: Refusal = Problem(404, "unkey/data/api_not_found");
+const NO_PERMISSION: Refusal = Problem(404, "unkey/data/permission_not_found");
+const NO_ROLE: Refusal = Problem(404, "unkey/data/role_not_found");
+
+/// A name that nothing has yet, for requests that can be made once only with the same one.
+fn unused(what: &str) -> String {
+    format!("{what}_{}", WORLDS.fetch_add(1, Ordering::Relaxed))
+}
 
 /// The operations, in the order of the document's names.
 pub const ROWS: &[Row] = &[
@@ -107,6 +119,30 @@ pub const ROWS: &[Row] = &[
         weak: DENIED,
         strange: NO_API,
         enough: &["api.*.update_api", "api.{api}.update_api"],
+    },
+    Row {
+        name: "keys.addPermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_permission_to_key",
+            "api.{api}.update_key & rbac.*.add_permission_to_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.addRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_role_to_key",
+            "api.{api}.update_key & rbac.*.add_role_to_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
     },
     Row {
         name: "keys.createKey",
@@ -144,6 +180,54 @@ pub const ROWS: &[Row] = &[
             "unkey:v1:{ws}:keyspaces/*/keys/{key}#read_key",
             "unkey:v1:{ws}:keyspaces/*/**#read_key",
             "unkey:v1:{ws}:keyspaces/**#read_key",
+        ],
+    },
+    Row {
+        name: "keys.removePermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.remove_permission_from_key",
+            "api.{api}.update_key & rbac.*.remove_permission_from_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.removeRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key",
+            "api.{api}.update_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.setPermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
+            "api.{api}.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.setRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key",
+            "api.{api}.update_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
         ],
     },
     Row {
@@ -188,6 +272,83 @@ pub const ROWS: &[Row] = &[
         weak: NO_KEY,
         strange: NO_KEY,
         enough: &["api.*.read_key", "api.{api}.read_key", "unkey:v1:{ws}:keyspaces/*/keys/{key}#read_key"],
+    },
+    Row {
+        name: "permissions.createPermission",
+        body: |_| json!({"name": "a permission", "slug": unused("new")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.create_permission"],
+    },
+    Row {
+        name: "permissions.createRole",
+        body: |_| json!({"name": unused("new")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.create_role"],
+    },
+    Row {
+        name: "permissions.deletePermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.delete_permission"],
+    },
+    Row {
+        name: "permissions.deleteRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.delete_role"],
+    },
+    Row {
+        name: "permissions.getPermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.read_permission"],
+    },
+    Row {
+        name: "permissions.getRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.read_role"],
+    },
+    Row {
+        name: "permissions.listPermissions",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.read_permission"],
+    },
+    Row {
+        name: "permissions.listRoles",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.read_role"],
+    },
+    Row {
+        name: "permissions.setRolePermissions",
+        body: |world| json!({"role": world.role, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.add_permission_to_role & rbac.*.remove_permission_from_role"],
+    },
+    Row {
+        name: "permissions.updatePermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.update_permission"],
+    },
+    Row {
+        name: "permissions.updateRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.update_role"],
     },
     Row {
         name: "ratelimit.limit",

@@ -9,7 +9,7 @@ use super::{
     Permission, RoleName, SlugList, Slugs, existing, find_role, may_create, permission_target, role_by_id,
     role_not_found, role_target, without,
 };
-use crate::api::call::{Call, Change, Correlate};
+use crate::api::call::{Call, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Opt, Resource};
@@ -93,9 +93,9 @@ impl Operation for SetRolePermissions {
             let (id, before) = found.ok_or_else(|| Abort::Refused(role_not_found()))?;
             let slugs = Slugs::find(change, &ask.permissions)?.makable(may_create)?;
             let wanted = slugs.or_make(change, |_| None);
-            let granted = existing(change, &before.permissions)?;
-            let removed = without(granted.clone(), &wanted);
-            let added = without(wanted.clone(), &granted);
+            let held = existing(change, &before.permissions)?;
+            let removed = without(held.clone(), &wanted);
+            let added = without(wanted.clone(), &held);
             // A request that changes nothing records nothing (AL-OP-01).
             if removed.is_empty() && added.is_empty() {
                 return Ok(wanted);
@@ -104,16 +104,17 @@ impl Operation for SetRolePermissions {
             after.permissions = wanted.iter().map(|(id, _)| *id).collect();
             after.updated_at = Some(change.now());
             role::put_role(change.tx, workspace, id, Some(&before), &after);
-            let entry = (id, after);
-            let tell = |change: &mut Change<'_, '_>, event: &str, what: &str, permissions: &[_]| {
-                for permission in permissions {
-                    let (_, row): &super::PermissionEntry = permission;
-                    let description = format!("{what} role {} and permission {}", entry.1.name, row.name);
-                    change.audit(event, description, vec![role_target(&entry), permission_target(permission)]);
-                }
-            };
-            tell(change, "authorization.disconnect_role_and_permissions", "Disconnected", &removed);
-            tell(change, "authorization.connect_role_and_permission", "Connected", &added);
+            let role = (id, after);
+            for permission in &removed {
+                let description = format!("Disconnected role {} and permission {}", role.1.name, permission.1.name);
+                let targets = vec![role_target(&role), permission_target(permission)];
+                change.audit("authorization.disconnect_role_and_permissions", description, targets);
+            }
+            for permission in &added {
+                let description = format!("Connected role {} and permission {}", role.1.name, permission.1.name);
+                let targets = vec![role_target(&role), permission_target(permission)];
+                change.audit("authorization.connect_role_and_permission", description, targets);
+            }
             Ok(wanted)
         });
         Ok(Permission::sorted(set.await?.value))

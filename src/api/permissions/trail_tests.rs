@@ -155,3 +155,39 @@ fn what_a_role_loses_and_gains_is_told() {
     kit.refused("permissions.setRolePermissions", json!({"roleId": id, "role": id, "permissions": []}), 400);
     kit.refused("permissions.getPermission", json!({"permission": "left"}), 404);
 }
+
+/// RB-CP-05, RB-CR-07, RB-SR-07, KEYS-PERM-7, AL-OP-03: of many requests at once that name one missing slug, all succeed but
+/// those that want to be its maker by name, and one permission is made, told once.
+#[test]
+fn one_slug_is_made_once() {
+    let kit = Kit::new();
+    let api = kit.api();
+    let mut calls = Vec::new();
+    for number in 0..8 {
+        let key = kit.key(&api, json!({}));
+        let role = text(&kit.ok("permissions.createRole", json!({"name": format!("role {number}")}))["roleId"]);
+        calls.push(("permissions.createRole", json!({"name": format!("new {number}"), "permissions": ["Wanted"]})));
+        calls.push(("permissions.setRolePermissions", json!({"roleId": role, "permissions": ["wanted"]})));
+        calls.push(("keys.addPermissions", json!({"keyId": key, "permissions": ["WANTED"]})));
+        calls.push(("keys.setPermissions", json!({"keyId": key, "permissions": ["wanteD"]})));
+    }
+    kit.told();
+    for (status, reply) in kit.call_at_once(&calls) {
+        assert_eq!(status, 200, "{reply}");
+    }
+    let told = kit.told();
+    assert_eq!(told.iter().filter(|event| event.event == CREATED).count(), 1, "AL-OP-03");
+    assert_eq!(told.iter().filter(|event| event.event == CONNECTED).count(), 16, "RB-CR-07, RB-SR-07");
+    assert_eq!(kit.ok("permissions.listPermissions", json!({})).as_array().map(Vec::len), Some(1));
+
+    let calls: Vec<_> = (0..10)
+        .map(|number| {
+            let slug = if number % 2 == 0 { "mine" } else { "MINE" };
+            ("permissions.createPermission", json!({"name": format!("{number}"), "slug": slug}))
+        })
+        .collect();
+    let mut statuses: Vec<u16> = kit.call_at_once(&calls).into_iter().map(|(status, _)| status).collect();
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (200, &[409; 9][..]), "RB-CP-05");
+    assert_eq!(names(&kit.told()), [CREATED], "AL-OP-03");
+}
