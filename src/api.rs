@@ -8,6 +8,7 @@ pub mod apis;
 pub mod call;
 pub mod keys;
 mod listing;
+pub mod migrations;
 pub mod openapi;
 pub mod operation;
 pub mod problem;
@@ -41,6 +42,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
+    &const { Entry::of::<apis::list_keys::ListKeys>() },
     &const { Entry::of::<keys::create_key::CreateKey>() },
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },
@@ -48,6 +50,10 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::update_key::UpdateKey>() },
     &const { Entry::of::<keys::update_credits::UpdateCredits>() },
     &const { Entry::of::<keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<keys::migrate_keys::MigrateKeys>() },
+    &const { Entry::of::<migrations::create_migration::CreateMigration>() },
+    &const { Entry::of::<migrations::list_migrations::ListMigrations>() },
     &const { Entry::of::<ratelimit::limit::Limit>() },
     &const { Entry::of::<ratelimit::multi_limit::MultiLimit>() },
 ];

@@ -17,6 +17,8 @@ pub struct World {
     pub identity: String,
     /// The slug of the key's permission.
     pub permission: String,
+    /// A migration's id.
+    pub migration: String,
 }
 
 /// Tells the worlds of a workspace apart where names must differ.
@@ -33,7 +35,9 @@ impl World {
         });
         let key = workspace.key(&api, members);
         let identity = workspace.get(&key)["identity"]["id"].as_str().unwrap().to_owned();
-        World { api, key, identity, permission }
+        let migration = json!({"name": "from elsewhere", "algorithm": "sha256"});
+        let migration = workspace.ok("migrations.createMigration", migration)["migrationId"].as_str().unwrap().to_owned();
+        World { api, key, identity, permission, migration }
     }
 
     /// Names of what does not exist.
@@ -43,6 +47,7 @@ impl World {
             key: Key { id: "key_nowhere".to_owned(), secret: "x".to_owned() },
             identity: "id_nowhere".to_owned(),
             permission: "no.such.permission".to_owned(),
+            migration: "mig_nowhere1".to_owned(),
         }
     }
 }
@@ -102,6 +107,20 @@ pub const ROWS: &[Row] = &[
     },
     Row { name: "apis.listApis", body: |_| json!({}), weak: DENIED, strange: Own, enough: &["api.*.read_api"] },
     Row {
+        name: "apis.listKeys",
+        body: |world| json!({"apiId": world.api}),
+        weak: NO_API,
+        strange: NO_API,
+        enough: &[
+            "api.*.read_key & api.*.read_api",
+            "api.{api}.read_key & api.*.read_api",
+            "api.*.read_key & api.{api}.read_api",
+            "api.{api}.read_key & api.{api}.read_api",
+            "unkey:v1:{ws}:keyspaces/*/keys/*#read_key & unkey:v1:{ws}:keyspaces/*#read_keyspace",
+            "unkey:v1:{ws}:keyspaces/**#read_key & unkey:v1:{ws}:**#read_keyspace",
+        ],
+    },
+    Row {
         name: "apis.updateApi",
         body: |world| json!({"apiId": world.api}),
         weak: DENIED,
@@ -147,6 +166,25 @@ pub const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "keys.migrateKeys",
+        body: |world| json!({"migrationId": world.migration, "apiId": world.api, "keys": [{"hash": "no hash of ours"}]}),
+        weak: DENIED,
+        strange: NO_API,
+        enough: &["api.*.create_key", "api.{api}.create_key"],
+    },
+    Row {
+        name: "keys.rerollKey",
+        body: |world| json!({"keyId": world.key.id, "expiration": 600_000}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.create_key",
+            "api.{api}.create_key",
+            "unkey:v1:{ws}:keyspaces/*#create_key",
+            "unkey:v1:{ws}:keyspaces/**#create_key",
+        ],
+    },
+    Row {
         name: "keys.updateCredits",
         body: |world| json!({"keyId": world.key.id, "operation": "set", "value": 5}),
         weak: DENIED,
@@ -188,6 +226,20 @@ pub const ROWS: &[Row] = &[
         weak: NO_KEY,
         strange: NO_KEY,
         enough: &["api.*.read_key", "api.{api}.read_key", "unkey:v1:{ws}:keyspaces/*/keys/{key}#read_key"],
+    },
+    Row {
+        name: "migrations.createMigration",
+        body: |_| json!({"name": "from elsewhere", "algorithm": "github.com/seamapi/prefixed-api-key"}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["api.*.create_key"],
+    },
+    Row {
+        name: "migrations.listMigrations",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["api.*.create_key"],
     },
     Row {
         name: "ratelimit.limit",
@@ -343,7 +395,8 @@ fn an_unknown_root_key_is_401_behind_a_valid_body() {
 /// API, in another spelling, or written as a wildcard that means nothing.
 /// PM-TUP-01, PM-TUP-02, PM-TUP-03, PM-TUP-04, PM-URN-02, PM-URN-03, PM-URN-05, PM-URN-07, PM-EVAL-04, PM-EVAL-05,
 /// PM-TAB-01, PM-TAB-03, COM-ERR-09, KEYS-GEN-28, KEYS-GEN-29, KEYS-GEN-31, KEYS-GEN-33, KEYS-VERIFY-2, KEYS-WHOAMI-3,
-/// KEYS-CREATE-3, APIS-CREATE-2, APIS-GET-2, APIS-DELETE-2, RL-LIMIT-01, RL-MULTI-01
+/// KEYS-CREATE-3, APIS-CREATE-2, APIS-GET-2, APIS-DELETE-2, APIS-LIST-3, APIS-LIST-4, KEYS-REROLL-2, KEYS-MIGRATE-3, EXT-13,
+/// RL-LIMIT-01, RL-MULTI-01
 #[test]
 fn every_operation_refuses_a_root_key_without_its_permission() {
     let workspace = Workspace::new();
@@ -372,8 +425,9 @@ fn every_operation_refuses_a_root_key_without_its_permission() {
                     held.push(format!("unkey:v1:{}:keyspaces//keys/*#{action}", workspace.id));
                     held.push(format!("unkey:v1:{}:keyspaces/**/keys#{action}", workspace.id));
                     held.push(format!("unkey:v1:{}:keyspaces/*/keys/{}#{action}", workspace.id, other.key.id));
-                    if row.name != "keys.createKey" {
-                        held.push(format!("unkey:v1:{}:keyspaces/*#{action}", workspace.id));
+                    let of_keyspaces = format!("unkey:v1:{}:keyspaces/*#{action}", workspace.id);
+                    if !accepted.contains(&of_keyspaces) {
+                        held.push(of_keyspaces);
                     }
                 } else {
                     held.push(wide);
@@ -394,7 +448,8 @@ fn every_operation_refuses_a_root_key_without_its_permission() {
 
 /// Each accepted grant is enough by itself, in every spelling the contract lists, and so is the administrator's.
 /// PM-TUP-01, PM-URN-01, PM-URN-03, PM-URN-06, PM-URN-09, PM-EVAL-01, PM-EVAL-02, KEYS-GEN-29, KEYS-GEN-30,
-/// KEYS-GEN-31, KEYS-DELETE-4, KEYS-UPDATE-10, APIS-CREATE-2, APIS-GET-6, COM-RK-07
+/// KEYS-GEN-31, KEYS-DELETE-4, KEYS-UPDATE-10, APIS-CREATE-2, APIS-GET-6, APIS-LIST-3, KEYS-REROLL-2, KEYS-MIGRATE-3, EXT-13,
+/// COM-RK-07
 #[test]
 fn every_accepted_grant_is_enough_alone() {
     let workspace = Workspace::new();
@@ -479,12 +534,16 @@ fn hidden_and_absent_are_the_same_answer() {
         assert_eq!(hidden.body, absent.body);
     }
 
-    for operation in ["keys.getKey", "keys.updateKey", "keys.deleteKey"] {
+    for operation in ["keys.getKey", "keys.updateKey", "keys.deleteKey", "keys.rerollKey"] {
         for absent in ["key_nowhere", "wrong_abc", "abc"] {
             let wording = "We could not find the requested key. The specified key was not found.";
-            let absent = refusal(operation, json!({"keyId": absent}), &workspace.root, 404, "unkey/data/key_not_found");
+            let body = |id: &str| match operation {
+                "keys.rerollKey" => json!({"keyId": id, "expiration": 0}),
+                _ => json!({"keyId": id}),
+            };
+            let absent = refusal(operation, body(absent), &workspace.root, 404, "unkey/data/key_not_found");
             let absent = absent.saying(wording);
-            let foreign = json!({"keyId": world.key.id});
+            let foreign = body(&world.key.id);
             let foreign = refusal(operation, foreign, &stranger.root, 404, "unkey/data/key_not_found");
             assert_eq!(foreign.body, absent.body);
         }

@@ -17,10 +17,10 @@ use crate::hot::counters::{MINUTE_MS, Spend};
 use crate::hot::index::{Index, Lookup};
 use crate::hot::window::{WindowJournal, Windows};
 use crate::hot::{Hot, OPERATOR};
-use crate::ids::{NamespaceId, WorkspaceNo};
+use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
 use crate::log::{self, Log, LogError, LogOptions, OpenLogError};
 use crate::position::{Position, Term};
-use crate::records::key::{KeyHash, KeyView};
+use crate::records::key::{self, KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView};
 use crate::records::root_key::RootKeyView;
 use crate::records::{self, Effect, decode_record, workspace_of};
@@ -445,6 +445,35 @@ impl Storage {
             let view = Builder { hot: &self.hot, snapshot: &snapshot }.key_by_hash(workspace, hash);
             Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
         })
+    }
+
+    /// Looks a key up by its id, from disk where it is not in memory. Blocks.
+    ///
+    /// For a key that was seen under another hash a moment ago: a migrated one gets its own when it is first presented.
+    pub fn read_key_by_id(&self, workspace: WorkspaceNo, id: KeyId) -> Result<Option<Arc<KeyView>>, ReadError> {
+        let mut seen = None;
+        loop {
+            // What is committed and not published yet would not be found by its hash.
+            let row = key::get(&self.store.published_snapshot()?, workspace, id)?;
+            let Some(row) = row.filter(|row| row.deleted_at.is_none() && seen != Some(row.hash)) else {
+                return Ok(None);
+            };
+            if let Some(view) = self.read_key(workspace, &row.hash)?.filter(|view| view.id == id) {
+                return Ok(Some(view));
+            }
+            // Deleted or given another hash since.
+            seen = Some(row.hash);
+        }
+    }
+
+    /// The view of a key if it is in memory, without counting as a use: for looking through many keys.
+    pub fn peek_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Option<Arc<KeyView>> {
+        self.hot.keys.peek(workspace.0, hash)
+    }
+
+    /// Whether no key has this hash, nor had since the start, as far as memory tells: then there is nothing to read.
+    pub fn knows_absent(&self, workspace: WorkspaceNo, hash: &KeyHash) -> bool {
+        self.hot.keys.knows_absent(workspace.0, hash)
     }
 
     /// Looks a root key up in memory.

@@ -61,9 +61,9 @@ impl Builder<'_> {
     /// The key with this hash, if there is a live one.
     pub fn key_by_hash(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, NotBuilt> {
         let Some(id) = key::find(self.snapshot, workspace, hash)? else { return Ok(None) };
-        let Some(row) = key::get(self.snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none()) else {
-            return Ok(None);
-        };
+        let row = key::get(self.snapshot, workspace, id)?;
+        // Under an alias no key is hot: it would be there twice, with credits of its own each time.
+        let Some(row) = row.filter(|row| row.deleted_at.is_none() && row.hash == *hash) else { return Ok(None) };
         let counters = self.counters(workspace, id, &row)?;
         Ok(Some(Arc::new(self.key(workspace, id, &row, counters)?)))
     }

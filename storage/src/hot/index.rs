@@ -221,18 +221,23 @@ impl<V: View> Index<V> {
         change(bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()))
     }
 
-    /// Forgets an entry as of `position`: the next lookup reads.
-    pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) {
+    /// Forgets an entry as of `position`: the next lookup reads. Gives the view that was forgotten.
+    pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) -> Option<Arc<V>> {
         let key = Key { scope, hash: *hash };
         let hashed = self.hash(&key);
         self.absent.insert_new(hashed);
         let guard = pin();
         let mut bucket = self.table.locked(hashed);
         bucket.set_floor(position.0);
-        if let Some(view) = bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()) {
-            self.weigh(Some(view), false);
-        }
+        let view = bucket.get(&key, &guard).and_then(|entry| entry.view.clone());
+        self.weigh(view.as_deref(), false);
         bucket.remove(&key, &guard);
+        view
+    }
+
+    /// Whether nothing with this hash was ever stored, as far as memory tells: then there is nothing to read.
+    pub(crate) fn knows_absent(&self, scope: u32, hash: &[u8; 32]) -> bool {
+        self.absent.knows_absent(self.hash(&Key { scope, hash: *hash }))
     }
 
     /// Tells the filter of a hash that is stored; start-up does so for all of them.

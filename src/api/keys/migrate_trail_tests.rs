@@ -1,0 +1,1 @@
+//! What keys.* leaves in the audit trail.
