@@ -36,7 +36,8 @@ impl World {
         let key = workspace.key(&api, members);
         let identity = workspace.get(&key)["identity"]["id"].as_str().unwrap().to_owned();
         let migration = json!({"name": "from elsewhere", "algorithm": "sha256"});
-        let migration = workspace.ok("migrations.createMigration", migration)["migrationId"].as_str().unwrap().to_owned();
+        let migration =
+            workspace.ok("migrations.createMigration", migration)["migrationId"].as_str().unwrap().to_owned();
         World { api, key, identity, permission, migration }
     }
 
