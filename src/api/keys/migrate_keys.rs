@@ -115,8 +115,8 @@ impl Operation for MigrateKeys {
         using them. Identities, permissions and roles that do not exist are made. A hash that some key of the workspace \
         has already is listed in `failed`, and the other keys are made all the same; anything else that is wrong refuses \
         the whole call.\n\n\
-        A call may name 50,000 roles and permissions in all, and its change may take 32 MiB with its audit events: some \
-        10,000 keys with a few links each. Keys of a migration by `sha256` verify at once. Others verify with \
+        A call is one change, which may take 32 MiB with its audit events: 10,000 keys with four roles and permissions \
+        each, for instance; a larger one is refused whole. Keys of a migration by `sha256` verify at once. Others verify with \
         `migrationId` until they were presented once.";
     const ALLOWS: &'static [&'static str] = &["api.*.create_key", "api.<apiId>.create_key"];
     const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::MigrationNotFound];
