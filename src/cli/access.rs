@@ -194,7 +194,7 @@ impl Access {
             (Some(typed), _, _) => (typed.as_str(), "--api-url".to_owned()),
             (None, Some((name, set)), _) => (set, format!("the environment variable {name}")),
             (None, None, Some(stored)) => (stored.as_str(), file),
-            (None, None, None) => (DEFAULT_URL, "the default".to_owned()),
+            (None, None, None) => (DEFAULT_URL, "the built-in default".to_owned()),
         };
         let url = ServerUrl::parse(text).map_err(|why| format!("{why} (from {url_source})"))?;
         let its_url = stored.api_url.as_deref().unwrap_or(DEFAULT_URL);
@@ -323,23 +323,24 @@ pub fn ask_for_secret(question: &str) -> Result<SecretText, String> {
     if !stdin.is_terminal() {
         return read_credential(Path::new("-"));
     }
-    super::ask::prompt(question);
-    match hidden_line(&stdin) {
+    match hidden_line(&stdin, question) {
         Ok(line) if line.trim().is_empty() => Err("nothing was typed".to_owned()),
         Ok(line) => Ok(SecretText(line.trim().to_owned())),
         Err(error) => Err(format!("cannot read from the terminal: {error}")),
     }
 }
 
-/// A line that is not shown while it is typed; only its end is. Whoever interrupts the program is back in a shell, which
+/// The answer to a question, not shown while it is typed; only its end is. Whoever interrupts the program is back in a shell, which
 /// gives the terminal its echo back.
-fn hidden_line(stdin: &io::Stdin) -> io::Result<String> {
+fn hidden_line(stdin: &io::Stdin, question: &str) -> io::Result<String> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
     let before = tcgetattr(stdin)?;
     let mut hidden = before.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
     hidden.local_modes.insert(LocalModes::ECHONL);
     tcsetattr(stdin, OptionalActions::Flush, &hidden)?;
+    // Asked only now: who answers at once is not shown either.
+    super::ask::prompt(question);
     let mut line = String::new();
     let read = stdin.read_line(&mut line);
     tcsetattr(stdin, OptionalActions::Flush, &before)?;

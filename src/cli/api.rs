@@ -177,40 +177,41 @@ pub fn run(arguments: ApiArguments) -> ExitCode {
 fn ask(entry: &'static Entry, matches: &ArgMatches) -> Result<(Reply, String), Failure> {
     let usage = |reason: String| Failure::new(EXIT_USAGE, reason);
     let typed = |error: clap::Error| usage(error.to_string());
-    let environment = Environment::read();
-    let access =
-        Access::find(&ServerArguments::from_arg_matches(matches).map_err(typed)?, &environment).map_err(usage)?;
     let members = Members::of(entry);
     let mut stdin = members::Stdin::default();
-    let mut headers = Vec::new();
-    match entry.credential {
-        Credential::RootKey => {
-            let arguments = KeyArguments::from_arg_matches(matches).map_err(typed)?;
-            if arguments.root_key_file.as_deref() == Some(Path::new("-")) {
-                stdin.take("root-key-file").map_err(usage)?;
-            }
-            let root_key = access.root_key(&arguments, &environment).map_err(usage)?;
-            headers.push(("Authorization", format!("Bearer {}", root_key.key.expose())));
+    let key = match entry.credential {
+        Credential::RootKey => KeyArguments::from_arg_matches(matches).map_err(typed)?,
+        _ => KeyArguments::default(),
+    };
+    let session = match entry.credential {
+        Credential::PortalSession => SessionArguments::from_arg_matches(matches).map_err(typed)?,
+        _ => SessionArguments::default(),
+    };
+    for (file, flag) in [(&key.root_key_file, "root-key-file"), (&session.portal_session_file, "portal-session-file")] {
+        if file.as_deref() == Some(Path::new("-")) {
+            stdin.take(flag).map_err(usage)?;
         }
-        Credential::PortalSession => {
-            let arguments = SessionArguments::from_arg_matches(matches).map_err(typed)?;
-            if arguments.portal_session_file.as_deref() == Some(Path::new("-")) {
-                stdin.take("portal-session-file").map_err(usage)?;
-            }
-            let token = access::portal_session(&arguments, &environment).map_err(usage)?;
-            headers.push(("Cookie", format!("portal_session={}", token.expose())));
-        }
-        Credential::None => {}
     }
     let body = members.body(matches, &mut stdin).map_err(|mut reasons| {
-        reasons.push(format!(
-            "`keyward api {} {} --help` lists the flags",
-            kebab(entry.family),
-            kebab(entry.procedure)
-        ));
+        let (family, procedure) = (kebab(entry.family), kebab(entry.procedure));
+        reasons.push(format!("`keyward api {family} {procedure} --help` lists the flags"));
         Failure { code: EXIT_USAGE, reasons }
     })?;
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let environment = Environment::read();
+    let server = ServerArguments::from_arg_matches(matches).map_err(typed)?;
+    let access = Access::find(&server, &environment).map_err(usage)?;
+    let header = match entry.credential {
+        Credential::RootKey => {
+            let root_key = access.root_key(&key, &environment).map_err(usage)?;
+            Some(("Authorization", format!("Bearer {}", root_key.key.expose())))
+        }
+        Credential::PortalSession => {
+            let token = access::portal_session(&session, &environment).map_err(usage)?;
+            Some(("Cookie", format!("portal_session={}", token.expose())))
+        }
+        Credential::None => None,
+    };
+    let headers: Vec<(&str, &str)> = header.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let reply = send(&access, entry.path, &headers, body.as_bytes())?;
     Ok((reply, access.url.to_string()))
 }

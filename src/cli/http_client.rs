@@ -72,16 +72,17 @@ impl ServerUrl {
         if host.is_empty() || host.contains(['[', ']']) {
             return refuse("names no host");
         }
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.to_ascii_lowercase() };
+        let host = host.to_ascii_lowercase();
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == 80 { shown } else { format!("{shown}:{port}") };
         let prefix = path.trim_end_matches('/').to_owned();
-        Ok(ServerUrl { authority, host: host.to_owned(), port, prefix })
+        Ok(ServerUrl { authority, host, port, prefix })
     }
 
     /// Whether what is sent there stays on this machine, as far as the name tells.
     pub fn is_loopback(&self) -> bool {
         let address = self.host.parse::<std::net::IpAddr>();
-        address.map_or_else(|_| self.host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+        address.map_or_else(|_| self.host == "localhost", |address| address.is_loopback())
     }
 }
 

@@ -13,6 +13,8 @@ use clap_mangen::Man;
 use super::ask::{note, print_answer};
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
 
+/// The program, as shells know it.
+const NAME: &str = "keyward";
 /// The section of the manual for programs.
 const SECTION: &str = "1";
 
@@ -41,8 +43,45 @@ pub struct ManArguments {
 /// Runs `keyward completions` on this tree of commands.
 pub fn completions(arguments: &CompletionsArguments, mut tree: Command) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut tree, "keyward", &mut script);
+    clap_complete::generate(arguments.shell, &mut tree, NAME, &mut script);
+    if arguments.shell == Shell::Fish {
+        script.extend_from_slice(deep_flags_for_fish(&tree).as_bytes());
+    }
     print_answer(&script)
+}
+
+/// The flags of commands three names deep, such as `api keys create-key`: clap's script for fish ends above them. It uses
+/// the function that clap's script defines.
+fn deep_flags_for_fish(tree: &Command) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"));
+    let mut script = String::new();
+    let below = |command: &Command| command.get_subcommands().cloned().collect::<Vec<_>>();
+    let paths = below(tree)
+        .into_iter()
+        .flat_map(|top| below(&top).into_iter().map(move |middle| (top.get_name().to_owned(), middle)));
+    for (top, middle) in paths {
+        for command in middle.get_subcommands().filter(|command| command.get_name() != "help") {
+            let here = format!(
+                "__fish_{NAME}_using_subcommand {top}; and __fish_seen_subcommand_from {}; and __fish_seen_subcommand_from {}",
+                middle.get_name(),
+                command.get_name()
+            );
+            for argument in command.get_arguments() {
+                let Some(flag) = argument.get_long() else { continue };
+                script.push_str(&format!("complete -c {NAME} -n \"{here}\" -l {flag}"));
+                let values = argument.get_possible_values();
+                if !values.is_empty() {
+                    let values: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
+                    script.push_str(&format!(" -x -a {}", quoted(&values.join(" "))));
+                } else if argument.get_action().takes_values() {
+                    script.push_str(" -r");
+                }
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                script.push_str(&format!(" -d {}\n", quoted(help.lines().next().unwrap_or_default())));
+            }
+        }
+    }
+    script
 }
 
 /// Runs `keyward man` on this tree of commands.

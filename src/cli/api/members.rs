@@ -267,9 +267,6 @@ impl Member {
                 self.flag
             ));
         }
-        if matches!(self.how, How::Json) {
-            help.push_str(&format!("\n{}", shape(&self.schema, 0)));
-        }
         let mut told: Vec<String> = Vec::new();
         if self.required {
             told.push("required".to_owned());
@@ -280,6 +277,9 @@ impl Member {
         }
         if !told.is_empty() {
             help.push_str(&format!(" [{}]", told.join("; ")));
+        }
+        if matches!(self.how, How::Json) && !is_free(&self.schema) {
+            help.push_str(&format!("\n{}", shape(&self.schema, 0)));
         }
         help
     }
@@ -347,6 +347,11 @@ fn reflowed(text: &str) -> String {
     flowed
 }
 
+/// Whether a schema takes any object at all.
+fn is_free(schema: &Value) -> bool {
+    kind(schema) == "object" && schema["properties"].is_null()
+}
+
 /// What JSON a schema takes, as short as can be: `{"remaining": integer|null, "refill"?: {…}}`.
 fn shape(schema: &Value, level: usize) -> String {
     let mut text = match kind(schema) {
@@ -355,13 +360,10 @@ fn shape(schema: &Value, level: usize) -> String {
             Some(members) => {
                 let is_required =
                     |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|one| one == name));
-                let members: Vec<String> = members
-                    .iter()
-                    .map(|(name, member)| {
-                        let mark = if is_required(name) { "" } else { "?" };
-                        format!("\"{name}\"{mark}: {}", shape(member, level + 1))
-                    })
-                    .collect();
+                let (first, then): (Vec<_>, Vec<_>) = members.iter().partition(|(name, _)| is_required(name));
+                let of = |(name, member), mark| format!("\"{name}\"{mark}: {}", shape(member, level + 1));
+                let first = first.into_iter().map(|member| of(member, ""));
+                let members: Vec<String> = first.chain(then.into_iter().map(|member| of(member, "?"))).collect();
                 format!("{{{}}}", members.join(", "))
             }
             None => "{…}".to_owned(),
