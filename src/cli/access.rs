@@ -6,7 +6,7 @@
 pub mod stored;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -266,35 +266,47 @@ fn config_path(named: Option<&Path>, environment: &Environment) -> Option<PathBu
         .map_or_else(|| environment.get("HOME").map(|home| Path::new(home).join(STORED_FILE)), |path| Some(path.into()))
 }
 
-/// Reads the first line of a file, or of standard input for `-`.
+/// Reads the first line of a file, or of standard input for `-`, where a terminal does not show it.
 ///
 /// # Errors
 /// A sentence: it cannot be read, or is no short text.
 pub fn read_credential(path: &Path) -> Result<SecretText, String> {
-    let read = |from: &mut dyn Read| first_line(from);
-    let line = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
+    if path == Path::new("-") {
+        return ask_for_secret("Secret (not shown): ");
+    }
+    secret_of(std::fs::File::open(path).and_then(first_line), &path.display().to_string())
+}
+
+/// Asks for a secret: without echo at a terminal, one line otherwise.
+///
+/// # Errors
+/// A sentence: nobody answers, or the terminal cannot be told to hide what is typed.
+pub fn ask_for_secret(question: &str) -> Result<SecretText, String> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        secret_of(hidden_line(&stdin, question), "the terminal")
     } else {
-        std::fs::File::open(path).and_then(|mut file| read(&mut file))
-    };
-    let place = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    match line {
-        Ok(line) if line.is_empty() => Err(format!("the first line of {place} is empty")),
-        Ok(line) => Ok(SecretText(line)),
+        secret_of(first_line(stdin), "standard input")
+    }
+}
+
+fn secret_of(line: io::Result<String>, place: &str) -> Result<SecretText, String> {
+    match line.as_deref().map(str::trim) {
+        Ok("") => Err(format!("the first line of {place} is empty")),
+        Ok(line) => Ok(SecretText(line.to_owned())),
         Err(error) => Err(format!("cannot read {place}: {error}")),
     }
 }
 
-/// The first line without white space around it.
-fn first_line(from: &mut dyn Read) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(CREDENTIAL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+/// The first line; what comes behind it is not waited for.
+fn first_line(from: impl Read) -> io::Result<String> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let mut line = Vec::new();
+    BufReader::new(from.take(CREDENTIAL_BYTES_MAX + 1)).read_until(b'\n', &mut line)?;
     if line.len() as u64 > CREDENTIAL_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is too long for a credential"));
+        return Err(wrong("its first line is too long for a credential"));
     }
-    let text = std::str::from_utf8(line).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text"))?;
-    Ok(text.trim().to_owned())
+    String::from_utf8(line).map_err(|_| wrong("it is not text"))
 }
 
 /// A credential goes into one line of a request's head.
@@ -311,22 +323,6 @@ pub fn check_credential(credential: &SecretText) -> Result<(), &'static str> {
         Err("holds white space or other characters that no credential has")
     } else {
         Ok(())
-    }
-}
-
-/// Asks for a secret: without echo at a terminal, one line otherwise.
-///
-/// # Errors
-/// A sentence: nobody answers, or the terminal cannot be told to hide what is typed.
-pub fn ask_for_secret(question: &str) -> Result<SecretText, String> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return read_credential(Path::new("-"));
-    }
-    match hidden_line(&stdin, question) {
-        Ok(line) if line.trim().is_empty() => Err("nothing was typed".to_owned()),
-        Ok(line) => Ok(SecretText(line.trim().to_owned())),
-        Err(error) => Err(format!("cannot read from the terminal: {error}")),
     }
 }
 
@@ -410,11 +406,28 @@ mod tests {
                 find(None, &[], stored(None, None)).root_key(&arguments, &environment(&[])).expect_err("refused");
             assert!(told.contains(why) && !told.contains("Evil"), "{told}");
         }
-        for (text, line) in
-            [("unkey_1\n", "unkey_1"), (" unkey_1 \r\nmore", "unkey_1"), ("", ""), ("unkey_1", "unkey_1")]
-        {
-            assert_eq!(first_line(&mut text.as_bytes()).expect("text"), line);
+        for text in ["unkey_1\n", " unkey_1 \r\nmore", "unkey_1"] {
+            assert_eq!(secret_of(first_line(text.as_bytes()), "x"), Ok(SecretText::new("unkey_1")), "{text:?}");
         }
-        assert!(first_line(&mut "x".repeat(10_000).as_bytes()).is_err() && first_line(&mut &b"\xff\n"[..]).is_err());
+        for (bytes, why) in
+            [(&b""[..], "empty"), (b" \nx", "empty"), (&[b'x'; 10_000], "too long"), (b"\xff\n", "text")]
+        {
+            assert!(secret_of(first_line(bytes), "x").is_err_and(|told| told.contains(why)), "{why}");
+        }
+    }
+
+    /// A portal session's token comes from a flag or the environment, and is never a root key by mistake.
+    #[test]
+    fn a_portal_session_has_sources_of_its_own() {
+        let of = |typed: Option<&str>, set: &[(&str, &str)]| {
+            let typed = typed.map(SecretText::new);
+            let arguments = SessionArguments { portal_session: typed, portal_session_file: None };
+            portal_session(&arguments, &environment(set)).map(|token| token.expose().to_owned())
+        };
+        let set = [("KEYWARD_PORTAL_SESSION", "set"), ("KEYWARD_ROOT_KEY", "unkey_1")];
+        assert_eq!(of(Some("typed"), &set).as_deref(), Ok("typed"));
+        assert_eq!(of(None, &set).as_deref(), Ok("set"));
+        assert!(of(None, &set[1..]).is_err_and(|told| told.contains("KEYWARD_PORTAL_SESSION")));
+        assert!(of(Some("a; b"), &[]).is_err_and(|told| told.contains("access token")));
     }
 }

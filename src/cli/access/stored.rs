@@ -81,7 +81,7 @@ pub fn write(path: &Path, api_url: &str, root_key: &SecretText) -> io::Result<()
     );
     let written = OpenOptions::new()
         .write(true)
-        // Never follows a name that somebody else has put there.
+        // The directory may be anybody's, unlike a store's: no name that is there already is followed or reused.
         .create_new(true)
         .mode(FILE_MODE)
         .open(&fresh)

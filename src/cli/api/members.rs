@@ -257,7 +257,8 @@ impl Member {
 
     /// What the member means, and its bounds.
     fn help(&self) -> String {
-        let mut help = reflowed(self.schema["description"].as_str().unwrap_or_default());
+        let described = self.schema["description"].as_str();
+        let mut help = reflowed(described.unwrap_or(if self.name.is_none() { "The list to send" } else { "" }));
         if help.ends_with('.') && !help.contains(". ") && !help.contains('\n') {
             help.pop();
         }
@@ -337,10 +338,8 @@ fn reflowed(text: &str) -> String {
     let mut flowed = String::with_capacity(text.len());
     for line in text.lines() {
         let begins = line.is_empty() || line.starts_with("- ") || flowed.is_empty() || flowed.ends_with('\n');
-        if !begins {
-            flowed.push(' ');
-        } else if !flowed.is_empty() && !(line.is_empty() && flowed.ends_with('\n')) {
-            flowed.push('\n');
+        if !flowed.is_empty() {
+            flowed.push(if begins { '\n' } else { ' ' });
         }
         flowed.push_str(line);
     }
