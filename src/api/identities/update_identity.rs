@@ -88,7 +88,8 @@ fn tell(change: &mut Change<'_, '_>, id: IdentityId, before: &IdentityRow, after
         tell_of_limit(change, id, after, gone, Fate::Deleted);
     }
     for limit in &after.ratelimits {
-        if let Some(changes) = counterpart(limit, before).map(|old| changes_of(old, limit)).filter(|it| !it.is_empty()) {
+        if let Some(changes) = counterpart(limit, before).map(|old| changes_of(old, limit)).filter(|it| !it.is_empty())
+        {
             tell_of_limit(change, id, after, limit, Fate::Updated(changes));
         }
     }
