@@ -283,7 +283,7 @@ fn a_page_is_whole_or_refused() {
 }
 
 /// Pages hold every live identity once, by id, with what it has; a search narrows them, literally and in any letters' case.
-/// ID-LIST-02, ID-LIST-05, COM-PAG-01, COM-PAG-02, COM-PAG-03, COM-PAG-05, COM-PAG-08, COM-RK-09
+/// ID-LIST-02, ID-LIST-05, ID-LIST-06, COM-PAG-01, COM-PAG-02, COM-PAG-03, COM-PAG-05, COM-PAG-08, COM-RK-09
 #[test]
 fn identities_are_listed_page_by_page() {
     let workspace = Workspace::new();

@@ -67,24 +67,15 @@ pub struct Ratelimit {
 impl Ratelimit {
     /// As the hot index has it.
     pub fn new(limit: &RatelimitView) -> Ratelimit {
-        Ratelimit {
-            id: limit.id.to_string(),
-            name: limit.name.to_string(),
-            limit: limit.limit,
-            duration: limit.duration,
-            auto_apply: limit.auto_apply,
-        }
+        Ratelimit::of(limit.id, &limit.name, limit.limit, limit.duration, limit.auto_apply)
     }
-}
 
-impl From<Stored> for Ratelimit {
-    fn from(limit: Stored) -> Ratelimit {
-        Ratelimit {
-            id: limit.id.to_string(),
-            name: limit.name,
-            limit: limit.limit,
-            duration: limit.duration,
-            auto_apply: limit.auto_apply,
-        }
+    /// As a row has it.
+    pub fn stored(limit: &Stored) -> Ratelimit {
+        Ratelimit::of(limit.id, &limit.name, limit.limit, limit.duration, limit.auto_apply)
+    }
+
+    fn of(id: RatelimitId, name: &str, limit: u64, duration: u64, auto_apply: bool) -> Ratelimit {
+        Ratelimit { id: id.to_string(), name: name.to_owned(), limit, duration, auto_apply }
     }
 }

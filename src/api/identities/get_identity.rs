@@ -43,6 +43,6 @@ impl Operation for GetIdentity {
             call.read("identity", move |storage| identity::named(&storage.snapshot()?, workspace, &ask.identity));
         let (id, row) = found.await?.ok_or_else(not_found)?;
         reader.check(id)?;
-        Ok(Identity::new(id, row))
+        Ok(Identity::stored(id, &row))
     }
 }

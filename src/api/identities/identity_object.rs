@@ -25,25 +25,20 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As its row has it.
-    pub fn new(id: IdentityId, row: IdentityRow) -> Identity {
-        Identity {
-            id: id.to_string(),
-            external_id: row.external_id,
-            meta: row.meta.filter(|meta| shown_meta(Some(meta)).is_some()).map(Verbatim),
-            ratelimits: row.ratelimits.into_iter().map(Ratelimit::from).collect(),
-        }
+    /// As the hot index has it.
+    pub fn new(view: &IdentityView) -> Identity {
+        let ratelimits = view.ratelimits.iter().map(Ratelimit::new).collect();
+        Identity::of(view.id, &view.external_id, view.meta.as_deref(), ratelimits)
     }
-}
 
-/// As the hot index has it.
-impl From<&IdentityView> for Identity {
-    fn from(view: &IdentityView) -> Identity {
-        Identity {
-            id: view.id.to_string(),
-            external_id: view.external_id.to_string(),
-            meta: shown_meta(view.meta.as_deref()).map(|meta| Verbatim(meta.to_owned())),
-            ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
-        }
+    /// As its row has it.
+    pub fn stored(id: IdentityId, row: &IdentityRow) -> Identity {
+        let ratelimits = row.ratelimits.iter().map(Ratelimit::stored).collect();
+        Identity::of(id, &row.external_id, row.meta.as_deref(), ratelimits)
+    }
+
+    fn of(id: IdentityId, external_id: &str, meta: Option<&str>, ratelimits: Vec<Ratelimit>) -> Identity {
+        let meta = shown_meta(meta).map(|meta| Verbatim(meta.to_owned()));
+        Identity { id: id.to_string(), external_id: external_id.to_owned(), meta, ratelimits }
     }
 }

@@ -66,7 +66,7 @@ impl Operation for ListIdentities {
         for (id, _) in rows.iter().take(paging.most() - 1) {
             reader.check(*id)?;
         }
-        let rows = rows.into_iter().map(|(id, row)| Identity::new(id, row)).collect();
+        let rows = rows.into_iter().map(|(id, row)| Identity::stored(id, &row)).collect();
         Ok(paging.page(rows, |row: &Identity| row.id.clone()))
     }
 }

@@ -71,9 +71,10 @@ impl Operation for UpdateIdentity {
                 identity::put(change.tx, workspace, id, &after);
             }
             tell(change, id, &before, &after);
-            Ok(Identity::new(id, after))
+            Ok((id, after))
         });
-        Ok(updated.await?.value)
+        let (id, after) = updated.await?.value;
+        Ok(Identity::stored(id, &after))
     }
 }
 

@@ -144,7 +144,7 @@ impl KeyObject {
                 remaining: Some(view.counters.balance()),
                 refill: row.refill.as_ref().map(RefillObject::new),
             }),
-            identity: resolved.identity.as_deref().map(Identity::from),
+            identity: resolved.identity.as_deref().map(Identity::new),
             ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
         }
     }

@@ -23,7 +23,7 @@ row! {
         created_at: u64,
         /// Unix ms of its last change.
         updated_at: Option<u64>,
-        /// Unix ms of its deletion.
+        /// Unix ms of its deletion; it has neither metadata nor limits then.
         deleted_at: Option<u64>,
     }
 }
