@@ -13,6 +13,7 @@ mod authority;
 mod cli;
 mod contract;
 mod durability;
+mod identities;
 mod keys;
 mod quickstart;
 mod ratelimit;
