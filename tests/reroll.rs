@@ -149,6 +149,15 @@ fn both_keys_work_in_the_grace_period() {
     assert_eq!((windows(&new), windows(&key)), (json!(2), json!(0)), "KEYS-REROLL-3");
     assert_eq!(code(&workspace.verify_at(&key, json!({}), NOON + 1)), "RATE_LIMITED");
     assert_eq!(code(&workspace.verify_at(&new, json!({}), NOON + 1)), "VALID");
+
+    let shared = json!([{"name": "shared", "limit": 3, "duration": HOUR, "autoApply": true}]);
+    workspace.ok("identities.createIdentity", json!({"externalId": "ada", "ratelimits": shared}));
+    let of_ada = workspace.key_at(&api, json!({"externalId": "ada"}), NOON);
+    let left = |key: &Key| workspace.verify_at(key, json!({}), NOON)["ratelimits"][0]["remaining"].clone();
+    assert_eq!((left(&of_ada), left(&of_ada)), (json!(2), json!(1)));
+    let new = reroll(&workspace, &of_ada, HOUR, Some(NOON));
+    assert_eq!(left(&new), json!(0), "KEYS-REROLL-3: limits of the identity go on");
+    assert_eq!(code(&workspace.verify_at(&new, json!({}), NOON)), "RATE_LIMITED");
     let empty = workspace.key_at(&api, json!({"credits": {"remaining": 0}}), NOON);
     let new = reroll(&workspace, &empty, 0, Some(NOON));
     assert_eq!(code(&workspace.verify_at(&new, json!({}), NOON)), "USAGE_EXCEEDED");

@@ -161,7 +161,7 @@ impl Links<'_> {
             None => None,
             Some(id) => {
                 if !self.identities.contains_key(&id) {
-                    let found = identity::get(snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none());
+                    let found = identity::get_live(snapshot, workspace, id)?;
                     self.identities.insert(id, found);
                 }
                 self.identities[&id].as_ref().map(|row| (id, row))

@@ -20,10 +20,9 @@ use serde_json::json;
 
 use super::links::{self, Named};
 use super::refill;
-use super::settings::{
-    CreditsRequest, EXPIRES_MAX, RatelimitsRequest, RefillRequest, meta_text, ratelimits, refill_needs_credits,
-};
+use super::settings::{CreditsRequest, EXPIRES_MAX, RefillRequest, meta_text, refill_needs_credits};
 use crate::api::apis::api_target;
+use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
