@@ -21,7 +21,7 @@ use crate::ids::{NamespaceId, WorkspaceNo};
 use crate::log::{self, Log, LogError, LogOptions, OpenLogError};
 use crate::position::{Position, Term};
 use crate::records::key::{KeyHash, KeyView};
-use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::ratelimit::{self, NamespaceView, OverrideRow, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::records::{self, Effect, decode_record, workspace_of};
 use crate::store::{Snapshot, State, Store, Tables, put_state};
@@ -476,18 +476,36 @@ impl Storage {
         self.hot.namespaces.get_or_read(workspace.0, &hash, || {
             let snapshot = self.store.published_snapshot()?;
             let builder = Builder { hot: &self.hot, snapshot: &snapshot };
-            let by_id = match NamespaceId::parse(id_or_name) {
-                Some(id) => builder.namespace(workspace, id)?,
+            let view = match ratelimit::find_by_id_or_name(&snapshot, workspace, id_or_name)? {
+                Some((id, _)) => builder.namespace(workspace, id)?,
                 None => None,
             };
-            let view = match by_id {
-                Some(view) => Some(view),
-                None => match ratelimit::find(&snapshot, workspace, id_or_name)? {
-                    Some(id) => builder.namespace(workspace, id)?,
-                    None => None,
-                },
-            };
             Ok(Some((view, snapshot.position())))
+        })
+    }
+
+    /// Looks up the override of exactly this identifier in memory.
+    pub fn override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Lookup<OverrideView> {
+        self.hot.overrides.get(workspace.0, &self.hot.override_hash(workspace, namespace, identifier.as_bytes()))
+    }
+
+    /// Looks up the override of exactly this identifier, from disk where it is not in memory. Blocks.
+    pub fn read_override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Result<Option<Arc<OverrideView>>, ReadError> {
+        let hash = self.hot.override_hash(workspace, namespace, identifier.as_bytes());
+        self.hot.overrides.get_or_read(workspace.0, &hash, || {
+            let snapshot = self.store.published_snapshot()?;
+            let builder = Builder { hot: &self.hot, snapshot: &snapshot };
+            Ok(Some((builder.override_of(workspace, namespace, identifier)?, snapshot.position())))
         })
     }
 
@@ -832,6 +850,10 @@ const ROOT_KEYS_MAX: usize = 200_000;
 const ROOT_KEY_BYTES_MAX: u64 = 256 << 20;
 const NAMESPACES_MAX: usize = 200_000;
 const NAMESPACE_BYTES_MAX: u64 = 256 << 20;
+/// Overrides are all in memory up to these bounds, so that a decision reads nothing from the disk (RL-CON-05); beyond
+/// them, those in use.
+const OVERRIDES_MAX: usize = 1_000_000;
+const OVERRIDE_BYTES_MAX: u64 = 64 << 20;
 
 /// Makes the hot structures and tells their filters what is stored.
 fn load_hot(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Hot, ReadError> {
@@ -846,6 +868,7 @@ fn load_hot(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Ho
         Index::new(options.hot_keys_max, options.hot_bytes_max, count(records::KEY_BY_HASH)?),
         Index::new(ROOT_KEYS_MAX, ROOT_KEY_BYTES_MAX, count(records::ROOT_KEY_BY_HASH)?),
         Index::new(NAMESPACES_MAX, NAMESPACE_BYTES_MAX, 2 * count(records::NAMESPACE)?),
+        Index::new(OVERRIDES_MAX, OVERRIDE_BYTES_MAX, count(records::OVERRIDE)?),
         windows,
         seed,
     );
@@ -870,5 +893,21 @@ fn load_hot(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Ho
             }
         }
     })?;
-    Ok(hot)
+    let mut undecodable = None;
+    hot.overrides.load(snapshot.position(), |enter| {
+        snapshot.scan(records::OVERRIDE, |key, value| {
+            let place = (workspace_of(key), key.get(4..20).and_then(crate::store::id_from), key.get(20..));
+            if let (Some(workspace), Some(namespace), Some(identifier)) = place {
+                let hash = hot.override_hash(workspace, NamespaceId(namespace), identifier);
+                match crate::store::decode::<OverrideRow>(value) {
+                    Ok(row) => enter(workspace.0, &hash, OverrideView::new(&row)),
+                    Err(error) => undecodable = Some(error),
+                }
+            }
+        })
+    })?;
+    match undecodable {
+        Some(error) => Err(error),
+        None => Ok(hot),
+    }
 }
