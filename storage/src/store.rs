@@ -15,7 +15,7 @@ use redb::{
 };
 use redb::{StorageBackend, TableError, WriteTransaction};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::ReadError;
 use crate::ids::IdText;
 use crate::position::{Position, Term};
@@ -168,22 +168,13 @@ impl Store {
         Ok(Some((store, state)))
     }
 
-    /// Makes the store's file. It gets its name when it is whole and durable: redb refuses a file whose making was
-    /// interrupted, and a name that a power cut takes would be a checkpoint lost.
+    /// Makes the store's file whole before it has its name: redb refuses one whose making was interrupted, and a name
+    /// that a power cut takes would be a checkpoint lost.
     pub fn create(disk: &dyn Disk, dir: &Path, cache_bytes: usize, state: State) -> Result<Store, redb::Error> {
-        let aside = dir.join(FILE_ASIDE);
-        let make = || -> Result<Store, redb::Error> {
-            let file = disk.open(&aside, true)?;
-            file.set_len(0)?;
+        disk::replace(disk, &dir.join(FILE_ASIDE), &dir.join(FILE), |file| {
             let store = Store::over(file, cache_bytes)?;
             store.checkpoint(state)?;
-            disk.rename(&aside, &dir.join(FILE))?;
-            disk.sync_dir(dir)?;
             Ok(store)
-        };
-        make().inspect_err(|_| {
-            // It would take room on a disk that may be full; where it stays, the next start overwrites it.
-            let _ = disk.remove(&aside);
         })
     }
 
