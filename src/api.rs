@@ -5,21 +5,26 @@
 //! (COM-ORD): credential presence, content type, body, authentication, workspace limit, handler.
 
 pub mod apis;
+mod attached_limits;
 pub mod call;
+pub mod identities;
 pub mod keys;
 mod listing;
+pub mod migrations;
 pub mod openapi;
 pub mod operation;
 pub mod permissions;
 pub mod problem;
 pub mod ratelimit;
 pub mod reference;
+pub mod root_keys;
 pub mod shape;
 #[cfg(test)]
 mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;
+pub mod workspace;
 
 use std::sync::Arc;
 
@@ -31,7 +36,7 @@ use crate::auth::{self, Principal};
 use crate::telemetry;
 use call::Call;
 pub use operation::Entry;
-use operation::{Operation, Serving};
+use operation::{Body, Operation, Serving};
 use problem::{Code, Problem};
 use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
@@ -42,6 +47,12 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
+    &const { Entry::of::<apis::list_keys::ListKeys>() },
+    &const { Entry::of::<identities::create_identity::CreateIdentity>() },
+    &const { Entry::of::<identities::get_identity::GetIdentity>() },
+    &const { Entry::of::<identities::list_identities::ListIdentities>() },
+    &const { Entry::of::<identities::update_identity::UpdateIdentity>() },
+    &const { Entry::of::<identities::delete_identity::DeleteIdentity>() },
     &const { Entry::of::<keys::create_key::CreateKey>() },
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },
@@ -55,6 +66,8 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::add_roles::AddRoles>() },
     &const { Entry::of::<keys::remove_roles::RemoveRoles>() },
     &const { Entry::of::<keys::set_roles::SetRoles>() },
+    &const { Entry::of::<keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<keys::migrate_keys::MigrateKeys>() },
     &const { Entry::of::<permissions::create_permission::CreatePermission>() },
     &const { Entry::of::<permissions::get_permission::GetPermission>() },
     &const { Entry::of::<permissions::list_permissions::ListPermissions>() },
@@ -66,8 +79,23 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<permissions::update_role::UpdateRole>() },
     &const { Entry::of::<permissions::set_role_permissions::SetRolePermissions>() },
     &const { Entry::of::<permissions::delete_role::DeleteRole>() },
+    &const { Entry::of::<migrations::create_migration::CreateMigration>() },
+    &const { Entry::of::<migrations::list_migrations::ListMigrations>() },
     &const { Entry::of::<ratelimit::limit::Limit>() },
     &const { Entry::of::<ratelimit::multi_limit::MultiLimit>() },
+    &const { Entry::of::<ratelimit::set_override::SetOverride>() },
+    &const { Entry::of::<ratelimit::get_override::GetOverride>() },
+    &const { Entry::of::<ratelimit::list_overrides::ListOverrides>() },
+    &const { Entry::of::<ratelimit::delete_override::DeleteOverride>() },
+    &const { Entry::of::<ratelimit::create_namespace::CreateNamespace>() },
+    &const { Entry::of::<ratelimit::list_namespaces::ListNamespaces>() },
+    &const { Entry::of::<ratelimit::delete_namespace::DeleteNamespace>() },
+    &const { Entry::of::<root_keys::create_key::CreateKey>() },
+    &const { Entry::of::<root_keys::list_keys::ListKeys>() },
+    &const { Entry::of::<root_keys::update_key::UpdateKey>() },
+    &const { Entry::of::<root_keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<root_keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<workspace::get_limits::GetLimits>() },
 ];
 
 /// Window of the workspace limit, ms (COM-WRL-01).
@@ -130,6 +158,7 @@ async fn answer<O: Operation>(
     }
     match &inbound.content_type {
         ContentType::Json => {}
+        ContentType::Absent if O::BODY == Body::Optional && inbound.body.is_empty() => {}
         ContentType::Absent => return Err(validate::wrong_content_type(path, None)),
         ContentType::Other(received) => return Err(validate::wrong_content_type(path, Some(received))),
     }

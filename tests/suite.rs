@@ -7,19 +7,28 @@
 
 mod harness;
 
+mod api_cli;
 mod apis;
 mod authority;
 mod cli;
 mod contract;
 mod durability;
+mod identities;
 mod key_links;
 mod keys;
+mod list_keys;
+mod migrate;
+mod namespaces;
+mod overrides;
 mod permissions;
 mod quickstart;
 mod ratelimit;
 mod refills;
+mod reroll;
 mod robust;
+mod root_keys;
 mod schema;
 mod settings;
 mod tidy;
 mod verify;
+mod workspace_operations;

@@ -51,7 +51,7 @@ pub struct Request {
     /// How many verifications the key is good for; absent = unlimited.
     #[serde(default)]
     credits: Opt<CreditsRequest>,
-    /// Rate limits of the key.
+    /// Rate limits of the key; of repeated names the last counts.
     #[serde(default)]
     ratelimits: Opt<RatelimitsRequest>,
     /// Whether the key verifies.
@@ -69,9 +69,9 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Its id.
-    key_id: String,
+    pub(super) key_id: String,
     /// Its plaintext, shown this once.
-    key: Secret,
+    pub(super) key: Secret,
 }
 
 /// keys.createKey.

@@ -18,7 +18,7 @@ use crate::rbac::Need;
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
-    /// Its name. No other role of the workspace may have it, in whatever letters' case.
+    /// Its name, which no other role of the workspace may have, in whatever letters' case.
     name: RoleName,
     /// A longer text about it.
     #[serde(default)]

@@ -20,7 +20,7 @@ use crate::rbac::Need;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["roleId"]}, {"required": ["role"]}]))]
 struct Body {
-    /// The role's id. Exactly one of `roleId` and `role` is wanted.
+    /// The id of the role. Exactly one of `roleId` and `role` is wanted.
     #[serde(default)]
     role_id: Opt<Resource>,
     /// The role's id, or its name in whatever letters' case.

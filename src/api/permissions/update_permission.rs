@@ -23,7 +23,7 @@ pub struct Request {
     /// A label for people.
     #[serde(default)]
     name: Opt<Text<1, 512>>,
-    /// What verification compares. No other permission of the workspace may have it, in whatever letters' case.
+    /// What verification compares, and no other permission of the workspace may have, in whatever letters' case.
     #[serde(default)]
     slug: Opt<Slug>,
     /// A longer text about it; null or an empty one removes it.

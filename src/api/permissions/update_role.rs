@@ -20,7 +20,7 @@ use crate::rbac::Need;
 pub struct Request {
     /// The role's id, or its name in whatever letters' case.
     role: RoleName,
-    /// Its name. No other role of the workspace may have it, in whatever letters' case.
+    /// Its name, which no other role of the workspace may have, in whatever letters' case.
     #[serde(default)]
     name: Opt<RoleName>,
     /// A longer text about it; null or an empty one removes it.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::api::problem::FieldError;
-use crate::api::shape::{self, MAX_BYTES_KEYWORD, META_BYTES_MAX, META_DEPTH_MAX, META_MEMBERS_MAX, Meta, MetaError};
+use crate::api::shape::{self, MAX_BYTES_KEYWORD, META_DEPTH_MAX, META_MEMBERS_MAX, MetaError};
 
 /// What a schema asks of a value.
 #[derive(Debug)]
@@ -44,8 +44,10 @@ enum Kind {
         /// Of these members exactly one must be there; empty where nothing of the kind is asked.
         one_of: Vec<String>,
     },
-    /// A [`Meta`]: any members, kept as text.
-    Meta,
+    /// A [`shape::Meta`]: any members, kept as text.
+    Meta {
+        bytes_max: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -107,9 +109,7 @@ impl Rules {
             "integer" => &["minimum", "maximum"],
             "string" => &["minLength", "maxLength", "pattern", "enum"],
             "array" => &["minItems", "maxItems", "items"],
-            "object" if schema.contains_key(MAX_BYTES_KEYWORD) => {
-                &["additionalProperties", "maxProperties", MAX_BYTES_KEYWORD]
-            }
+            "object" if is_meta(schema) => &["additionalProperties", "maxProperties", MAX_BYTES_KEYWORD],
             "object" => &["properties", "required", "additionalProperties", "oneOf"],
             _ => return Err(unknown(&format_args!("the type {name}"))),
         };
@@ -159,13 +159,11 @@ impl Rules {
                 let items = Box::new(Rules::read_at(items, &format!("{place}/items"))?);
                 Kind::Array { min: size("minItems", 0)?, max: size("maxItems", usize::MAX)?, items }
             }
-            _ if schema.contains_key(MAX_BYTES_KEYWORD) => {
-                let as_shape_has_it = size("maxProperties", usize::MAX)? == META_MEMBERS_MAX
-                    && size(MAX_BYTES_KEYWORD, usize::MAX)? == META_BYTES_MAX;
-                if !as_shape_has_it {
+            _ if is_meta(schema) => {
+                if size("maxProperties", usize::MAX)? != META_MEMBERS_MAX {
                     return Err(unknown(&"another bound on meta than the type's"));
                 }
-                Kind::Meta
+                Kind::Meta { bytes_max: size(MAX_BYTES_KEYWORD, usize::MAX)? }
             }
             _ => Kind::Object {
                 members: read_members(schema, place)?,
@@ -175,6 +173,11 @@ impl Rules {
         };
         Ok(Rules { nullable, kind })
     }
+}
+
+/// Whether it is the schema of a [`shape::Meta`]: no other object bounds the number of its members.
+fn is_meta(schema: &Map<String, Value>) -> bool {
+    schema.contains_key("maxProperties")
 }
 
 /// Whether unknown members are refused.
@@ -256,7 +259,7 @@ impl Rules {
                 }
             }
             Kind::Object { members, closed, one_of } => check_object(text, members, *closed, one_of, walk),
-            Kind::Meta => match Meta::from_valid_json(text) {
+            Kind::Meta { bytes_max } => match shape::compact(text, *bytes_max) {
                 Ok(_) => {}
                 Err(MetaError::TooManyMembers { got }) => {
                     walk.found("maxProperties", format_args!("maxProperties: got {got}, want {META_MEMBERS_MAX}"));
@@ -264,7 +267,7 @@ impl Rules {
                 Err(MetaError::TooDeep) => {
                     walk.found("type", format_args!("nests deeper than {META_DEPTH_MAX} levels"));
                 }
-                Err(error @ (MetaError::TooLong | MetaError::NotAnObject | MetaError::NotJson)) => {
+                Err(error @ (MetaError::TooLong { .. } | MetaError::NotAnObject | MetaError::NotJson)) => {
                     walk.found(MAX_BYTES_KEYWORD, format_args!("{error}"));
                 }
             },
@@ -335,7 +338,7 @@ impl Kind {
             Kind::Integer { .. } => "number",
             Kind::String { .. } => "string",
             Kind::Array { .. } => "array",
-            Kind::Object { .. } | Kind::Meta => "object",
+            Kind::Object { .. } | Kind::Meta { .. } => "object",
         }
     }
 }
