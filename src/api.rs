@@ -16,12 +16,14 @@ pub mod operation;
 pub mod problem;
 pub mod ratelimit;
 pub mod reference;
+pub mod root_keys;
 pub mod shape;
 #[cfg(test)]
 mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;
+pub mod workspace;
 
 use std::sync::Arc;
 
@@ -33,7 +35,7 @@ use crate::auth::{self, Principal};
 use crate::telemetry;
 use call::Call;
 pub use operation::Entry;
-use operation::{Operation, Serving};
+use operation::{Body, Operation, Serving};
 use problem::{Code, Problem};
 use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
@@ -63,6 +65,19 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<migrations::list_migrations::ListMigrations>() },
     &const { Entry::of::<ratelimit::limit::Limit>() },
     &const { Entry::of::<ratelimit::multi_limit::MultiLimit>() },
+    &const { Entry::of::<ratelimit::set_override::SetOverride>() },
+    &const { Entry::of::<ratelimit::get_override::GetOverride>() },
+    &const { Entry::of::<ratelimit::list_overrides::ListOverrides>() },
+    &const { Entry::of::<ratelimit::delete_override::DeleteOverride>() },
+    &const { Entry::of::<ratelimit::create_namespace::CreateNamespace>() },
+    &const { Entry::of::<ratelimit::list_namespaces::ListNamespaces>() },
+    &const { Entry::of::<ratelimit::delete_namespace::DeleteNamespace>() },
+    &const { Entry::of::<root_keys::create_key::CreateKey>() },
+    &const { Entry::of::<root_keys::list_keys::ListKeys>() },
+    &const { Entry::of::<root_keys::update_key::UpdateKey>() },
+    &const { Entry::of::<root_keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<root_keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<workspace::get_limits::GetLimits>() },
 ];
 
 /// Window of the workspace limit, ms (COM-WRL-01).
@@ -125,6 +140,7 @@ async fn answer<O: Operation>(
     }
     match &inbound.content_type {
         ContentType::Json => {}
+        ContentType::Absent if O::BODY == Body::Optional && inbound.body.is_empty() => {}
         ContentType::Absent => return Err(validate::wrong_content_type(path, None)),
         ContentType::Other(received) => return Err(validate::wrong_content_type(path, Some(received))),
     }

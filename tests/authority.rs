@@ -19,6 +19,12 @@ pub struct World {
     pub permission: String,
     /// A migration's id.
     pub migration: String,
+    /// The id of a rate-limit namespace.
+    pub namespace: String,
+    /// The id of the override of `bob` in it.
+    pub over: String,
+    /// The id of a root key that may `documents.read`.
+    pub root_key: String,
 }
 
 /// Tells the worlds of a workspace apart where names must differ.
@@ -38,7 +44,12 @@ impl World {
         let migration = json!({"name": "from elsewhere", "algorithm": "sha256"});
         let migration =
             workspace.ok("migrations.createMigration", migration)["migrationId"].as_str().unwrap().to_owned();
-        World { api, key, identity, permission, migration }
+        let namespace = workspace.ok("ratelimit.createNamespace", json!({"name": format!("namespace {number}")}));
+        let namespace = namespace["namespaceId"].as_str().unwrap().to_owned();
+        let over = json!({"namespace": namespace, "identifier": "bob", "limit": 5, "duration": 60_000});
+        let over = workspace.ok("ratelimit.setOverride", over)["overrideId"].as_str().unwrap().to_owned();
+        let root_key = minted(&workspace.ok("rootKeys.createKey", json!({"permissions": ["documents.read"]}))).id;
+        World { api, key, identity, permission, migration, namespace, over, root_key }
     }
 
     /// Names of what does not exist.
@@ -49,6 +60,9 @@ impl World {
             identity: "id_nowhere".to_owned(),
             permission: "no.such.permission".to_owned(),
             migration: "mig_nowhere1".to_owned(),
+            namespace: "rlns_nowhere".to_owned(),
+            over: "rlor_nowhere".to_owned(),
+            root_key: "key_nowhere".to_owned(),
         }
     }
 }
@@ -82,6 +96,8 @@ pub struct Row {
 const DENIED: Refusal = Problem(403, "unkey/authorization/insufficient_permissions");
 const NO_KEY: Refusal = Problem(404, "unkey/data/key_not_found");
 const NO_API: Refusal = Problem(404, "unkey/data/api_not_found");
+const NO_NAMESPACE: Refusal = Problem(404, "unkey/data/ratelimit_namespace_not_found");
+const NO_OVERRIDE: Refusal = Problem(404, "unkey/data/ratelimit_override_not_found");
 const NO_IDENTITY: Refusal = Problem(404, "unkey/data/identity_not_found");
 
 /// A name that nothing has yet, for requests that can be made once only with the same one.
@@ -293,6 +309,42 @@ pub const ROWS: &[Row] = &[
         enough: &["api.*.create_key"],
     },
     Row {
+        name: "ratelimit.createNamespace",
+        body: |_| json!({"name": unused("namespace")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["ratelimit.*.create_namespace"],
+    },
+    Row {
+        name: "ratelimit.deleteNamespace",
+        body: |world| json!({"namespace": world.namespace}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.delete_namespace", "ratelimit.{namespace}.delete_namespace"],
+    },
+    Row {
+        name: "ratelimit.deleteOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob"}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.delete_override", "ratelimit.{namespace}.delete_override"],
+    },
+    Row {
+        name: "ratelimit.getOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob"}),
+        weak: NO_OVERRIDE,
+        strange: NO_NAMESPACE,
+        enough: &[
+            "ratelimit.*.read_override",
+            "ratelimit.{namespace}.read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/overrides/{override}#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/overrides/*#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/**#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/*/overrides/*#read_override",
+            "unkey:v1:{ws}:ratelimits/**#read_override",
+        ],
+    },
+    Row {
         name: "ratelimit.limit",
         body: |_| json!({"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}),
         weak: DENIED,
@@ -300,11 +352,91 @@ pub const ROWS: &[Row] = &[
         enough: &["ratelimit.*.limit"],
     },
     Row {
+        name: "ratelimit.listNamespaces",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["ratelimit.*.read_namespace"],
+    },
+    Row {
+        name: "ratelimit.listOverrides",
+        body: |world| json!({"namespace": world.namespace}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.read_override", "ratelimit.{namespace}.read_override"],
+    },
+    Row {
         name: "ratelimit.multiLimit",
         body: |_| json!([{"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}]),
         weak: DENIED,
         strange: Own,
         enough: &["ratelimit.*.limit"],
+    },
+    Row {
+        name: "ratelimit.setOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob", "limit": 7, "duration": 60_000}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.set_override", "ratelimit.{namespace}.set_override"],
+    },
+    Row {
+        name: "rootKeys.createKey",
+        body: |_| json!({"permissions": ["documents.read"]}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["root_key.*.create_root_key", "unkey:v1:{ws}:rootKeys/*#write", "unkey:v1:{ws}:rootKeys/**#write"],
+    },
+    Row {
+        name: "rootKeys.deleteKey",
+        body: |world| json!({"keyId": world.root_key}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.delete_root_key",
+            "root_key.{root_key}.delete_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#delete",
+        ],
+    },
+    Row {
+        name: "rootKeys.listKeys",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &[
+            "root_key.*.read_root_key",
+            "root_key.{root_key}.read_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#read",
+            "unkey:v1:{ws}:rootKeys/*#read",
+        ],
+    },
+    Row {
+        name: "rootKeys.rerollKey",
+        body: |world| json!({"keyId": world.root_key, "expiration": null}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.update_root_key",
+            "root_key.{root_key}.update_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#write",
+        ],
+    },
+    Row {
+        name: "rootKeys.updateKey",
+        body: |world| json!({"keyId": world.root_key}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.update_root_key",
+            "root_key.{root_key}.update_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#write",
+        ],
+    },
+    Row {
+        name: "workspace.getLimits",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["workspace.*.read_workspace", "workspace.{ws}.read_workspace", "unkey:v1:{ws}:limits#read"],
     },
 ];
 
@@ -363,6 +495,8 @@ const TUPLES: &[(&str, &[&str])] = &[
     ),
     ("identity", &["create_identity", "read_identity", "update_identity", "delete_identity"]),
     ("portal", &["create_portal", "read_portal", "update_portal", "delete_portal", "create_portal_session"]),
+    ("root_key", &["create_root_key", "read_root_key", "update_root_key", "delete_root_key"]),
+    ("workspace", &["read_workspace"]),
 ];
 
 /// The row of an operation.
@@ -376,6 +510,9 @@ fn filled(grant: &str, workspace: &Workspace, world: &World) -> String {
         .replace("{api}", &world.api)
         .replace("{key}", &world.key.id)
         .replace("{identity}", &world.identity)
+        .replace("{namespace}", &world.namespace)
+        .replace("{override}", &world.over)
+        .replace("{root_key}", &world.root_key)
 }
 
 fn refused(server: &Server, row: &Row, body: Value, bearer: &str, refusal: Refusal) {

@@ -48,7 +48,7 @@ fn properties(count: usize) -> Value {
 /// KEYS-PERMQ-3, APIS-CREATE-1, APIS-CREATE-7, APIS-GET-1, APIS-DELETE-1,
 /// APIS-DELETE-9, RL-LIMIT-07, RL-LIMIT-08, RL-MULTI-01, RL-MULTI-14, KEYFMT-3, KEYFMT-4, PM-QRY-06, HASH-10, COM-PAG-04,
 /// COM-PAG-05, COM-PAG-08, EXT-10, EXT-11, ID-RES-06, ID-CREATE-08, ID-GET-05, ID-LIST-05, ID-UPDATE-03, ID-UPDATE-04,
-/// ID-UPDATE-12
+/// ID-UPDATE-12, EXT-12, EXT-14, RL-SETOV-05, RL-GETOV-06, RL-LISTOV-05, RL-DELOV-04
 #[test]
 fn bounds_are_kept_and_named() {
     let limit = json!([{"name": "abc", "limit": 1, "duration": 1000, "autoApply": true}]);
@@ -405,6 +405,58 @@ fn bounds_are_kept_and_named() {
         ("ratelimit.multiLimit", none(), "/0/identifier", vec![text(513)], "/items/properties/identifier/maxLength"),
         ("ratelimit.multiLimit", none(), "/0", vec![json!({})], "/items/required"),
         ("ratelimit.multiLimit", none(), "/0", vec![json!(1)], "/items/type"),
+        ("ratelimit.setOverride", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.setOverride", none(), "/namespace", vec![text(513)], "/properties/namespace/maxLength"),
+        ("ratelimit.setOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.setOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.setOverride", none(), "/limit", vec![json!(-1)], "/properties/limit/minimum"),
+        ("ratelimit.setOverride", none(), "/limit", vec![json!(null), json!("1")], "/properties/limit/type"),
+        ("ratelimit.setOverride", none(), "/duration", vec![json!(999), json!(-1)], "/properties/duration/minimum"),
+        ("ratelimit.getOverride", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.getOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.getOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.deleteOverride", none(), "/namespace", vec![text(513)], "/properties/namespace/maxLength"),
+        ("ratelimit.deleteOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.deleteOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.listOverrides", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.listOverrides", none(), "/limit", vec![json!(0)], "/properties/limit/minimum"),
+        ("ratelimit.listOverrides", none(), "/limit", vec![json!(101)], "/properties/limit/maximum"),
+        ("ratelimit.listOverrides", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("ratelimit.createNamespace", none(), "/name", vec![text(0)], "/properties/name/minLength"),
+        ("ratelimit.createNamespace", none(), "/name", vec![text(513)], "/properties/name/maxLength"),
+        ("ratelimit.deleteNamespace", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.listNamespaces", none(), "/limit", vec![json!(0)], "/properties/limit/minimum"),
+        ("ratelimit.listNamespaces", none(), "/search", vec![text(257)], "/properties/search/maxLength"),
+        ("rootKeys.createKey", none(), "/permissions", vec![slugs(1001)], "/properties/permissions/maxItems"),
+        ("rootKeys.createKey", none(), "/permissions", vec![json!([""])], "/properties/permissions/items/minLength"),
+        (
+            "rootKeys.createKey",
+            none(),
+            "/permissions",
+            vec![many(1, text(513))],
+            "/properties/permissions/items/maxLength",
+        ),
+        ("rootKeys.createKey", none(), "/permissions", vec![json!(null)], "/properties/permissions/type"),
+        ("rootKeys.createKey", none(), "/name", vec![text(0)], "/properties/name/minLength"),
+        ("rootKeys.createKey", none(), "/name", vec![text(256)], "/properties/name/maxLength"),
+        ("rootKeys.createKey", none(), "/name", vec![json!(null)], "/properties/name/type"),
+        ("rootKeys.createKey", none(), "/expires", vec![json!(-1)], "/properties/expires/minimum"),
+        ("rootKeys.createKey", none(), "/expires", vec![json!(253_402_300_800_000_i64)], "/properties/expires/maximum"),
+        ("rootKeys.listKeys", none(), "/limit", vec![json!(101)], "/properties/limit/maximum"),
+        ("rootKeys.listKeys", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("rootKeys.updateKey", none(), "/keyId", vec![text(2)], "/properties/keyId/minLength"),
+        ("rootKeys.updateKey", none(), "/keyId", vec![json!("key 1")], "/properties/keyId/pattern"),
+        ("rootKeys.updateKey", none(), "/permissions", vec![json!(null)], "/properties/permissions/type"),
+        ("rootKeys.updateKey", none(), "/enabled", vec![json!(null), json!(0)], "/properties/enabled/type"),
+        ("rootKeys.rerollKey", none(), "/expiration", vec![json!(-1)], "/properties/expiration/minimum"),
+        (
+            "rootKeys.rerollKey",
+            none(),
+            "/expiration",
+            vec![json!(4_102_444_800_001_i64)],
+            "/properties/expiration/maximum",
+        ),
+        ("rootKeys.deleteKey", none(), "/keyId", vec![text(256)], "/properties/keyId/maxLength"),
     ];
     let workspace = Workspace::new();
     let world = World::of(&workspace);
@@ -499,7 +551,8 @@ fn unknown_members_are_refused_where_objects_are_closed() {
     workspace.call("keys.verifyKey", json!({"key": "x", "credits": {"cost": 1, "surprise": 1}})).expect_invalid();
 }
 
-/// What is required is missed by name; several faults are several entries. COM-VAL-02, KEYS-VERIFY-1, RL-LIMIT-07
+/// What is required is missed by name; several faults are several entries. COM-VAL-02, KEYS-VERIFY-1, RL-LIMIT-07, RL-SETOV-05,
+/// RL-GETOV-06, RL-LISTOV-05, RL-DELOV-04
 #[test]
 fn missing_members_are_named_and_all_faults_listed() {
     let workspace = Workspace::new();
@@ -519,6 +572,16 @@ fn missing_members_are_named_and_all_faults_listed() {
         ("keys.verifyKey", &["key"]),
         ("keys.whoami", &["key"]),
         ("ratelimit.limit", &["namespace", "identifier", "limit", "duration"]),
+        ("ratelimit.setOverride", &["namespace", "identifier", "limit", "duration"]),
+        ("ratelimit.getOverride", &["namespace", "identifier"]),
+        ("ratelimit.listOverrides", &["namespace"]),
+        ("ratelimit.deleteOverride", &["namespace", "identifier"]),
+        ("ratelimit.createNamespace", &["name"]),
+        ("ratelimit.deleteNamespace", &["namespace"]),
+        ("rootKeys.createKey", &["permissions"]),
+        ("rootKeys.updateKey", &["keyId"]),
+        ("rootKeys.rerollKey", &["keyId", "expiration"]),
+        ("rootKeys.deleteKey", &["keyId"]),
     ];
     for (operation, names) in required {
         let problem = workspace.call(operation, json!({})).expect_invalid().at("/required");

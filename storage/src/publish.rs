@@ -16,6 +16,7 @@ use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::key::{KeyHash, KeyRow, KeyView};
 use crate::records::migration::MigratedKeyRow;
+use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::role::{RoleRow, RoleView};
 use crate::records::root_key::RootKeyRow;
 use crate::records::{self, Effect, Row, TableNo, identity, ratelimit, role};
@@ -24,10 +25,12 @@ use crate::tx::CreditChange;
 
 /// What a batch changed, each thing once.
 #[derive(Default)]
-struct Changed {
+struct Changed<'e> {
     shared: BTreeSet<(TableNo, WorkspaceNo, IdText)>,
     workspaces: BTreeSet<WorkspaceNo>,
     namespaces: BTreeSet<(WorkspaceNo, IdText)>,
+    /// The last row of each override of exactly one identifier; `None` where it was removed.
+    overrides: BTreeMap<(WorkspaceNo, NamespaceId, &'e [u8]), Option<OverrideRow>>,
     /// The last row of each key; `None` where it was removed. A batch may make a key and remove it again: only what is
     /// left in the end may become hot.
     keys: BTreeMap<(WorkspaceNo, KeyId), Option<KeyRow>>,
@@ -43,7 +46,7 @@ fn split(key: &[u8]) -> Option<(WorkspaceNo, IdText)> {
     Some((records::workspace_of(key)?, IdText::from_bytes(key.get(4..20)?.try_into().ok()?)?))
 }
 
-fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, ReadError> {
+fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed<'e>, ReadError> {
     let mut changed = Changed::default();
     for effect in effects {
         match effect.table {
@@ -53,7 +56,13 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
                 }
             }
             records::WORKSPACE => changed.workspaces.extend(records::workspace_of(&effect.key)),
-            records::NAMESPACE | records::OVERRIDE => changed.namespaces.extend(split(&effect.key)),
+            records::NAMESPACE | records::OVERRIDE_PATTERN => changed.namespaces.extend(split(&effect.key)),
+            records::OVERRIDE => {
+                if let (Some((workspace, id)), Some(identifier)) = (split(&effect.key), effect.key.get(20..)) {
+                    let row = effect.value.as_deref().map(decode).transpose()?;
+                    changed.overrides.insert((workspace, NamespaceId(id), identifier), row);
+                }
+            }
             records::KEY => {
                 if let Some((workspace, id)) = split(&effect.key) {
                     let row = effect.value.as_deref().map(decode).transpose()?;
@@ -147,6 +156,11 @@ pub(crate) fn publish<'e>(
             None => drop(hot.root_keys.forget(OPERATOR, &row.hash, position)),
         }
     }
+    for ((workspace, namespace, identifier), row) in &changed.overrides {
+        let hash = hot.override_hash(*workspace, *namespace, identifier);
+        let view = row.as_ref().map(|row| Arc::new(OverrideView::new(row)));
+        hot.overrides.publish(workspace.0, &hash, position, |_| view);
+    }
     for &(workspace, id) in &changed.namespaces {
         let id = NamespaceId(id);
         if let Some(view) = builder.namespace(workspace, id)? {
@@ -167,7 +181,7 @@ pub(crate) fn publish<'e>(
 /// Puts one view into its cell.
 type SetCell = Box<dyn FnOnce(&Publishing<'_>)>;
 
-fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: Position) -> Result<(), ReadError> {
+fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed<'_>, position: Position) -> Result<(), ReadError> {
     if changed.shared.is_empty() && changed.workspaces.is_empty() {
         return Ok(());
     }

@@ -71,8 +71,12 @@ pub const ROLE_BY_NAME: TableNo = 33;
 pub const NAMESPACE: TableNo = 40;
 /// (workspace, name) -> namespace id, deleted ones included (RL-NS-03).
 pub const NAMESPACE_BY_NAME: TableNo = 41;
-/// (workspace, namespace, identifier) -> override.
+/// (workspace, namespace, identifier) -> override of exactly that identifier.
 pub const OVERRIDE: TableNo = 42;
+/// (workspace, namespace, override id) -> its identifier or pattern: a page of a namespace's overrides.
+pub const OVERRIDE_BY_ID: TableNo = 43;
+/// (workspace, namespace, pattern) -> override of every identifier that the pattern matches.
+pub const OVERRIDE_PATTERN: TableNo = 44;
 /// (workspace, sequence number) -> audit event.
 pub const AUDIT: TableNo = 50;
 /// Workspace -> sequence number and hash of its newest audit event.

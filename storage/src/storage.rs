@@ -14,7 +14,7 @@ use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
 use crate::position::Position;
 use crate::records::key::{self, KeyHash, KeyView};
-use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::store::{Snapshot, Store};
 use crate::tx::{Abort, Tx};
@@ -212,18 +212,36 @@ impl Storage {
         self.hot.namespaces.get_or_read(workspace.0, &hash, || {
             let snapshot = self.store.published_snapshot()?;
             let builder = Builder { hot: &self.hot, snapshot: &snapshot };
-            let by_id = match NamespaceId::parse(id_or_name) {
-                Some(id) => builder.namespace(workspace, id)?,
+            let view = match ratelimit::find_by_id_or_name(&snapshot, workspace, id_or_name)? {
+                Some((id, _)) => builder.namespace(workspace, id)?,
                 None => None,
             };
-            let view = match by_id {
-                Some(view) => Some(view),
-                None => match ratelimit::find(&snapshot, workspace, id_or_name)? {
-                    Some(id) => builder.namespace(workspace, id)?,
-                    None => None,
-                },
-            };
             Ok(Some((view, snapshot.position())))
+        })
+    }
+
+    /// Looks up the override of exactly this identifier in memory.
+    pub fn override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Lookup<OverrideView> {
+        self.hot.overrides.get(workspace.0, &self.hot.override_hash(workspace, namespace, identifier.as_bytes()))
+    }
+
+    /// Looks up the override of exactly this identifier, from disk where it is not in memory. Blocks.
+    pub fn read_override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Result<Option<Arc<OverrideView>>, ReadError> {
+        let hash = self.hot.override_hash(workspace, namespace, identifier.as_bytes());
+        self.hot.overrides.get_or_read(workspace.0, &hash, || {
+            let snapshot = self.store.published_snapshot()?;
+            let builder = Builder { hot: &self.hot, snapshot: &snapshot };
+            Ok(Some((builder.override_of(workspace, namespace, identifier)?, snapshot.position())))
         })
     }
 

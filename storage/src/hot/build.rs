@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::identity::{self, IdentityRow, IdentityView};
 use crate::records::key::{self, KeyHash, KeyRow, KeyView, Linked, Ratelimit, RatelimitView};
-use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::role::{self, PermissionRow, PermissionView, RoleRow, RoleView};
 use crate::records::root_key::{self, RootKeyRow, RootKeyView};
 use crate::records::workspace::{self, WorkspaceView};
@@ -190,6 +190,17 @@ impl Builder<'_> {
             expires: row.expires,
             memo: std::sync::OnceLock::new(),
         })
+    }
+
+    /// The override of exactly this identifier.
+    pub fn override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Result<Option<Arc<OverrideView>>, ReadError> {
+        let row = ratelimit::get_override(self.snapshot, workspace, namespace, identifier)?;
+        Ok(row.map(|row| Arc::new(OverrideView::new(&row))))
     }
 
     /// A namespace, deleted ones included.

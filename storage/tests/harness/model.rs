@@ -79,6 +79,7 @@ pub enum Op {
     DeleteRole(In<RoleId>),
     Namespace(In<NamespaceId>, NamespaceRow),
     Override(In<NamespaceId>, String, OverrideRow),
+    RemoveOverride(In<NamespaceId>, String, OverrideRow),
     RootKey(KeyId, RootKeyRow),
 }
 
@@ -174,6 +175,7 @@ impl Op {
             }
             Op::Namespace((no, id), row) => ratelimit::put(tx, *no, *id, row),
             Op::Override((no, id), identifier, row) => ratelimit::put_override(tx, *no, *id, identifier, row),
+            Op::RemoveOverride((no, id), identifier, row) => ratelimit::remove_override(tx, *no, *id, identifier, row),
             Op::RootKey(id, row) => root_key::put(tx, *id, row),
         }
         Ok(())
@@ -230,6 +232,9 @@ impl Op {
             Op::Role(at, row) => drop(model.roles.insert(*at, row.clone())),
             Op::DeleteRole(at) => drop(model.roles.remove(at)),
             Op::Namespace(at, row) => drop(model.namespaces.insert(*at, row.clone())),
+            Op::RemoveOverride((no, id), identifier, _) => {
+                model.overrides.remove(&(*no, *id, identifier.clone()));
+            }
             Op::Override((no, id), identifier, row) => {
                 model.overrides.insert((*no, *id, identifier.clone()), row.clone());
             }
@@ -458,13 +463,20 @@ impl Model {
                         Op::Namespace(at, NamespaceRow { deleted_at, ..self.namespaces[&at].clone() })
                     }
                     Some(at) => {
-                        let row = OverrideRow {
-                            id: OverrideId(id(dice)),
-                            limit: dice.below(99),
-                            duration: 1000,
-                            created_at: 1,
+                        let identifier = match dice.below(5) {
+                            4 => "user_*".to_owned(),
+                            user => format!("user_{user}"),
                         };
-                        Op::Override(at, format!("user_{}", dice.below(4)), row)
+                        let present = self.overrides.get(&(at.0, at.1, identifier.clone())).cloned();
+                        match present {
+                            Some(row) if dice.flip() => Op::RemoveOverride(at, identifier, row),
+                            present => {
+                                // One that replaces another keeps its id (RL-SETOV-02).
+                                let own = present.map_or_else(|| OverrideId(id(dice)), |row| row.id);
+                                let row = OverrideRow { id: own, limit: dice.below(99), duration: 1000, created_at: 1 };
+                                Op::Override(at, identifier, row)
+                            }
+                        }
                     }
                     None => {
                         // Some are named like another one's id (RL-NS-01).
@@ -650,7 +662,25 @@ impl Model {
             equal!(ratelimit::get(snapshot, *no, *id).expect("readable").as_ref(), Some(row), "{id}");
         }
         equal!(count(records::NAMESPACE), self.namespaces.len() as u64, "namespaces");
-        equal!(count(records::OVERRIDE), self.overrides.len() as u64, "overrides");
+        for ((no, id, identifier), row) in &self.overrides {
+            let found = ratelimit::get_override(snapshot, *no, *id, identifier).expect("readable");
+            equal!(found.as_ref(), Some(row), "override of {identifier} in {id}");
+        }
+        let patterns = self.overrides.keys().filter(|(.., identifier)| ratelimit::is_pattern(identifier)).count();
+        equal!(count(records::OVERRIDE_PATTERN), patterns as u64, "patterns");
+        equal!(count(records::OVERRIDE), (self.overrides.len() - patterns) as u64, "overrides");
+        equal!(count(records::OVERRIDE_BY_ID), self.overrides.len() as u64, "overrides by id");
+        for (no, id) in self.namespaces.keys() {
+            let mut expected: Vec<_> = self
+                .overrides
+                .iter()
+                .filter(|((its_no, its_id, _), _)| (its_no, its_id) == (no, id))
+                .map(|((.., identifier), row)| (identifier.clone(), row.clone()))
+                .collect();
+            expected.sort_by_key(|(_, row)| row.id);
+            let page = ratelimit::page_of_overrides(snapshot, *no, *id, &[], usize::MAX).expect("readable");
+            equal!(page, expected, "page of {id}");
+        }
         for (id, row) in &self.root_keys {
             equal!(root_key::get(snapshot, *id).expect("readable").as_ref(), Some(row), "root {id}");
         }
@@ -718,8 +748,19 @@ impl Model {
             for user in 0..4 {
                 let user = format!("user_{user}");
                 let expected = self.overrides.get(&(no, id, user.clone())).map(|row| (row.id, row.limit));
-                assert_eq!(view.override_for(&user).map(|item| (item.id, item.limit)), expected, "{user} in {name}");
+                let in_memory = match storage.override_of(no, id, &user) {
+                    Lookup::Hot(view) => Some(view),
+                    Lookup::Absent => None,
+                    Lookup::Unknown => panic!("{user} in {name} would be read from the disk"),
+                };
+                let read = storage.read_override_of(no, id, &user).expect("readable");
+                for found in [in_memory, read] {
+                    assert_eq!(found.map(|found| (found.id, found.limit)), expected, "{user} in {name}");
+                }
             }
+            let expected = self.overrides.get(&(no, id, "user_*".to_owned())).map(|row| (row.id, row.limit));
+            let found = view.pattern_for("user_x").map(|found| (found.says.id, found.says.limit));
+            assert_eq!(found, expected, "pattern of {name}");
         }
         true
     }
