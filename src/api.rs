@@ -7,12 +7,16 @@
 pub mod apis;
 pub mod call;
 pub mod keys;
+mod listing;
 pub mod openapi;
 pub mod operation;
 pub mod problem;
 pub mod ratelimit;
 pub mod reference;
 pub mod shape;
+#[cfg(test)]
+mod testing;
+mod trail;
 pub mod validate;
 pub mod wire;
 
@@ -35,6 +39,8 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::create_api::CreateApi>() },
     &const { Entry::of::<apis::get_api::GetApi>() },
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
+    &const { Entry::of::<apis::list_apis::ListApis>() },
+    &const { Entry::of::<apis::update_api::UpdateApi>() },
     &const { Entry::of::<keys::create_key::CreateKey>() },
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
@@ -167,7 +167,7 @@ impl Services {
         // The file comes first: a key whose file was lost would lock the operator out, while a file whose key never came
         // to be is overwritten at the next start.
         let path = settings.data_dir.join(ROOT_KEY_FILE);
-        write_durably(disk, &settings.data_dir, &path, format!("{}\n", key.minted.plaintext).as_bytes())
+        write_durably(disk, &path, format!("{}\n", key.minted.plaintext).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
@@ -223,19 +223,10 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     Storage::open(options)
 }
 
-fn write_durably(disk: &dyn Disk, dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("key.new");
-    let write = || {
-        let file = disk.open(&aside, true)?;
-        file.set_len(0)?;
+fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    disk::replace(disk, &path.with_extension("key.new"), path, |file| {
         file.write_all_at(0, bytes)?;
-        file.sync_data()?;
-        disk.rename(&aside, path)?;
-        disk.sync_dir(dir)
-    };
-    write().inspect_err(|_| {
-        // Where it stays, the next start overwrites it.
-        let _ = disk.remove(&aside);
+        file.sync_data()
     })
 }
 

@@ -97,3 +97,105 @@ fn of_concurrent_deletes_one_wins() {
         assert_eq!(statuses, [200, 404, 404, 404, 404, 404, 404, 404]);
     }
 }
+
+/// Settings are changed one by one, cleared by null, listed in canonical form, and act on the very next request.
+/// EXT-10, EXT-11, APIS-GEN-2, APIS-DELETE-2, APIS-DELETE-3, KEYFMT-3, KEYFMT-4, KEYS-CREATE-9, KEYS-IP-1, KEYS-IP-2, KEYS-IP-3,
+/// KEYS-CREATE-2, KEYS-GEN-34
+#[test]
+fn settings_of_an_api_act_at_once() {
+    let workspace = Workspace::new();
+    let api = workspace.api();
+    let listed = || workspace.call("apis.listApis", json!({})).expect_page().0.remove(0);
+    let update = |mut members: Value| {
+        members["apiId"] = api.as_str().into();
+        assert_eq!(workspace.ok("apis.updateApi", members), json!({}));
+    };
+    let fresh = listed();
+    assert_eq!(
+        members(&fresh),
+        ["createdAt", "deleteProtection", "id", "keyspaceId", "name", "storeEncryptedKeys"],
+        "APIS-GEN-2"
+    );
+    assert_eq!((&fresh["id"], &fresh["deleteProtection"]), (&json!(api), &json!(false)));
+    assert!(fresh["keyspaceId"].as_str().unwrap().starts_with("ks_"), "APIS-GEN-1");
+    let key = workspace.key(&api, json!({}));
+
+    update(json!({"name": "renamed", "defaultPrefix": "my_app", "defaultBytes": 32}));
+    assert_eq!(listed()["name"], "renamed");
+    assert_eq!(workspace.ok("apis.getApi", json!({"apiId": api}))["name"], "renamed");
+    let long = workspace.key(&api, json!({}));
+    assert!(long.secret.starts_with("my_app_") && long.secret.len() > 40, "KEYS-CREATE-9: {}", long.secret);
+    let own = workspace.key(&api, json!({"prefix": "own", "byteLength": 16}));
+    assert!(own.secret.starts_with("own_") && own.secret.len() < 30, "KEYS-CREATE-9: {}", own.secret);
+    update(json!({"defaultPrefix": null}));
+    let bare = workspace.key(&api, json!({}));
+    assert!(!bare.secret.contains('_') && bare.secret.len() > 40, "the other default stays: {}", bare.secret);
+    update(json!({"defaultBytes": null}));
+    assert!(workspace.key(&api, json!({})).secret.len() < 24, "KEYS-CREATE-9");
+
+    let from = |address: &str| {
+        let call = workspace.call("keys.verifyKey", json!({"key": key.secret})).header("X-Forwarded-For", address);
+        crate::harness::world::code(&call.expect_ok())
+    };
+    update(json!({"ipWhitelist": ["123.123.123.123", "10.9.8.7/8", "::ffff:192.0.2.1", "2001:db8::/32"]}));
+    assert_eq!(listed()["ipWhitelist"], json!(["123.123.123.123", "10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]));
+    for (address, code) in [
+        ("123.123.123.123", "VALID"),
+        ("192.168.1.1", "FORBIDDEN"),
+        ("10.200.0.1", "VALID"),
+        ("192.0.2.1", "VALID"),
+        ("192.0.2.2", "FORBIDDEN"),
+        ("2001:db8:7::1", "VALID"),
+        ("2001:db9::1", "FORBIDDEN"),
+    ] {
+        assert_eq!(from(address), code, "KEYS-IP-2: {address}");
+    }
+    let refused = workspace.call("apis.updateApi", json!({"apiId": api, "ipWhitelist": ["10.0.0.0/8", "a host"]}));
+    refused.expect_problem(400, "unkey/application/invalid_input").mentioning("ipWhitelist[1]");
+    assert_eq!(from("192.168.1.1"), "FORBIDDEN", "a refused update changes nothing");
+    update(json!({"ipWhitelist": null}));
+    assert_eq!(from("192.168.1.1"), "VALID", "KEYS-IP-1");
+    assert!(listed().get("ipWhitelist").is_none());
+
+    update(json!({"deleteProtection": true}));
+    let protected = workspace.call("apis.deleteApi", json!({"apiId": api}));
+    protected
+        .expect_problem(412, "unkey/application/protected_resource")
+        .saying("This API has delete protection enabled. Disable it before attempting to delete.");
+    assert_eq!(from("192.168.1.1"), "VALID", "APIS-DELETE-3");
+    update(json!({"deleteProtection": false}));
+    workspace.ok("apis.deleteApi", json!({"apiId": api}));
+    assert_eq!(workspace.call("apis.listApis", json!({})).expect_page(), (vec![], None));
+}
+
+/// Pages of APIs hold every one once, by id; a search narrows them; another workspace's are never there.
+/// EXT-11, COM-PAG-01, COM-PAG-02, COM-PAG-03, COM-PAG-04, COM-PAG-05, COM-PAG-07, COM-PAG-08, COM-RK-09
+#[test]
+fn apis_are_listed_page_by_page() {
+    let workspace = Workspace::new();
+    workspace.neighbour().api();
+    let name = |number: usize| format!("{} {number}_{}%", if number < 3 { "Payments" } else { "users" }, number * 7);
+    let mut made: Vec<String> = (0..8)
+        .map(|number| {
+            workspace.ok("apis.createApi", json!({"name": name(number)}))["apiId"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    made.sort();
+    let ids = |rows: Vec<Value>| rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    for limit in [1, 3, 4, 8, 100] {
+        assert_eq!(ids(workspace.all("apis.listApis", json!({}), limit)), made, "{limit} a page");
+    }
+    let list = |body: Value| workspace.call("apis.listApis", body).expect_page();
+    assert_eq!(list(json!({"cursor": "", "limit": 2})).1.as_ref(), Some(&made[2]), "COM-PAG-02");
+    assert_eq!(ids(list(json!({"cursor": made[5]})).0), made[5..], "COM-PAG-03");
+    assert_eq!(list(json!({"cursor": "zzz"})), (vec![], None), "COM-PAG-03");
+    assert_eq!(ids(list(json!({"cursor": "\u{0}"})).0), made, "COM-PAG-03");
+    for (search, found) in [("pAYments", 3), ("  users ", 5), ("  ", 8), ("_7%", 1), ("a_", 0), (&made[2][4..], 1)] {
+        assert_eq!(list(json!({"search": search})).0.len(), found, "COM-PAG-08: {search}");
+    }
+    assert_eq!(
+        workspace.all("apis.listApis", json!({"search": "users"}), 2).len(),
+        5,
+        "the filter is before the pages"
+    );
+}

@@ -475,10 +475,7 @@ fn the_workspace_limit_stands_before_every_handler() {
     let world = World::of(&workspace);
     let weak = workspace.root_key(&[]);
     workspace.change(&["--api-requests-per-minute", "0"]);
-    let absent = World {
-        api: "api_nowhere1".to_owned(),
-        key: crate::harness::Key { id: "key_nowhere".to_owned(), ..world.key.clone() },
-    };
+    let absent = World::nowhere();
     for row in ROWS {
         let over = "user/too_many_requests/workspace_rate_limited";
         workspace.call(row.name, (row.body)(&world)).expect_problem(429, over);

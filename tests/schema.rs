@@ -45,7 +45,8 @@ fn properties(count: usize) -> Value {
 /// COM-VAL-02, COM-VAL-08, COM-BODY-04, KEYS-GEN-4, KEYS-GEN-13, KEYS-GEN-15, KEYS-GEN-16, KEYS-GEN-18, KEYS-OBJ-4,
 /// KEYS-OBJ-5, KEYS-OBJ-6, KEYS-CREATE-1, KEYS-CREATE-12, KEYS-UPDATE-1, KEYS-VERIFY-1, KEYS-GET-1, KEYS-GET-5,
 /// KEYS-WHOAMI-1, KEYS-UPCRED-1, KEYS-DELETE-1, KEYS-PERMQ-3, APIS-CREATE-1, APIS-CREATE-7, APIS-GET-1, APIS-DELETE-1,
-/// APIS-DELETE-9, RL-LIMIT-07, RL-LIMIT-08, RL-MULTI-01, RL-MULTI-14, KEYFMT-3, KEYFMT-4, PM-QRY-06, HASH-10
+/// APIS-DELETE-9, RL-LIMIT-07, RL-LIMIT-08, RL-MULTI-01, RL-MULTI-14, KEYFMT-3, KEYFMT-4, PM-QRY-06, HASH-10, COM-PAG-04,
+/// COM-PAG-05, COM-PAG-08, EXT-10, EXT-11
 #[test]
 fn bounds_are_kept_and_named() {
     let limit = json!([{"name": "abc", "limit": 1, "duration": 1000, "autoApply": true}]);
@@ -57,6 +58,17 @@ fn bounds_are_kept_and_named() {
         ("apis.createApi", none(), "/name", vec![text(0), text(2)], "/properties/name/minLength"),
         ("apis.createApi", none(), "/name", vec![text(257)], "/properties/name/maxLength"),
         ("apis.createApi", none(), "/name", vec![json!(1), json!(null), json!(["abc"])], "/properties/name/type"),
+        ("apis.listApis", none(), "/limit", vec![json!(0), json!(-1)], "/properties/limit/minimum"),
+        ("apis.listApis", none(), "/limit", vec![json!(101), json!(1000)], "/properties/limit/maximum"),
+        ("apis.listApis", none(), "/limit", vec![json!("1"), json!(null)], "/properties/limit/type"),
+        ("apis.listApis", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("apis.listApis", none(), "/search", vec![text(257)], "/properties/search/maxLength"),
+        ("apis.updateApi", none(), "/defaultPrefix", vec![text(17)], "/properties/defaultPrefix/maxLength"),
+        ("apis.updateApi", none(), "/defaultPrefix", vec![json!("a-b")], "/properties/defaultPrefix/pattern"),
+        ("apis.updateApi", none(), "/defaultBytes", vec![json!(15)], "/properties/defaultBytes/minimum"),
+        ("apis.updateApi", none(), "/defaultBytes", vec![json!(256)], "/properties/defaultBytes/maximum"),
+        ("apis.updateApi", none(), "/ipWhitelist", vec![many(101, "::1")], "/properties/ipWhitelist/maxItems"),
+        ("apis.updateApi", none(), "/deleteProtection", vec![json!(null)], "/properties/deleteProtection/type"),
         ("apis.getApi", none(), "/apiId", vec![text(0), text(7)], "/properties/apiId/minLength"),
         ("apis.getApi", none(), "/apiId", vec![text(256)], "/properties/apiId/maxLength"),
         ("apis.getApi", none(), "/apiId", vec![json!("api-1234"), json!("äpi_1234")], "/properties/apiId/pattern"),

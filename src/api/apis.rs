@@ -3,6 +3,10 @@
 pub mod create_api;
 pub mod delete_api;
 pub mod get_api;
+pub mod list_apis;
+#[cfg(test)]
+mod trail_tests;
+pub mod update_api;
 
 use keyward_storage::ids::ApiId;
 use keyward_storage::records::audit::Target;

@@ -51,6 +51,32 @@ pub fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Makes a file that gets its name when it is whole: `make` fills `aside`, an empty file beside it, and syncs it; then the
+/// name is moved over and made durable. So a power cut leaves the old file or the new one, never a part. Both paths are in
+/// the same directory.
+///
+/// # Errors
+/// The disk's, or what `make` says. `aside` is removed then, so that it takes no room on a disk that may be full; where
+/// even that fails, the next attempt overwrites it.
+pub fn replace<T, E: From<io::Error>>(
+    disk: &dyn Disk,
+    aside: &Path,
+    path: &Path,
+    make: impl FnOnce(Arc<dyn DiskFile>) -> Result<T, E>,
+) -> Result<T, E> {
+    let replaced = || {
+        let file = disk.open(aside, true)?;
+        file.set_len(0)?;
+        let made = make(file)?;
+        disk.rename(aside, path)?;
+        disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
+        Ok(made)
+    };
+    replaced().inspect_err(|_| {
+        let _ = disk.remove(aside);
+    })
+}
+
 /// An open file. Offsets and lengths are bytes. Two handles on one path are two views of the same bytes.
 pub trait DiskFile: Send + Sync {
     /// Its length.

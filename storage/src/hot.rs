@@ -4,6 +4,7 @@ pub(crate) mod absent;
 pub(crate) mod build;
 pub mod counters;
 pub mod index;
+pub(crate) mod load;
 #[cfg(all(test, shuttle))]
 mod schedules;
 pub mod shared;

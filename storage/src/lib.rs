@@ -14,26 +14,31 @@
 //!
 //! Layouts on disk: `FORMAT.md`.
 
+mod directory;
 pub mod disk;
 pub mod error;
 pub mod hot;
 pub mod ids;
 pub mod log;
+mod open;
 pub mod position;
 mod publish;
 pub mod records;
+mod replay;
 mod storage;
 pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tx;
+mod windows_thread;
 mod writer;
 mod writer_thread;
 
 pub use error::{OpenError, ReadError, Unavailable};
 pub use hot::counters::{Change, MAX_BALANCE};
 pub use hot::index::Lookup;
-pub use storage::{Committed, Options, Spent, Stats, Storage, TransactError};
+pub use open::Options;
+pub use storage::{Committed, Spent, Stats, Storage, TransactError};
 pub use store::{Read, Snapshot};
 pub use tx::{Abort, TooManyCredits, Tx};
 pub use writer::Fatal;

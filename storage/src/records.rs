@@ -15,8 +15,9 @@ pub mod workspace;
 
 pub use codec::Row;
 
-use crate::error::BadRow;
-use crate::ids::WorkspaceNo;
+use crate::error::{BadRow, ReadError};
+use crate::ids::{IdText, WorkspaceNo};
+use crate::store::Snapshot;
 use codec::{Field, Input};
 
 /// A table's number, part of the log's layout: never reused.
@@ -145,6 +146,25 @@ pub(crate) fn row_key(workspace: WorkspaceNo, parts: &[&[u8]]) -> Vec<u8> {
         key.extend_from_slice(part);
     }
     key
+}
+
+/// A page of a workspace's resources: at most `most` of the rows that `keep` wants, by id ascending, from the id text
+/// `from` on (bytewise, inclusive; it need not be an id).
+///
+/// # Errors
+/// What reading or decoding a row says.
+pub fn page<R: Row>(
+    snapshot: &Snapshot,
+    workspace: WorkspaceNo,
+    from: &[u8],
+    most: usize,
+    mut keep: impl FnMut(IdText, &R) -> bool,
+) -> Result<Vec<(IdText, R)>, ReadError> {
+    snapshot.select(R::TABLE, &row_key(workspace, &[]), from, most, |key, value| {
+        let Some(id) = crate::store::id_from(key) else { return Ok(None) };
+        let row = crate::store::decode::<R>(value)?;
+        Ok(keep(id, &row).then_some((id, row)))
+    })
 }
 
 /// The workspace a row key belongs to; `None` where the key is too short to have one.

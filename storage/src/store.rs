@@ -15,7 +15,7 @@ use redb::{
 };
 use redb::{StorageBackend, TableError, WriteTransaction};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::ReadError;
 use crate::ids::IdText;
 use crate::position::{Position, Term};
@@ -168,22 +168,13 @@ impl Store {
         Ok(Some((store, state)))
     }
 
-    /// Makes the store's file. It gets its name when it is whole and durable: redb refuses a file whose making was
-    /// interrupted, and a name that a power cut takes would be a checkpoint lost.
+    /// Makes the store's file whole before it has its name: redb refuses one whose making was interrupted, and a name
+    /// that a power cut takes would be a checkpoint lost.
     pub fn create(disk: &dyn Disk, dir: &Path, cache_bytes: usize, state: State) -> Result<Store, redb::Error> {
-        let aside = dir.join(FILE_ASIDE);
-        let make = || -> Result<Store, redb::Error> {
-            let file = disk.open(&aside, true)?;
-            file.set_len(0)?;
+        disk::replace(disk, &dir.join(FILE_ASIDE), &dir.join(FILE), |file| {
             let store = Store::over(file, cache_bytes)?;
             store.checkpoint(state)?;
-            disk.rename(&aside, &dir.join(FILE))?;
-            disk.sync_dir(dir)?;
             Ok(store)
-        };
-        make().inspect_err(|_| {
-            // It would take room on a disk that may be full; where it stays, the next start overwrites it.
-            let _ = disk.remove(&aside);
         })
     }
 
@@ -286,6 +277,43 @@ impl Snapshot {
             }
             Ok(())
         })
+    }
+
+    /// At most `most` of what `pick` makes of the rows whose key begins with `prefix`, in key order, beginning at the key
+    /// `prefix` + `from`. Rows are visited where they lie, so passing over one that `pick` makes nothing of costs no copy.
+    ///
+    /// `pick` is given the key without its prefix. It must not read this snapshot: gather ids, then resolve them.
+    ///
+    /// # Errors
+    /// What reading says, and the first error of `pick`.
+    pub fn select<T>(
+        &self,
+        table: TableNo,
+        prefix: &[u8],
+        from: &[u8],
+        most: usize,
+        mut pick: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, ReadError>,
+    ) -> Result<Vec<T>, ReadError> {
+        let start = [prefix, from].concat();
+        self.with_table(table, Ok(Vec::new()), |opened| {
+            let mut picked = Vec::new();
+            if most == 0 {
+                return Ok(Ok(picked));
+            }
+            for row in opened.range::<&[u8]>(start.as_slice()..)? {
+                let (key, value) = row?;
+                let Some(rest) = key.value().strip_prefix(prefix) else { break };
+                match pick(rest, checked(table, key.value(), value.value())?) {
+                    Ok(None) => continue,
+                    Ok(Some(one)) => picked.push(one),
+                    Err(error) => return Ok(Err(error)),
+                }
+                if picked.len() == most {
+                    break;
+                }
+            }
+            Ok(Ok(picked))
+        })?
     }
 
     /// How many rows a table has.

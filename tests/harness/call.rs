@@ -120,6 +120,15 @@ impl<'a> Call<'a> {
         reply.json["data"].clone()
     }
 
+    /// Sends it and demands a page of a list: its rows, and the cursor where more follow.
+    pub fn expect_page(&self) -> (Vec<Value>, Option<String>) {
+        let reply = self.send();
+        assert_eq!(reply.status, 200, "{} {}: {}", self.operation, self.body(), reply.text());
+        let rows = reply.json["data"].as_array().cloned().unwrap_or_else(|| panic!("no list: {}", reply.text()));
+        assert!(reply.json["pagination"].is_object(), "COM-PAG-01: {}", reply.text());
+        (rows, reply.json["pagination"]["cursor"].as_str().map(str::to_owned))
+    }
+
     /// Sends it and demands this refusal. `code` is the path after `https://unkey.com/docs/errors/`.
     pub fn expect_problem(&self, status: u16, code: &str) -> Problem {
         let reply = self.send();
@@ -207,9 +216,22 @@ pub fn judge(reply: &Reply) {
     assert_eq!(reply.header("x-request-id"), Some(id), "COM-ENV-03");
     if reply.status == 200 {
         assert_eq!(reply.media_type(), "application/json", "COM-ENV-04");
-        assert_eq!(super::members(&reply.json), ["data", "meta"], "COM-ENV-01: {}", text());
-        assert!(reply.json["data"].is_object(), "COM-ENV-01: {}", text());
-        no_nulls(&reply.json["data"], &text());
+        match &reply.json["data"] {
+            // Whether an operation's data is an object or a list, or there is a page, or no data at all (COM-ENV-05), is
+            // for its document to say, which judges next; a page has a list, and a cursor exactly when more follows.
+            Value::Null => assert_eq!(super::members(&reply.json), ["meta"], "COM-ENV-05: {}", text()),
+            data => {
+                assert!(data.is_object() || data.is_array(), "COM-ENV-01: {}", text());
+                no_nulls(data, &text());
+            }
+        }
+        if let Some(pagination) = reply.json.get("pagination") {
+            assert!(reply.json["data"].is_array(), "COM-PAG-01: {}", text());
+            let more = pagination["hasMore"].as_bool().unwrap_or_else(|| panic!("COM-PAG-01: {}", text()));
+            assert_eq!(pagination["cursor"].is_string(), more, "COM-PAG-02: {}", text());
+        }
+        let known = ["data", "meta", "pagination"];
+        assert!(super::members(&reply.json).iter().all(|name| known.contains(name)), "COM-ENV-01: {}", text());
     } else {
         let media = reply.media_type();
         assert!(media == "application/json" || media == "application/problem+json", "COM-ERR-05: {media}");

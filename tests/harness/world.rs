@@ -82,6 +82,26 @@ impl Workspace {
         self.call(operation, body).expect_ok()
     }
 
+    /// All rows of a list, page by page with this many a page, following cursors to the end (COM-PAG-02).
+    pub fn all(&self, operation: &str, members: Value, limit: u64) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut body = members.clone();
+            body["limit"] = limit.into();
+            if let Some(cursor) = &cursor {
+                body["cursor"] = cursor.as_str().into();
+            }
+            let (page, next) = self.call(operation, body).expect_page();
+            assert!(page.len() <= usize::try_from(limit).unwrap(), "COM-PAG-01: a page of {}", page.len());
+            rows.extend(page);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return rows,
+            }
+        }
+    }
+
     /// A new API's id.
     pub fn api(&self) -> String {
         self.ok("apis.createApi", json!({"name": "an api of the tests"}))["apiId"].as_str().unwrap().to_owned()

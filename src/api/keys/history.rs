@@ -5,38 +5,31 @@ use keyward_storage::ids::{PermissionId, RoleId};
 use keyward_storage::records::key::{KeyRow, Ratelimit, Refill};
 use keyward_storage::records::{identity, role};
 use keyward_storage::{Abort, ReadError};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Found;
 use crate::api::call::Change;
 use crate::api::problem::Problem;
+use crate::api::trail::Changes;
 use crate::tenants::target;
 
-/// Old and new values of a key's changed fields, as compact JSON; `None` where nothing but its time changed. Metadata is
-/// only said to have changed: it is the customer's, and no business of the trail.
+/// Old and new values of a key's changed fields, as compact JSON; `None` where nothing but its time changed.
 pub fn changes(
     change: &Change<'_, '_>,
     before: &KeyRow,
     after: &KeyRow,
     remaining: (Option<u64>, Option<u64>),
 ) -> Result<Option<String>, ReadError> {
-    let mut fields = Map::new();
-    let mut note = |name: &str, old: Value, new: Value| {
-        if old != new {
-            fields.insert(name.to_owned(), json!({ "old": old, "new": new }));
-        }
-    };
-    note("name", json!(before.name), json!(after.name));
-    note("enabled", json!(before.enabled), json!(after.enabled));
-    note("expires", json!(before.expires), json!(after.expires));
-    note("remaining", json!(remaining.0), json!(remaining.1));
-    note("refill", refill(before.refill.as_ref()), refill(after.refill.as_ref()));
-    note("ratelimits", limits(&before.ratelimits), limits(&after.ratelimits));
-    note("externalId", external_id(change, before)?, external_id(change, after)?);
-    if before.meta != after.meta {
-        fields.insert("meta".to_owned(), json!("changed"));
-    }
-    Ok((!fields.is_empty()).then(|| json!({ "changes": fields }).to_string()))
+    let mut changes = Changes::default();
+    changes.note("name", json!(before.name), json!(after.name));
+    changes.note("enabled", json!(before.enabled), json!(after.enabled));
+    changes.note("expires", json!(before.expires), json!(after.expires));
+    changes.note("remaining", json!(remaining.0), json!(remaining.1));
+    changes.note("refill", refill(before.refill.as_ref()), refill(after.refill.as_ref()));
+    changes.note("ratelimits", limits(&before.ratelimits), limits(&after.ratelimits));
+    changes.note("externalId", external_id(change, before)?, external_id(change, after)?);
+    changes.note_unseen("meta", before.meta != after.meta);
+    Ok(changes.into_meta())
 }
 
 fn refill(refill: Option<&Refill>) -> Value {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::windows::{Restored, Saved, Subject, Windows};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{self, Disk, DiskFile};
 
 /// The directory below the data directory.
 pub const DIRECTORY: &str = "windows";
@@ -188,32 +188,17 @@ impl WindowJournal {
             return Ok(Written::default());
         }
         self.current = None;
-        let aside = self.directory.join(FILE_ASIDE);
-        match self.write_aside(&aside, windows, now_ms) {
-            Ok((current, written)) => {
-                self.current = Some(current);
-                Ok(written)
-            }
-            Err(error) => {
-                // What was written so far must not take room from the log on a full disk. Where even this fails, the next
-                // call overwrites it.
-                let _ = self.disk.remove(&aside);
-                Err(error)
-            }
-        }
-    }
-
-    fn write_aside(&self, aside: &Path, windows: &Windows, now_ms: u64) -> io::Result<(Current, Written)> {
-        let file = self.disk.open(aside, true)?;
-        file.set_len(0)?;
-        file.write_all_at(0, &self.header)?;
-        let mut out = Out { file: &*file, at: end_of(0), buffer: Vec::new(), cells: 0 };
-        windows.all_cells(now_ms, |saved| out.put(&saved))?;
-        let mut written = out.finish(true)?;
-        written.bytes += HEADER_BYTES as u64;
-        self.disk.rename(aside, &self.directory.join(FILE))?;
-        self.disk.sync_dir(&self.directory)?;
-        Ok((Current { file, slots: written.cells }, written))
+        let (aside, path) = (self.directory.join(FILE_ASIDE), self.directory.join(FILE));
+        let (current, written) = disk::replace(&*self.disk, &aside, &path, |file| -> io::Result<_> {
+            file.write_all_at(0, &self.header)?;
+            let mut out = Out { file: &*file, at: end_of(0), buffer: Vec::new(), cells: 0 };
+            windows.all_cells(now_ms, |saved| out.put(&saved))?;
+            let mut written = out.finish(true)?;
+            written.bytes += HEADER_BYTES as u64;
+            Ok((Current { file, slots: written.cells }, written))
+        })?;
+        self.current = Some(current);
+        Ok(written)
     }
 }
 

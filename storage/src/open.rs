@@ -1,0 +1,285 @@
+//! Opening a store: the directory, the checkpoint, the log behind it, the hot structures, the threads.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::bounded;
+
+use crate::directory::{explain, io_error, read_format, refuse_foreign_files, write_format};
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::hot::load;
+use crate::hot::window::WindowJournal;
+use crate::log::{self, Log, LogOptions, OpenLogError};
+use crate::position::{Position, Term};
+use crate::replay::{Replay, require_whole_log};
+use crate::storage::{Storage, refuse_all};
+use crate::store::{State, Store};
+use crate::windows_thread;
+use crate::writer::{Fatal, Room, Status, Waiting, Writer};
+use crate::writer_thread::{self, Timing};
+
+/// Transactions that may wait for the writer; one more is refused as busy.
+const QUEUE: usize = 8192;
+/// How often last-used times are written down.
+const TOUCHES_EVERY: Duration = Duration::from_secs(30);
+
+/// How to open a store.
+pub struct Options {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// Gives the time, unix ms.
+    pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Random bytes that become a new store's identity and secret seed.
+    pub fresh: [u8; 32],
+    /// Most keys in the hot index.
+    pub hot_keys_max: usize,
+    /// Most bytes in the hot index.
+    pub hot_bytes_max: u64,
+    /// Most rate-limit subjects with a live window.
+    pub rate_subjects_max: usize,
+    /// redb's cache, bytes.
+    pub redb_cache_bytes: usize,
+    /// Size at which a log segment is closed, bytes.
+    pub segment_bytes: u64,
+    /// Log bytes after which a checkpoint is made at once.
+    pub checkpoint_bytes: u64,
+    /// Longest between two checkpoints while there are changes.
+    pub checkpoint_interval: Duration,
+    /// Whether a spend is journaled before it is answered.
+    pub strict_credits: bool,
+    /// Longest a spend waits for the journal where it is not.
+    pub credits_journal_interval: Duration,
+    /// Free bytes below which changes are refused.
+    pub min_free_bytes: u64,
+    /// Whether rate limits must serve times in any order (test mode).
+    pub any_order_of_times: bool,
+    /// Called when nothing can be written any more: the process has to stop.
+    pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+}
+
+impl Options {
+    /// Sensible sizes for a directory.
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+        fresh: [u8; 32],
+        on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    ) -> Options {
+        Options {
+            dir: dir.into(),
+            disk,
+            clock,
+            fresh,
+            hot_keys_max: 4_000_000,
+            hot_bytes_max: 2 << 30,
+            rate_subjects_max: 4_000_000,
+            redb_cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(30),
+            strict_credits: false,
+            credits_journal_interval: Duration::from_millis(5),
+            min_free_bytes: 64 << 20,
+            any_order_of_times: false,
+            on_fatal,
+        }
+    }
+}
+
+impl Storage {
+    /// Opens the store in a directory, making it where it is empty: takes the lock, checks the format, replays the log
+    /// since the checkpoint, loads the counters, and starts the writer.
+    ///
+    /// # Errors
+    /// Says in words what to do: the directory is in use, was written by a newer keyward, or cannot be trusted.
+    pub fn open(options: Options) -> Result<Storage, OpenError> {
+        // redb panics on some damage to its file; to whoever starts the server that is a checkpoint that cannot be opened.
+        catch_unwind(AssertUnwindSafe(|| Storage::open_unguarded(options))).unwrap_or_else(|_| {
+            let cause = redb::Error::Corrupted("reading it panicked; the lines above say where".to_owned());
+            Err(OpenError::Checkpoint(Box::new(cause)))
+        })
+    }
+
+    fn open_unguarded(options: Options) -> Result<Storage, OpenError> {
+        let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
+        let min_free_bytes = options.min_free_bytes;
+        Storage::open_it(options).map_err(|error| match error {
+            // Otherwise the words might send the operator after a backup.
+            error if error.is_no_space() => {
+                OpenError::NoSpace { free_bytes: disk.free_bytes(&dir).ok(), path: dir, min_free_bytes }
+            }
+            OpenError::Io { path, source } => explain(&*disk, path, source),
+            error => error,
+        })
+    }
+
+    fn open_it(options: Options) -> Result<Storage, OpenError> {
+        let Options { dir, disk, clock, .. } = &options;
+        disk.create_dir_all(dir).map_err(io_error(dir))?;
+        refuse_foreign_files(&**disk, dir)?;
+        let lock_path = dir.join("LOCK");
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
+            _ => OpenError::Io { path: lock_path.clone(), source },
+        })?;
+        let known = read_format(&**disk, dir)?;
+        let log_dir = dir.join("log");
+        let (store, mut state) = open_checkpoint(&options, known, &log_dir)?;
+        let checkpoint = state.position;
+        let (log, recovered) = {
+            let mut replay = Replay::new(&store, state);
+            let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
+            disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
+            let opened = Log::open(Arc::clone(disk), &log_dir, log_options, checkpoint, |position, term, record| {
+                replay.take(position, term, record)
+            });
+            let opened = opened.map_err(|error| match error {
+                OpenLogError::Replay { source, .. } => source,
+                OpenLogError::Log(error) => OpenError::Log(Box::new(error)),
+            })?;
+            state = replay.finish()?;
+            opened
+        };
+        if !known {
+            // Only now: a directory with this file has a log, so one without is a log that was lost.
+            write_format(&**disk, dir)?;
+        }
+        if !recovered.strangers.is_empty() {
+            tracing::warn!(files = ?recovered.strangers, "the log directory holds files that are not keyward's; they are left alone");
+        }
+        if recovered.replayed > 0 || recovered.torn_bytes > 0 {
+            tracing::info!(
+                records = recovered.replayed,
+                torn_bytes = recovered.torn_bytes,
+                position = state.position.0,
+                "the write-ahead log was replayed"
+            );
+        }
+
+        let store = Arc::new(store);
+        let snapshot = store.snapshot()?;
+        let hot = Arc::new(load::load(&options, &snapshot, state.seed)?);
+        drop(snapshot);
+        let (journal, loaded) =
+            WindowJournal::open(Arc::clone(disk), dir, state.store_id, &hot.windows, clock()).map_err(io_error(dir))?;
+        tracing::debug!(cells = loaded.kept, "rate-limit cells loaded");
+        if loaded.ignored_bytes > 0 || loaded.no_room > 0 || loaded.unread.is_some() {
+            tracing::warn!(
+                ignored_bytes = loaded.ignored_bytes,
+                without_room = loaded.no_room,
+                unread = loaded.unread.as_ref().map(tracing::field::display),
+                "some rate-limit windows could not be read back: what was counted in them is forgotten"
+            );
+        }
+
+        let status = Arc::new(Status { free_bytes: AtomicU64::new(u64::MAX), ..Status::default() });
+        status.position.store(state.position.0, Ordering::Relaxed);
+        status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
+        let waiting = Arc::new(Waiting::default());
+        let mut writer = Writer {
+            disk: Arc::clone(disk),
+            dir: dir.clone(),
+            store: Arc::clone(&store),
+            checkpointed_bytes: log.bytes_written(),
+            log,
+            hot: Arc::clone(&hot),
+            state,
+            waiting: Arc::clone(&waiting),
+            status: Arc::clone(&status),
+            min_free_bytes: options.min_free_bytes,
+            room: Room::Enough,
+            full_at: None,
+            now: clock(),
+        };
+        writer.look_at_room();
+        let (commands, queue) = bounded(QUEUE);
+        let left_over = queue.clone();
+        let writer_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&writer_ended);
+        let timing = Timing {
+            spends: options.credits_journal_interval,
+            touches: TOUCHES_EVERY,
+            checkpoint: options.checkpoint_interval,
+            checkpoint_bytes: options.checkpoint_bytes,
+        };
+        let on_fatal = Arc::clone(&options.on_fatal);
+        let writer_thread = spawn("keyward-writer", dir, move || {
+            // A writer that is gone must not go unnoticed: whatever it died of, the process cannot write any more.
+            let outcome = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &queue, &timing)));
+            if let Err(error) = outcome.unwrap_or(Err(Fatal::Panicked)) {
+                on_fatal(&error);
+            }
+            ended.store(true, Ordering::SeqCst);
+            refuse_all(&queue);
+        })?;
+        let (stop_windows, windows_stop) = bounded(0);
+        let windows_hot = Arc::clone(&hot);
+        let clock = Arc::clone(clock);
+        let windows_thread = spawn("keyward-windows", dir, move || {
+            windows_thread::run(journal, &windows_hot, &clock, &windows_stop);
+        })?;
+        Ok(Storage {
+            hot,
+            store,
+            commands,
+            left_over,
+            writer_ended,
+            waiting,
+            status,
+            strict_credits: options.strict_credits,
+            replayed: recovered.replayed,
+            torn_bytes: recovered.torn_bytes,
+            threads: Mutex::new(vec![writer_thread, windows_thread]),
+            stop_windows,
+            stopped: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+}
+
+/// The checkpoint to begin from; a new one where the directory is empty, or where its file was lost and the log is whole.
+fn open_checkpoint(options: &Options, known: bool, log_dir: &Path) -> Result<(Store, State), OpenError> {
+    let Options { dir, disk, fresh, .. } = options;
+    // A store whose checkpoint file was lost is rebuilt from its log, which names the store.
+    let logged_id = log::store_id(&**disk, log_dir).map_err(|error| OpenError::Log(Box::new(error)))?;
+    if known && logged_id.is_none() {
+        return Err(OpenError::LogMissing(log_dir.to_owned()));
+    }
+    let unusable = |error| OpenError::Checkpoint(Box::new(error));
+    let opened = Store::open(&**disk, dir, options.redb_cache_bytes).map_err(unusable)?;
+    match opened {
+        Some(opened) => Ok(opened),
+        None => {
+            require_whole_log(&**disk, log_dir)?;
+            if logged_id.is_none()
+                && let Ok(free) = disk.free_bytes(dir)
+                && free < options.min_free_bytes
+            {
+                // A store is not begun where its first change would be refused.
+                let min_free_bytes = options.min_free_bytes;
+                return Err(OpenError::NoSpace { path: dir.clone(), free_bytes: Some(free), min_free_bytes });
+            }
+            let (store_id, seed) = fresh.split_at(16);
+            let state = State {
+                position: Position::START,
+                term: Term(1),
+                store_id: logged_id.unwrap_or_else(|| store_id.try_into().expect("half of 32 bytes")),
+                seed: seed.try_into().expect("half of 32 bytes"),
+            };
+            Ok((Store::create(&**disk, dir, options.redb_cache_bytes, state).map_err(unusable)?, state))
+        }
+    }
+}
+
+fn spawn(name: &str, dir: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io_error(dir))
+}
