@@ -11,7 +11,7 @@ are committed in tests/statements.txt, so that the check holds on a machine with
 agree.
 
 A citation is the id spelled out anywhere in test code: tests/, storage/tests/, fuzz/, files called tests.rs or
-testing.rs, and what follows `#[cfg(test)]` before a module. A mention beside product code says what the code means to
+testing.rs or *_tests.rs, and what follows `#[cfg(test)]` before a module. A mention beside product code says what the code means to
 do, and proves nothing, so it does not count.
 """
 
@@ -92,7 +92,7 @@ def as_text(ids):
 def test_code(path, text):
     """The part of a source file that only tests run, with the number of its first line."""
     inside = path.relative_to(ROOT)
-    if {"tests", "fuzz"} & set(inside.parts[:-1]) or path.name in ("tests.rs", "testing.rs"):
+    if {"tests", "fuzz"} & set(inside.parts[:-1]) or path.name in ("tests.rs", "testing.rs") or path.name.endswith("_tests.rs"):
         return text, 1
     if path.suffix != ".rs":
         return "", 1

@@ -13,6 +13,7 @@ mod cli;
 mod contract;
 mod durability;
 mod keys;
+mod parity;
 mod quickstart;
 mod ratelimit;
 mod refills;
