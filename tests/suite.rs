@@ -14,6 +14,7 @@ mod contract;
 mod durability;
 mod keys;
 mod parity;
+mod properties;
 mod quickstart;
 mod ratelimit;
 mod refills;
