@@ -5,7 +5,9 @@
 //! (COM-ORD): credential presence, content type, body, authentication, workspace limit, handler.
 
 pub mod apis;
+mod attached_limits;
 pub mod call;
+pub mod identities;
 pub mod keys;
 mod listing;
 pub mod openapi;
@@ -41,6 +43,11 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
+    &const { Entry::of::<identities::create_identity::CreateIdentity>() },
+    &const { Entry::of::<identities::get_identity::GetIdentity>() },
+    &const { Entry::of::<identities::list_identities::ListIdentities>() },
+    &const { Entry::of::<identities::update_identity::UpdateIdentity>() },
+    &const { Entry::of::<identities::delete_identity::DeleteIdentity>() },
     &const { Entry::of::<keys::create_key::CreateKey>() },
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },

@@ -17,7 +17,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use table::default_file;
-pub use typed::{CONFIG_VARIABLE, ConfigError, ROOT_KEY_VARIABLE, Reading, Typed};
+pub use typed::{
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
+};
 
 /// Complete, checked settings: what the parts of the server are built from.
 #[derive(Debug, Clone, PartialEq)]

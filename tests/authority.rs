@@ -76,6 +76,12 @@ pub struct Row {
 const DENIED: Refusal = Problem(403, "unkey/authorization/insufficient_permissions");
 const NO_KEY: Refusal = Problem(404, "unkey/data/key_not_found");
 const NO_API: Refusal = Problem(404, "unkey/data/api_not_found");
+const NO_IDENTITY: Refusal = Problem(404, "unkey/data/identity_not_found");
+
+/// A name that nothing has yet, for requests that can be made once only with the same one.
+fn unused(what: &str) -> String {
+    format!("{what}_{}", WORLDS.fetch_add(1, Ordering::Relaxed))
+}
 
 /// The operations, in the order of the document's names.
 pub const ROWS: &[Row] = &[
@@ -107,6 +113,50 @@ pub const ROWS: &[Row] = &[
         weak: DENIED,
         strange: NO_API,
         enough: &["api.*.update_api", "api.{api}.update_api"],
+    },
+    Row {
+        name: "identities.createIdentity",
+        body: |_| json!({"externalId": unused("tenant")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &[
+            "identity.*.create_identity",
+            "unkey:v1:{ws}:projects/*/identities/*#create_identity",
+            "unkey:v1:{ws}:projects/**#create_identity",
+        ],
+    },
+    Row {
+        name: "identities.deleteIdentity",
+        body: |world| json!({"identity": world.identity}),
+        weak: DENIED,
+        strange: NO_IDENTITY,
+        enough: &["identity.*.delete_identity", "unkey:v1:{ws}:projects/*/identities/*#delete_identity"],
+    },
+    Row {
+        name: "identities.getIdentity",
+        body: |world| json!({"identity": world.identity}),
+        weak: DENIED,
+        strange: NO_IDENTITY,
+        enough: &[
+            "identity.*.read_identity",
+            "identity.{identity}.read_identity",
+            "unkey:v1:{ws}:projects/*/identities/*#read_identity",
+            "unkey:v1:{ws}:projects/*/**#read_identity",
+        ],
+    },
+    Row {
+        name: "identities.listIdentities",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["identity.*.read_identity", "unkey:v1:{ws}:projects/*/identities/*#read_identity"],
+    },
+    Row {
+        name: "identities.updateIdentity",
+        body: |world| json!({"identity": world.identity}),
+        weak: DENIED,
+        strange: NO_IDENTITY,
+        enough: &["identity.*.update_identity", "unkey:v1:{ws}:projects/*/identities/*#update_identity"],
     },
     Row {
         name: "keys.createKey",

@@ -1,9 +1,9 @@
 //! The README's first minute, executed as it stands: the block that runs the server (between `<!-- run:begin -->` and
 //! `<!-- run:end -->`) in the background, then the quickstart (between `<!-- quickstart:begin -->` and
-//! `<!-- quickstart:end -->`).
+//! `<!-- quickstart:end -->`), then the API from a shell (`<!-- cli:begin -->` and `<!-- cli:end -->`).
 //!
-//! Replaced are only the build (`cargo run … --` is the built program), the working directory (a fresh one) and the port
-//! (a free one instead of 7070).
+//! Replaced are only the build (`cargo run … --` is the built program), the working and home directory (a fresh one) and
+//! the port (a free one instead of 7070).
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -38,16 +38,21 @@ fn the_readme_quickstart_works() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("read README.md");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let ready = "until curl --silent --fail --output /dev/null http://127.0.0.1:7070/health/ready; do sleep 0.05; done";
-    let script = format!("{PRELUDE}\n{{\n{}\n}} &\n{ready}\n{}\n", block(&readme, "run"), block(&readme, "quickstart"));
+    let [run, quickstart, cli] = ["run", "quickstart", "cli"].map(|name| block(&readme, name));
+    let port_of_cli = "export KEYWARD_API_URL=http://127.0.0.1:7070";
+    let script = format!("{PRELUDE}\n{{\n{run}\n}} &\n{ready}\n{quickstart}\n{port_of_cli}\n{cli}\n");
     let script = script.replace("7070", &port);
     let place = tempfile::tempdir().unwrap();
     let mut command = Command::new("bash");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWARD")) {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if ["KEYWARD", "UNKEY"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
     }
     let mut child = command
         .args(["-euo", "pipefail", "-c", &script])
         .current_dir(place.path())
+        .env("HOME", place.path())
         .env("PROGRAM", crate::harness::program::binary())
         .env("KEYWARD_LISTEN", format!("127.0.0.1:{port}"))
         .process_group(0)
@@ -79,7 +84,8 @@ fn the_readme_quickstart_works() {
     let told = format!("script:\n{script}\nstdout:\n{stdout}\nstderr:\n{stderr}");
     assert!(status.is_some_and(|status| status.success()), "{status:?}\n{told}");
     let said: String = stdout.split_whitespace().collect();
-    assert!(said.contains("\"code\":\"VALID\""), "the quickstart verifies a key\n{told}");
+    assert_eq!(said.matches("\"code\":\"VALID\"").count(), 2, "each block verifies a key\n{told}");
+    assert!(place.path().join(".keyward/config.toml").exists(), "{told}");
 }
 
 #[test]

@@ -7,11 +7,13 @@
 
 mod harness;
 
+mod api_cli;
 mod apis;
 mod authority;
 mod cli;
 mod contract;
 mod durability;
+mod identities;
 mod keys;
 mod parity;
 mod properties;

@@ -18,6 +18,7 @@ pub mod child;
 pub mod client;
 pub mod compare;
 pub mod create_key;
+pub mod delete_role;
 pub mod error;
 pub mod floor;
 pub mod load;

@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, compare, create_key, floor, restart};
+use keyward_bench::{Error, Result, compare, create_key, delete_role, floor, restart};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -38,6 +38,8 @@ enum Command {
     CreateKey(CreateKey),
     /// Start-up time and resident memory of a store with many keys.
     Restart(Restart),
+    /// Deleting a role that very many keys hold, beside other changes.
+    DeleteRole(DeleteRole),
 }
 
 #[derive(Args)]
@@ -209,6 +211,22 @@ struct Restart {
     json: bool,
 }
 
+#[derive(Args)]
+struct DeleteRole {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys that hold the role.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Exit with 1 when a change beside the deletion takes longer than this, in milliseconds.
+    #[arg(long)]
+    most_ms: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -241,6 +259,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => contrast(arguments),
         Command::CreateKey(arguments) => create(arguments),
         Command::Restart(arguments) => start_again(arguments),
+        Command::DeleteRole(arguments) => delete(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -365,6 +384,13 @@ fn start_again(arguments: Restart) -> Result<()> {
         most_bytes_per_key: arguments.most_bytes_per_key,
     };
     let report = restart::restart(&options, &mut say)?;
+    print(arguments.json, &report, || report.table())
+}
+
+fn delete(arguments: DeleteRole) -> Result<()> {
+    let options =
+        delete_role::Options { directory: arguments.directory, keys: arguments.keys, most_ms: arguments.most_ms };
+    let report = delete_role::delete_role(&options, &mut say)?;
     print(arguments.json, &report, || report.table())
 }
 

@@ -8,7 +8,7 @@ use keyward::config::Typed;
 use keyward::outside::Outside;
 use keyward::secret;
 use keyward::tenants::{By, draw_id, system_actor, target};
-use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, RatelimitId, WorkspaceNo};
+use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, RatelimitId, RoleId, WorkspaceNo};
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::key::{self, KeyRow, Ratelimit};
 use keyward_storage::{Abort, Storage};
@@ -35,6 +35,14 @@ pub fn open(dir: &Path) -> Result<Arc<Services>> {
 /// # Errors
 /// What the store says.
 pub fn fill(services: &Services, count: usize) -> Result<Vec<String>> {
+    fill_with_roles(services, count, &[])
+}
+
+/// The same, with these roles attached to every key.
+///
+/// # Errors
+/// What the store says.
+pub fn fill_with_roles(services: &Services, count: usize, roles: &[RoleId]) -> Result<Vec<String>> {
     let entropy = services.outside.entropy.clone();
     let workspace = WorkspaceNo(1);
     let api_id = ApiId(draw_id(&entropy));
@@ -67,7 +75,8 @@ pub fn fill(services: &Services, count: usize) -> Result<Vec<String>> {
                 duration: 60_000,
                 auto_apply: true,
             };
-            rows.push((KeyId(draw_id(&entropy)), key_row(minted.hash, minted.start, api_id, limit, by.now)));
+            let row = key_row(minted.hash, minted.start, api_id, limit, by.now);
+            rows.push((KeyId(draw_id(&entropy)), KeyRow { roles: roles.to_vec(), ..row }));
             plaintexts.push(minted.plaintext);
         }
         let by = by.clone();

@@ -73,6 +73,11 @@ impl Call {
         self.principal.grants.allows(need).then_some(Granted { call: self })
     }
 
+    /// Whether the caller holds `<kind>.<id>.<action>` for any id at all, or for all.
+    pub fn holds_any(&self, kind: &str, action: &str) -> bool {
+        self.principal.grants.ids(kind, action).next().is_some()
+    }
+
     /// Whether the caller may do everything in its workspace: then no requirement need be spelled out.
     pub fn is_administrator(&self) -> bool {
         self.principal.grants.is_administrator()

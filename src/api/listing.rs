@@ -64,9 +64,14 @@ impl Search {
         Search { wanted: text.as_deref().unwrap_or_default().trim().to_lowercase() }
     }
 
+    /// Whether it finds everything.
+    pub fn finds_everything(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
     /// Whether any of these texts holds what is searched for.
     pub fn finds<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> bool {
-        self.wanted.is_empty() || texts.into_iter().any(|text| self.is_in(text))
+        self.finds_everything() || texts.into_iter().any(|text| self.is_in(text))
     }
 
     /// Most texts are ASCII: those are searched where they lie, since this runs over every row of a workspace.

@@ -244,7 +244,7 @@ fn type_of(schema: &Value) -> String {
 }
 
 /// Bounds, choices, defaults, and whether it is a secret.
-fn facts(schema: &Value) -> Vec<String> {
+pub fn facts(schema: &Value) -> Vec<String> {
     let range = |low: &str, high: &str, unit: &str| match (schema.get(low), schema.get(high)) {
         (None, None) => None,
         (Some(low), None) => Some(format!("at least {low}{unit}")),

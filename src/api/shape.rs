@@ -44,7 +44,8 @@ mod meta;
 mod text;
 mod values;
 
-pub use meta::{META_BYTES_MAX, META_DEPTH_MAX, META_MEMBERS_MAX, Meta, MetaError, Verbatim};
+pub(in crate::api) use meta::compact;
+pub use meta::{META_BYTES_MAX, META_DEPTH_MAX, META_MEMBERS_MAX, Meta, MetaError, Verbatim, shown_meta};
 pub use text::{
     Anything, Charset, ExternalChars, ExternalId, Ident, Prefix, Resource, ResourceChars, Secret, SecretText, Slug,
     SlugChars, Text, WordChars, pattern,

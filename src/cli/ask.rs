@@ -119,13 +119,7 @@ impl Reach {
                 }
             },
         };
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(answer.as_bytes()).and_then(|()| stdout.flush()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                fail(EXIT_ERROR, [format!("the command succeeded, but its answer cannot be printed: {error}")])
-            }
-        }
+        print_answer(answer.as_bytes())
     }
 
     /// Runs a command where its store is.
@@ -146,6 +140,22 @@ pub fn note(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     for line in lines {
         // Standard error may be closed; the answer is elsewhere.
         let _ = writeln!(stderr, "keyward: {}", line.as_ref());
+    }
+}
+
+/// Shows a question, without an end of line, where answers do not go.
+pub fn prompt(question: &str) {
+    let mut stderr = io::stderr().lock();
+    // Whoever cannot see the question may still know the answer.
+    let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+}
+
+/// Prints an answer whose command has succeeded.
+pub fn print_answer(answer: &[u8]) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(answer).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_ERROR, [format!("the command succeeded, but its answer cannot be printed: {error}")]),
     }
 }
 

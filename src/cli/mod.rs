@@ -1,14 +1,20 @@
 //! The command line. clap stays in this folder: everything else gets plain types.
 //!
-//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage (unknown flags, settings that are refused).
+//! Exit codes: 0 for success, 1 for an error, 2 for wrong usage (unknown flags, settings that are refused), 3 for a server
+//! that could not be reached.
 //! Answers go to standard output, errors and logs to standard error.
 
+pub mod access;
 pub mod admin_client;
+pub mod api;
 pub mod ask;
+pub mod auth;
+pub mod http_client;
 pub mod operator;
 mod permission_hints;
 pub mod root_key;
 pub mod serve;
+pub mod shell;
 mod text;
 mod values;
 pub mod workspace;
@@ -18,7 +24,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
 
@@ -26,6 +32,8 @@ use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
 pub const EXIT_ERROR: u8 = 1;
 /// The command line or the settings are wrong.
 pub const EXIT_USAGE: u8 = 2;
+/// No server answered where one was looked for, so nothing was asked.
+pub const EXIT_UNREACHABLE: u8 = 3;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,7 +41,7 @@ pub const EXIT_USAGE: u8 = 2;
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings."
+    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings, 3 no server reached (api, auth)."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -49,6 +57,19 @@ pub enum Command {
     Workspace(workspace::WorkspaceArguments),
     /// Make, show, change and revoke root keys
     RootKey(root_key::RootKeyArguments),
+    /// Call an operation of the API
+    Api(api::ApiArguments),
+    /// Store and check the root key that `keyward api` uses
+    Auth(auth::AuthArguments),
+    /// Print a shell's completion script
+    Completions(shell::CompletionsArguments),
+    /// Print or write manual pages
+    Man(shell::ManArguments),
+}
+
+/// The tree of all commands.
+pub fn tree() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads the command line. `Err` is an exit code: help, the version or the reason for a refusal has been printed.

@@ -203,14 +203,14 @@ impl Desk<'_> {
 
     fn update_root_key(self, ask: UpdateRootKey) -> Result<Done, String> {
         let by = self.by.clone();
-        let permissions = match (ask.permissions.is_empty(), ask.clear_permissions) {
-            (true, false) => None,
-            (_, true) if !ask.permissions.is_empty() => {
-                return Err("permissions are either cleared or given, not both".to_owned());
-            }
-            _ => Some(permission_texts(ask.permissions)?),
-        };
-        let given = permissions.clone().unwrap_or_default();
+        let ways = [!ask.permissions.is_empty(), !ask.add_permissions.is_empty(), ask.clear_permissions];
+        if ways.iter().filter(|way| **way).count() > 1 {
+            return Err("permissions are either cleared, added or given, not several of these".to_owned());
+        }
+        let is_replaced = ways[0] || ways[2];
+        let added = permission_texts(ask.add_permissions)?;
+        let permissions = permission_texts(ask.permissions)?;
+        let given = [&permissions[..], &added[..]].concat();
         let (asked_expiry, now) = (ask.expires.and_then(|at| at.0).map(|at| at.get()), by.now);
         let (id, row, workspace) = self.transact(move |tx| {
             let (id, before, workspace) =
@@ -219,8 +219,11 @@ impl Desk<'_> {
             if let Some(name) = ask.name {
                 after.name = Some(name.into_text());
             }
-            if let Some(permissions) = permissions {
+            if is_replaced {
                 after.permissions = permissions;
+            } else if !added.is_empty() {
+                after.permissions =
+                    sorted_permissions([&before.permissions[..], &added[..]].concat()).map_err(Abort::Refused)?;
             }
             if let Some(enabled) = ask.enabled {
                 after.enabled = enabled;
@@ -330,7 +333,11 @@ fn changed_workspace(before: &WorkspaceRow, ask: UpdateWorkspace) -> WorkspaceRo
 }
 
 fn permission_texts(permissions: Vec<Permission>) -> Result<Vec<String>, String> {
-    let mut texts: Vec<String> = permissions.into_iter().map(Permission::into_text).collect();
+    sorted_permissions(permissions.into_iter().map(Permission::into_text).collect())
+}
+
+/// Each once, in order, and not too many.
+fn sorted_permissions(mut texts: Vec<String>) -> Result<Vec<String>, String> {
     texts.sort();
     texts.dedup();
     if texts.len() > PERMISSIONS_MAX {

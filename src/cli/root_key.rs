@@ -76,7 +76,7 @@ pub struct OneRootKey {
 /// Arguments of `root-key.update`: what is absent stays as it is.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 #[command(group(ArgGroup::new("changes").required(true).multiple(true).args([
-    "name", "permissions", "clear_permissions", "enabled", "expires",
+    "name", "permissions", "add_permissions", "clear_permissions", "enabled", "expires",
 ])))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpdateRootKey {
@@ -95,8 +95,12 @@ pub struct UpdateRootKey {
     #[arg(long = "permission", value_name = "P")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<Permission>,
+    /// What it may do beside all it could do before; may be repeated
+    #[arg(long = "add-permission", value_name = "P", conflicts_with = "permissions")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_permissions: Vec<Permission>,
     /// Take all permissions away
-    #[arg(long, conflicts_with = "permissions")]
+    #[arg(long, conflicts_with_all = ["permissions", "add_permissions"])]
     #[serde(default)]
     pub clear_permissions: bool,
     /// Whether it is taken

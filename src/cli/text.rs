@@ -33,11 +33,15 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl Iterator<Item = [St
     columns(all)
 }
 
+/// A text without control characters: names come from clients, too, and none may steer the operator's terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// Lines up columns; the last one is as wide as it is.
 fn columns(mut rows: Vec<Vec<String>>) -> String {
     for cell in rows.iter_mut().flatten() {
-        // Names come from clients, too: none may steer the operator's terminal.
-        *cell = cell.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+        *cell = printable(cell);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();

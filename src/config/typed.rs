@@ -12,6 +12,12 @@ const ENVIRONMENT_PREFIX: &str = "KEYWARD_";
 pub const CONFIG_VARIABLE: &str = "KEYWARD_CONFIG";
 /// Holds the first workspace's root key (EXT-1).
 pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
+/// Names the server that `keyward api` asks.
+pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
+/// Holds the access token of the portal session that `keyward api portal` uses.
+pub const PORTAL_SESSION_VARIABLE: &str = "KEYWARD_PORTAL_SESSION";
+/// What the command line reads as a client: no settings, and nothing to remark on.
+const CLIENT_VARIABLES: [&str; 2] = [API_URL_VARIABLE, PORTAL_SESSION_VARIABLE];
 /// A root key has at least this many characters (EXT-1), so that it cannot be guessed easily.
 const ROOT_KEY_CHARS_MIN: usize = 20;
 /// And at most this many bytes: it has to fit a request's headers.
@@ -72,7 +78,10 @@ impl Typed {
                     Ok(()) => settings.first_root_key = Some(Secret(text.clone())),
                     Err(problem) => problems.push(format!("{ROOT_KEY_VARIABLE} {problem}")),
                 }
-            } else if variable != CONFIG_VARIABLE && variable.starts_with(ENVIRONMENT_PREFIX) {
+            } else if variable != CONFIG_VARIABLE
+                && !CLIENT_VARIABLES.contains(&variable.as_str())
+                && variable.starts_with(ENVIRONMENT_PREFIX)
+            {
                 match SETTINGS.iter().find(|setting| variable_name(setting.key) == *variable) {
                     Some(setting) => {
                         from_text(

@@ -51,7 +51,7 @@ pub struct Request {
     /// How many verifications the key is good for; absent = unlimited.
     #[serde(default)]
     credits: Opt<CreditsRequest>,
-    /// Rate limits of the key.
+    /// Rate limits of the key; of repeated names the last counts.
     #[serde(default)]
     ratelimits: Opt<RatelimitsRequest>,
     /// Whether the key verifies.

@@ -50,7 +50,7 @@ fn limits(limits: &[Ratelimit]) -> Value {
 fn external_id(change: &Change<'_, '_>, row: &KeyRow) -> Result<Value, ReadError> {
     Ok(match row.identity {
         None => Value::Null,
-        Some(id) => json!(identity::get(change.tx, change.workspace(), id)?.map(|identity| identity.external_id)),
+        Some(id) => json!(identity::get_live(change.tx, change.workspace(), id)?.map(|identity| identity.external_id)),
     })
 }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use keyward_storage::records::identity::IdentityView;
-use keyward_storage::records::key::{KeyRow, KeyView, RatelimitView, Refill};
+use keyward_storage::records::key::{KeyRow, KeyView, Refill};
 use keyward_storage::records::role::{PermissionView, RoleView};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::settings::Interval;
-use crate::api::shape::Verbatim;
+use crate::api::attached_limits::Ratelimit;
+use crate::api::identities::identity_object::Identity;
+use crate::api::shape::{Verbatim, shown_meta};
 
 /// What a key's view refers to, all as of one moment.
 pub struct Resolved {
@@ -122,59 +124,6 @@ impl RefillObject {
     }
 }
 
-/// An identity, as keys show it.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Identity {
-    /// Its id.
-    id: String,
-    /// Your own id of it.
-    external_id: String,
-    /// Its metadata.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<Verbatim<String>>,
-    /// Its rate limits.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ratelimits: Vec<Ratelimit>,
-}
-
-/// A rate limit of a key or an identity.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Ratelimit {
-    /// Its id.
-    #[schemars(length(min = 8, max = 255), regex(pattern = "^rl_[a-zA-Z0-9_]+$"))]
-    id: String,
-    /// Its name.
-    #[schemars(length(min = 1))]
-    name: String,
-    /// Most cost per window.
-    #[schemars(range(min = 1))]
-    limit: u64,
-    /// Window length in milliseconds.
-    #[schemars(range(min = 1000))]
-    duration: u64,
-    /// Whether every verification counts against it.
-    auto_apply: bool,
-}
-
-impl Ratelimit {
-    fn new(limit: &RatelimitView) -> Ratelimit {
-        Ratelimit {
-            id: limit.id.to_string(),
-            name: limit.name.to_string(),
-            limit: limit.limit,
-            duration: limit.duration,
-            auto_apply: limit.auto_apply,
-        }
-    }
-}
-
-/// Metadata as replies show it: not at all when it is empty (KEYS-GEN-21).
-pub fn shown_meta(meta: Option<&str>) -> Option<&str> {
-    meta.filter(|meta| *meta != "{}")
-}
-
 impl KeyObject {
     /// The key as its row, its view and what that refers to tell.
     pub fn new(row: &KeyRow, view: &KeyView, resolved: &Resolved) -> KeyObject {
@@ -195,12 +144,7 @@ impl KeyObject {
                 remaining: Some(view.counters.balance()),
                 refill: row.refill.as_ref().map(RefillObject::new),
             }),
-            identity: resolved.identity.as_deref().map(|identity| Identity {
-                id: identity.id.to_string(),
-                external_id: identity.external_id.to_string(),
-                meta: owned(shown_meta(identity.meta.as_deref())),
-                ratelimits: identity.ratelimits.iter().map(Ratelimit::new).collect(),
-            }),
+            identity: resolved.identity.as_deref().map(Identity::new),
             ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
         }
     }

@@ -1,13 +1,12 @@
 //! What a request may set on a key, and what it becomes in a row.
 
-use keyward_storage::ids::RatelimitId;
-use keyward_storage::records::key::{Ratelimit, Refill};
+use keyward_storage::records::key::Refill;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::call::Change;
+pub use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::problem::Problem;
-use crate::api::shape::{Int, List, Meta, Null, Opt, Patch, Text};
+use crate::api::shape::{Int, Meta, Null, Opt, Patch};
 
 /// 2100-01-01, the latest expiry (KEYS-CREATE-1).
 pub const EXPIRES_MAX: i64 = 4_102_444_800_000;
@@ -87,42 +86,6 @@ pub struct CreditsPatch {
     /// How they come back; null removes it.
     #[serde(default)]
     pub refill: Patch<RefillRequest>,
-}
-
-/// A rate limit of a key, in a request; unknown members are ignored (KEYS-OBJ-5).
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RatelimitRequest {
-    /// Its name, unique on the key; of repeated names the last counts.
-    pub name: Text<3, 128>,
-    /// Most cost per window.
-    pub limit: Int<1, { i64::MAX }>,
-    /// Window length in milliseconds.
-    pub duration: Int<1000, { i64::MAX }>,
-    /// Whether every verification counts against it without naming it.
-    #[schemars(extend("default" = false))]
-    pub auto_apply: bool,
-}
-
-/// Rate limits of a key, in a request.
-pub type RatelimitsRequest = List<RatelimitRequest, 0, 50>;
-
-/// The limits a key has from now on, in request order; one that is named like a present one keeps its id, and with it its
-/// count (KEYS-UPDATE-5).
-pub fn ratelimits(change: &Change<'_, '_>, asked: RatelimitsRequest, present: &[Ratelimit]) -> Vec<Ratelimit> {
-    let mut limits: Vec<Ratelimit> = Vec::with_capacity(asked.len());
-    for ask in asked {
-        let limit = ask.limit.get_unsigned();
-        let duration = ask.duration.get_unsigned();
-        let name = ask.name.into_string();
-        if let Some(earlier) = limits.iter_mut().find(|earlier| earlier.name == name) {
-            (earlier.limit, earlier.duration, earlier.auto_apply) = (limit, duration, ask.auto_apply);
-            continue;
-        }
-        let id = present.iter().find(|old| old.name == name).map_or_else(|| RatelimitId(change.new_id()), |old| old.id);
-        limits.push(Ratelimit { id, name, limit, duration, auto_apply: ask.auto_apply });
-    }
-    limits
 }
 
 /// Metadata as a row holds it.

@@ -34,7 +34,7 @@ pub struct Request {
     /// Credits; null = unlimited, without refill.
     #[serde(default)]
     credits: Patch<CreditsPatch>,
-    /// Replaces all rate limits of the key.
+    /// Replaces all rate limits of the key; of repeated names the last counts.
     #[serde(default)]
     ratelimits: Opt<RatelimitsRequest>,
     /// Whether the key verifies.

@@ -12,8 +12,8 @@ use keyward_storage::records::key::{KeyView, RatelimitView};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-use super::key_object::{Resolved, array, shown_meta};
-use crate::api::shape::Verbatim;
+use super::key_object::{Resolved, array};
+use crate::api::shape::{Verbatim, shown_meta};
 
 /// The outcome, as it stands on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]

@@ -19,7 +19,7 @@ use super::MAX_BYTES_KEYWORD;
 /// Members a `meta` object may have at its top level (KEYS-GEN-18).
 pub const META_MEMBERS_MAX: usize = 100;
 
-/// Bytes a `meta` object may have, white space between its tokens not counted (HASH-10).
+/// Bytes a `meta` object may have where nothing else is said, white space between its tokens not counted (HASH-10).
 pub const META_BYTES_MAX: usize = 64 * 1024;
 
 /// How deep objects and arrays may nest, the `meta` object itself included.
@@ -27,8 +27,10 @@ pub const META_DEPTH_MAX: usize = 64;
 
 /// A JSON object as text: white space between tokens removed, of repeated members the last kept (COM-BODY-07), lone
 /// surrogates replaced by U+FFFD, and otherwise as it came.
+///
+/// `usize::MAX` means no bound but the body's, for operations that judge its size after the caller's permission.
 #[derive(Clone)]
-pub struct Meta(Box<RawValue>);
+pub struct Meta<const BYTES_MAX: usize = META_BYTES_MAX>(Box<RawValue>);
 
 /// Why a text is not a [`Meta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,26 +47,28 @@ pub enum MetaError {
         /// How many it has, repeated ones counted once.
         got: usize,
     },
-    /// More than [`META_BYTES_MAX`] bytes.
-    #[error("meta is longer than {META_BYTES_MAX} bytes")]
-    TooLong,
+    /// More bytes than are allowed here.
+    #[error("meta is longer than {bytes_max} bytes")]
+    TooLong {
+        /// How many are.
+        bytes_max: usize,
+    },
     /// Nested deeper than [`META_DEPTH_MAX`].
     #[error("meta nests deeper than {META_DEPTH_MAX} levels")]
     TooDeep,
 }
 
-impl Meta {
+impl<const BYTES_MAX: usize> Meta<BYTES_MAX> {
     /// Reads a `meta` object from JSON text, as clients send it or as it was stored.
-    pub fn from_json(text: &str) -> Result<Meta, MetaError> {
+    pub fn from_json(text: &str) -> Result<Self, MetaError> {
         // Skips through the text with serde_json's own bounded scanner, so that what follows may rely on the grammar.
         serde_json::from_str::<IgnoredAny>(text).map_err(|_| MetaError::NotJson)?;
-        Meta::from_valid_json(text)
+        Self::from_valid_json(text)
     }
 
     /// As [`Meta::from_json`], for text that is known to be one JSON value.
-    pub(in crate::api) fn from_valid_json(text: &str) -> Result<Meta, MetaError> {
-        let compact = compact(text)?;
-        RawValue::from_string(compact).map(Meta).map_err(|_| MetaError::NotJson)
+    fn from_valid_json(text: &str) -> Result<Self, MetaError> {
+        RawValue::from_string(compact(text, BYTES_MAX)?).map(Meta).map_err(|_| MetaError::NotJson)
     }
 
     /// The compact text.
@@ -90,12 +94,12 @@ enum Frame {
 }
 
 /// Removes white space and repeated members from a valid JSON object, in one pass and a sort per object.
-fn compact(text: &str) -> Result<String, MetaError> {
+pub(in crate::api) fn compact(text: &str, bytes_max: usize) -> Result<String, MetaError> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(MetaError::NotAnObject);
     }
     let bytes = text.as_bytes();
-    let mut out = String::with_capacity(text.len().min(META_BYTES_MAX));
+    let mut out = String::with_capacity(text.len().min(bytes_max));
     let mut frames: Vec<Frame> = Vec::new();
     // Members that a later one of the same name replaces. Each ends where its successor begins, so that its comma goes
     // too; the last of a name has no successor to lose to.
@@ -109,8 +113,8 @@ fn compact(text: &str) -> Result<String, MetaError> {
             }
             b'"' => {
                 let end = string_end(bytes, at);
-                if end - at > META_BYTES_MAX - out.len() {
-                    return Err(MetaError::TooLong);
+                if end - at > bytes_max - out.len() {
+                    return Err(MetaError::TooLong { bytes_max });
                 }
                 let start = out.len();
                 push_string(&text[at..end], &mut out);
@@ -152,8 +156,8 @@ fn compact(text: &str) -> Result<String, MetaError> {
                 at += 1;
             }
         }
-        if out.len() > META_BYTES_MAX {
-            return Err(MetaError::TooLong);
+        if out.len() > bytes_max {
+            return Err(MetaError::TooLong { bytes_max });
         }
     }
     Ok(without(out, replaced))
@@ -245,34 +249,34 @@ fn without(text: String, mut ranges: Vec<Range<usize>>) -> String {
     rest
 }
 
-impl<'de> Deserialize<'de> for Meta {
+impl<'de, const BYTES_MAX: usize> Deserialize<'de> for Meta<BYTES_MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Meta::from_valid_json(raw.get()).map_err(D::Error::custom)
+        Self::from_valid_json(raw.get()).map_err(D::Error::custom)
     }
 }
 
-impl Serialize for Meta {
+impl<const BYTES_MAX: usize> Serialize for Meta<BYTES_MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl fmt::Debug for Meta {
+impl<const BYTES_MAX: usize> fmt::Debug for Meta<BYTES_MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl PartialEq for Meta {
-    fn eq(&self, other: &Meta) -> bool {
+impl<const BYTES_MAX: usize> PartialEq for Meta<BYTES_MAX> {
+    fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Meta {}
+impl<const BYTES_MAX: usize> Eq for Meta<BYTES_MAX> {}
 
-impl JsonSchema for Meta {
+impl<const BYTES_MAX: usize> JsonSchema for Meta<BYTES_MAX> {
     fn inline_schema() -> bool {
         true
     }
@@ -285,7 +289,9 @@ impl JsonSchema for Meta {
         let mut schema = any_object();
         if generator.contract().is_deserialize() {
             schema.insert("maxProperties".into(), META_MEMBERS_MAX.into());
-            schema.insert(MAX_BYTES_KEYWORD.into(), META_BYTES_MAX.into());
+            if BYTES_MAX < usize::MAX {
+                schema.insert(MAX_BYTES_KEYWORD.into(), BYTES_MAX.into());
+            }
         }
         schema.into()
     }
@@ -296,6 +302,11 @@ fn any_object() -> Map<String, serde_json::Value> {
     schema.insert("type".into(), "object".into());
     schema.insert("additionalProperties".into(), true.into());
     schema
+}
+
+/// Metadata as replies show it: not at all when it is empty (KEYS-GEN-21).
+pub fn shown_meta(meta: Option<&str>) -> Option<&str> {
+    meta.filter(|meta| *meta != "{}")
 }
 
 /// A JSON object of a response that is text already, such as a stored `meta`: sent as it stands.
@@ -331,7 +342,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<String, MetaError> {
-        Meta::from_json(text).map(|meta| meta.as_str().to_owned())
+        <Meta>::from_json(text).map(|meta| meta.as_str().to_owned())
     }
 
     /// KEYS-GEN-18: digits, order and escapes come back as they were sent; white space between tokens goes.
@@ -382,10 +393,12 @@ mod tests {
 
         let long = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - r#"{"a":""}"#.len()));
         assert!(read(&long(META_BYTES_MAX)).is_ok());
-        assert_eq!(read(&long(META_BYTES_MAX + 1)), Err(MetaError::TooLong));
+        assert_eq!(read(&long(META_BYTES_MAX + 1)), Err(MetaError::TooLong { bytes_max: META_BYTES_MAX }));
         assert!(read(&format!("{{{}}}", " ".repeat(2 * META_BYTES_MAX))).is_ok(), "white space does not count");
         let numbers = format!("{{\"a\":[{}1]}}", "1,".repeat(META_BYTES_MAX));
-        assert_eq!(read(&numbers), Err(MetaError::TooLong));
+        assert_eq!(read(&numbers), Err(MetaError::TooLong { bytes_max: META_BYTES_MAX }));
+        let unbounded = Meta::<{ usize::MAX }>::from_json(&numbers).expect("no bound of its own");
+        assert_eq!(unbounded.as_str(), numbers);
 
         let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         assert!(read(&deep(META_DEPTH_MAX)).is_ok());

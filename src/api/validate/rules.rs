@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::api::problem::FieldError;
-use crate::api::shape::{self, MAX_BYTES_KEYWORD, META_BYTES_MAX, META_DEPTH_MAX, META_MEMBERS_MAX, Meta, MetaError};
+use crate::api::shape::{self, MAX_BYTES_KEYWORD, META_DEPTH_MAX, META_MEMBERS_MAX, MetaError};
 
 /// What a schema asks of a value.
 #[derive(Debug)]
@@ -42,8 +42,10 @@ enum Kind {
         members: Vec<Member>,
         closed: bool,
     },
-    /// A [`Meta`]: any members, kept as text.
-    Meta,
+    /// A [`shape::Meta`]: any members, kept as text.
+    Meta {
+        bytes_max: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -105,9 +107,7 @@ impl Rules {
             "integer" => &["minimum", "maximum"],
             "string" => &["minLength", "maxLength", "pattern", "enum"],
             "array" => &["minItems", "maxItems", "items"],
-            "object" if schema.contains_key(MAX_BYTES_KEYWORD) => {
-                &["additionalProperties", "maxProperties", MAX_BYTES_KEYWORD]
-            }
+            "object" if is_meta(schema) => &["additionalProperties", "maxProperties", MAX_BYTES_KEYWORD],
             "object" => &["properties", "required", "additionalProperties"],
             _ => return Err(unknown(&format_args!("the type {name}"))),
         };
@@ -157,13 +157,11 @@ impl Rules {
                 let items = Box::new(Rules::read_at(items, &format!("{place}/items"))?);
                 Kind::Array { min: size("minItems", 0)?, max: size("maxItems", usize::MAX)?, items }
             }
-            _ if schema.contains_key(MAX_BYTES_KEYWORD) => {
-                let as_shape_has_it = size("maxProperties", usize::MAX)? == META_MEMBERS_MAX
-                    && size(MAX_BYTES_KEYWORD, usize::MAX)? == META_BYTES_MAX;
-                if !as_shape_has_it {
+            _ if is_meta(schema) => {
+                if size("maxProperties", usize::MAX)? != META_MEMBERS_MAX {
                     return Err(unknown(&"another bound on meta than the type's"));
                 }
-                Kind::Meta
+                Kind::Meta { bytes_max: size(MAX_BYTES_KEYWORD, usize::MAX)? }
             }
             _ => Kind::Object {
                 members: read_members(schema, place)?,
@@ -172,6 +170,11 @@ impl Rules {
         };
         Ok(Rules { nullable, kind })
     }
+}
+
+/// Whether it is the schema of a [`shape::Meta`]: no other object bounds the number of its members.
+fn is_meta(schema: &Map<String, Value>) -> bool {
+    schema.contains_key("maxProperties")
 }
 
 /// Whether unknown members are refused.
@@ -240,7 +243,7 @@ impl Rules {
                 }
             }
             Kind::Object { members, closed } => check_object(text, members, *closed, walk),
-            Kind::Meta => match Meta::from_valid_json(text) {
+            Kind::Meta { bytes_max } => match shape::compact(text, *bytes_max) {
                 Ok(_) => {}
                 Err(MetaError::TooManyMembers { got }) => {
                     walk.found("maxProperties", format_args!("maxProperties: got {got}, want {META_MEMBERS_MAX}"));
@@ -248,7 +251,7 @@ impl Rules {
                 Err(MetaError::TooDeep) => {
                     walk.found("type", format_args!("nests deeper than {META_DEPTH_MAX} levels"));
                 }
-                Err(error @ (MetaError::TooLong | MetaError::NotAnObject | MetaError::NotJson)) => {
+                Err(error @ (MetaError::TooLong { .. } | MetaError::NotAnObject | MetaError::NotJson)) => {
                     walk.found(MAX_BYTES_KEYWORD, format_args!("{error}"));
                 }
             },
@@ -319,7 +322,7 @@ impl Kind {
             Kind::Integer { .. } => "number",
             Kind::String { .. } => "string",
             Kind::Array { .. } => "array",
-            Kind::Object { .. } | Kind::Meta => "object",
+            Kind::Object { .. } | Kind::Meta { .. } => "object",
         }
     }
 }

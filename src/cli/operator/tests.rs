@@ -217,6 +217,11 @@ fn a_root_key_is_made_changed_and_revoked() {
     let events = world.events(&id).len();
     world.ok("root-key.update", json!({"keyId": key_id, "enabled": false}));
     assert_eq!(world.events(&id).len(), events, "AL-OP-01");
+    world.ok("root-key.update", json!({"keyId": key_id, "addPermissions": ["api.*.read_api", "api.*.read_key"]}));
+    assert_eq!(permissions(), ["api.*.read_api", "api.*.read_key"], "added permissions join the old ones");
+    let many: Vec<String> = (0..999).map(|number| format!("nonsense {number}")).collect();
+    let refusal = world.refusal("root-key.update", json!({"keyId": key_id, "addPermissions": many}));
+    assert!(refusal.contains("at most 1000"), "{refusal}");
     let shown = world.ok("root-key.update", json!({"keyId": key_id, "clearPermissions": true, "expires": null}));
     assert_eq!((permissions().len(), &shown["expires"]), (0, &Value::Null));
 
@@ -294,7 +299,8 @@ fn wrong_commands_and_arguments_are_refused() {
         ("root-key.get", json!({"keyId": key_id, "workspace": other}), "in this workspace"),
         ("root-key.revoke", json!({"keyId": key_id, "workspace": other}), "in this workspace"),
         ("root-key.update", json!({"keyId": key_id, "workspace": "nobody"}), "there is no workspace"),
-        ("root-key.update", json!({"keyId": key_id, "clearPermissions": true, "permissions": ["a"]}), "not both"),
+        ("root-key.update", json!({"keyId": key_id, "clearPermissions": true, "permissions": ["a"]}), "not several"),
+        ("root-key.update", json!({"keyId": key_id, "addPermissions": ["b"], "permissions": ["a"]}), "not several"),
     ] {
         let refusal = world.refusal(command, arguments.clone());
         assert!(refusal.contains(part), "{command} {arguments}: {refusal}");

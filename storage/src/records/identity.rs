@@ -1,11 +1,13 @@
 //! Identities: one end user or tenant of the customer, whose keys share its limits and metadata.
 
+use std::collections::BinaryHeap;
+
 use super::codec::row;
 use super::key::{Ratelimit, RatelimitView};
 use super::{IDENTITY_BY_EXTERNAL, Row, row_key};
 use crate::error::ReadError;
 use crate::ids::{IdentityId, WorkspaceNo};
-use crate::store::Read;
+use crate::store::{Read, Snapshot};
 use crate::tx::Tx;
 
 row! {
@@ -21,7 +23,7 @@ row! {
         created_at: u64,
         /// Unix ms of its last change.
         updated_at: Option<u64>,
-        /// Unix ms of its deletion.
+        /// Unix ms of its deletion; it has neither metadata nor limits then.
         deleted_at: Option<u64>,
     }
 }
@@ -44,10 +46,74 @@ pub fn get(read: &impl Read, workspace: WorkspaceNo, id: IdentityId) -> Result<O
     read.row(&row_key(workspace, &[id.as_bytes()]))
 }
 
+/// Reads an identity that is not deleted.
+pub fn get_live(read: &impl Read, workspace: WorkspaceNo, id: IdentityId) -> Result<Option<IdentityRow>, ReadError> {
+    Ok(get(read, workspace, id)?.filter(|row| row.deleted_at.is_none()))
+}
+
 /// Finds a live identity by its external id, byte for byte (ID-RES-03).
 pub fn find(read: &impl Read, workspace: WorkspaceNo, external_id: &str) -> Result<Option<IdentityId>, ReadError> {
     let key = row_key(workspace, &[external_id.as_bytes()]);
     Ok(read.bytes(IDENTITY_BY_EXTERNAL, &key)?.and_then(|id| crate::store::id_from(&id)).map(IdentityId))
+}
+
+/// Finds a live identity by its id or, where no live one has that id, by its external id (ID-RES-04).
+pub fn named(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    name: &str,
+) -> Result<Option<(IdentityId, IdentityRow)>, ReadError> {
+    if let Some(id) = IdentityId::parse(name)
+        && let Some(row) = get_live(read, workspace, id)?
+    {
+        return Ok(Some((id, row)));
+    }
+    let Some(id) = find(read, workspace, name)? else { return Ok(None) };
+    Ok(get_live(read, workspace, id)?.map(|row| (id, row)))
+}
+
+/// A page of live identities: at most `most`, by id ascending, from the id text `from` on (see [`super::page`]).
+pub fn page(
+    snapshot: &Snapshot,
+    workspace: WorkspaceNo,
+    from: &[u8],
+    most: usize,
+) -> Result<Vec<(IdentityId, IdentityRow)>, ReadError> {
+    let rows = super::page(snapshot, workspace, from, most, |_, row: &IdentityRow| row.deleted_at.is_none())?;
+    Ok(rows.into_iter().map(|(id, row)| (IdentityId(id), row)).collect())
+}
+
+/// As [`page`], of those only whose id and external id `wanted` takes.
+///
+/// It looks through the index of external ids, which holds both and is a few dozen bytes an identity, however large their
+/// metadata: a search in a million of them need not read gigabytes. The index is not in the order of ids, so all of it is
+/// looked through, and the smallest ids found are kept.
+pub fn search(
+    snapshot: &Snapshot,
+    workspace: WorkspaceNo,
+    from: &[u8],
+    most: usize,
+    mut wanted: impl FnMut(IdentityId, &str) -> bool,
+) -> Result<Vec<(IdentityId, IdentityRow)>, ReadError> {
+    // The greatest of those kept is on top, to be pushed out by a smaller one.
+    let mut smallest = BinaryHeap::with_capacity(most.saturating_add(1));
+    snapshot.select(IDENTITY_BY_EXTERNAL, &row_key(workspace, &[]), &[], usize::MAX, |external_id, id| {
+        let Some(id) = crate::store::id_from(id).filter(|id| id.as_bytes().as_slice() >= from) else { return Ok(None) };
+        let beyond = smallest.len() == most && smallest.peek().is_none_or(|greatest| id > *greatest);
+        let external_id = std::str::from_utf8(external_id).unwrap_or_default();
+        if !beyond && wanted(IdentityId(id), external_id) {
+            smallest.push(id);
+            if smallest.len() > most {
+                smallest.pop();
+            }
+        }
+        Ok(None::<()>)
+    })?;
+    let mut rows = Vec::with_capacity(smallest.len());
+    for id in smallest.into_sorted_vec().into_iter().map(IdentityId) {
+        rows.extend(get_live(snapshot, workspace, id)?.map(|row| (id, row)));
+    }
+    Ok(rows)
 }
 
 /// Puts an identity and its index; a deleted one frees its external id (ID-RES-08).

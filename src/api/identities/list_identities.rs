@@ -1,0 +1,72 @@
+//! identities.listIdentities: the identities of the workspace.
+
+use keyward_storage::ids::IdentityId;
+use keyward_storage::records::identity;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Reader;
+use super::identity_object::Identity;
+use crate::api::call::Call;
+use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
+use crate::api::operation::{Operation, Page};
+use crate::api::problem::{Code, Problem};
+
+/// Which page.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// Rows on the page.
+    #[serde(default)]
+    #[schemars(extend("default" = 100))]
+    limit: Limit,
+    /// Where the page begins, from the page before.
+    #[serde(default)]
+    cursor: Cursor,
+    /// Only identities whose id or external id holds this text, in whatever letters' case.
+    #[serde(default)]
+    search: SearchText,
+}
+
+/// identities.listIdentities.
+pub struct ListIdentities;
+
+impl Operation for ListIdentities {
+    const NAME: &'static str = "identities.listIdentities";
+    const SUMMARY: &'static str = "List identities";
+    const DESCRIPTION: &'static str = "Returns the workspace's identities by id, with their metadata and rate limits.\n\n\
+        A root key that may read some identities only gets a page of these; a page that holds any other is refused whole, \
+        because with rows left out it would look complete.";
+    const ALLOWS: &'static [&'static str] = &[
+        "identity.*.read_identity",
+        "identity.<identityId>.read_identity",
+        "unkey:v1:<workspaceId>:projects/*/identities/*#read_identity",
+    ];
+    const FAILS: &'static [Code] = &[];
+    type Request = Request;
+    type Response = Page<Identity>;
+
+    async fn run(call: Call, ask: Request) -> Result<Page<Identity>, Problem> {
+        let reader = Reader::new(&call)?;
+        let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, IdentityId::PREFIX);
+        let search = Search::new(&ask.search);
+        let workspace = call.workspace();
+        let (from, most) = (paging.from().to_vec(), paging.most());
+        let rows = call.read("identities", move |storage| {
+            let snapshot = storage.snapshot()?;
+            if search.finds_everything() {
+                return identity::page(&snapshot, workspace, &from, most);
+            }
+            identity::search(&snapshot, workspace, &from, most, |id, external_id| {
+                search.finds([&*id.spell(), external_id])
+            })
+        });
+        let rows = rows.await?;
+        // The row too many only lends its id to the cursor.
+        for (id, _) in rows.iter().take(paging.most() - 1) {
+            reader.check(*id)?;
+        }
+        let rows = rows.into_iter().map(|(id, row)| Identity::stored(id, &row)).collect();
+        Ok(paging.page(rows, |row: &Identity| row.id.clone()))
+    }
+}

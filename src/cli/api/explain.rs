@@ -1,0 +1,144 @@
+//! What went wrong, in words, with what to do about it.
+
+use super::members::Members;
+use super::reply::{Failure, Refusal, quoted};
+use crate::api::Entry;
+use crate::api::problem::TYPE_BASE;
+use crate::cli::access::Access;
+use crate::cli::http_client::PostError;
+use crate::cli::text::printable;
+use crate::cli::{EXIT_ERROR, EXIT_UNREACHABLE};
+
+/// No answer came.
+pub fn no_answer(access: &Access, error: &PostError) -> Failure {
+    let Access { url, url_source, .. } = access;
+    let (code, advice) = match error {
+        PostError::Unreachable(_) => (
+            EXIT_UNREACHABLE,
+            format!("is the server running? The URL is from {url_source}; --api-url or KEYWARD_API_URL names another"),
+        ),
+        PostError::Lost(_) => (EXIT_ERROR, "look whether it was before you ask again".to_owned()),
+        PostError::Strange(_) => (
+            EXIT_ERROR,
+            format!("{url} (from {url_source}) is not a keyward; --api-url or KEYWARD_API_URL names another"),
+        ),
+    };
+    Failure { code, reasons: vec![error.to_string(), advice] }
+}
+
+/// Something answered that is no keyward.
+pub fn no_keyward(access: &Access, what: &str) -> Failure {
+    let Access { url, url_source, .. } = access;
+    let advice = format!("is {url} (from {url_source}) a keyward? --api-url or KEYWARD_API_URL names another");
+    Failure { code: EXIT_ERROR, reasons: vec![format!("{url}: {what}"), advice] }
+}
+
+/// An operation was refused.
+pub fn refusal(entry: &'static Entry, refusal: &Refusal, request_id: &str, url: &str) -> Vec<String> {
+    let members = Members::of(entry);
+    let code = refusal.r#type.strip_prefix(TYPE_BASE).unwrap_or(&refusal.r#type);
+    let mut lines = vec![format!("{} ({}): {}", refusal.title, refusal.status, refusal.detail)];
+    for field in &refusal.errors {
+        lines.push(format!("  {}", members.by_flag(&field.message)));
+        lines.extend(field.fix.as_ref().map(|fix| format!("    {fix}")));
+    }
+    lines.push(format!("  {code}, request {request_id} of {url}"));
+    lines.extend(advice(entry, refusal, code).map(|advice| format!("  fix: {advice}")));
+    lines.iter().map(|line| printable(line)).collect()
+}
+
+/// What to do about a refusal, where the command line knows.
+pub fn advice(entry: &'static Entry, refusal: &Refusal, code: &str) -> Option<String> {
+    let update = "keyward root-key update --key-id KEY_ID";
+    let ids = "`keyward root-key list --workspace WS` lists the ids; both run on the server's machine";
+    Some(match code {
+        "unkey/authorization/insufficient_permissions" => {
+            let permission = missing_permission(&refusal.detail).or_else(|| entry.allows.iter().copied().find(is_exact))?;
+            format!("{update} --add-permission {} ({ids})", quoted(permission))
+        }
+        "unkey/authorization/key_disabled" => format!("{update} --enabled true ({ids})"),
+        "unkey/authorization/forbidden" => format!("where the root key has expired: {update} --expires none ({ids})"),
+        "unkey/authorization/workspace_disabled" => {
+            "keyward workspace update --workspace WS --enabled true, on the server's machine".to_owned()
+        }
+        "unkey/authentication/key_not_found" | "unkey/authentication/malformed" | "unkey/authentication/missing" => {
+            "give another root key with KEYWARD_ROOT_KEY, --root-key-file or `keyward auth login`; `keyward auth status` \
+             says which one is used"
+                .to_owned()
+        }
+        "user/too_many_requests/workspace_rate_limited" => {
+            "wait, or raise the limit: keyward workspace update --workspace WS --api-requests-per-minute N, on the \
+             server's machine"
+                .to_owned()
+        }
+        "unkey/application/invalid_input" if refusal.status == 404 => {
+            "the server is another version of keyward than this command line, or not the one that you mean".to_owned()
+        }
+        "unkey/application/service_unavailable" if refusal.status == 503 => {
+            "nothing was changed; try again in a moment".to_owned()
+        }
+        _ if code.starts_with("unkey/data/") && refusal.status == 404 => {
+            let permission = entry.allows.iter().copied().find(is_exact)?;
+            format!("look at the id. What a root key may not see is not found either: this operation needs {permission}")
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a permission can be granted as it is written, on whatever there is.
+fn is_exact(permission: &&str) -> bool {
+    permission.contains(".*.") && !permission.contains([' ', '<'])
+}
+
+/// The widest of the permissions that a detail names (PM-EVAL-04): the first that is not tied to one thing.
+fn missing_permission(detail: &str) -> Option<&str> {
+    let trim = |word: &'_ str| -> usize { word.len() - word.trim_start_matches(['(', '\'', '[', '"']).len() };
+    let words = detail.split_whitespace().map(|word| {
+        let word = &word[trim(word)..];
+        word.trim_end_matches([',', '.', ')', '\'', ']', '"', ';'])
+    });
+    words.into_iter().find(|word| is_exact(word) && word.split('.').count() == 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::find;
+    use crate::api::problem::Code;
+
+    fn explained(name: &str, code: Code, detail: &str) -> String {
+        let told = Refusal {
+            title: code.title().to_owned(),
+            detail: detail.to_owned(),
+            status: code.status(),
+            r#type: code.url(),
+            errors: Vec::new(),
+        };
+        let entry = find(&format!("/v2/{name}")).expect("an operation");
+        refusal(entry, &told, "req_1", "http://127.0.0.1:7070").join("\n")
+    }
+
+    /// PM-EVAL-04: the line to paste grants what the server says is missing, on whatever it is missing.
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let one = "Missing one of these permissions: api.*.update_key or api.api_1.update_key";
+        let told = explained("keys.updateKey", Code::InsufficientPermissions, one);
+        assert!(told.contains("--add-permission 'api.*.update_key'"), "{told}");
+        let told = explained("keys.updateKey", Code::InsufficientPermissions, "Not allowed.");
+        assert!(told.contains("--add-permission 'api.*.update_key'"), "the operation's own: {told}");
+        let both = "Missing one of these permissions: (rbac.*.create_permission, and 'rbac.*.create_role').";
+        assert_eq!(missing_permission(both), Some("rbac.*.create_permission"));
+        assert_eq!(missing_permission("see docs.example.com or unkey:v1:ws_1:**#*"), None);
+        for (code, words) in [
+            (Code::KeyDisabled, "--enabled true"),
+            (Code::Forbidden, "--expires none"),
+            (Code::RootKeyNotFound, "keyward auth status"),
+            (Code::WorkspaceRateLimited, "--api-requests-per-minute"),
+            (Code::KeyNotFound, "api.*.update_key"),
+        ] {
+            let told = explained("keys.updateKey", code, "D\u{1b}[2J");
+            assert!(told.contains(words) && told.contains(code.path()) && told.contains("req_1"), "{told}");
+            assert!(!told.contains('\u{1b}'), "no stranger steers the terminal");
+        }
+    }
+}
