@@ -69,10 +69,12 @@ class Tally:
 class Client:
     """A driver process that makes calls with one published client."""
 
-    def __init__(self, name, command, absent=(), unknown=(), retries_cuts=False):
+    def __init__(self, name, command, absent=(), unknown=(), iterates=None, retries_cuts=False):
         self.name, self.command, self.language = name, command, name.split()[0]
         # Operations that this version has no method for, and members of answers that it does not pass on.
         self.absent, self.unknown = set(absent), set(unknown)
+        # The lists that it has iterators for, where not for all.
+        self.iterates = iterates
         # All clients try a 503 again. sdk-notes.md says the same of a connection that is cut while they wait for the
         # answer; the TypeScript one does, Python's and Go's tell their user.
         self.retries_cuts = retries_cuts
@@ -213,6 +215,8 @@ def walk_lists(server, client, lists, tally):
         if listing not in server.served or making not in server.served:
             tally.skip(listing, "not served yet")
             continue
+        if client.iterates is not None and listing not in client.iterates:
+            continue
         made = lists.items(entry)
         for limit, pages in ((100, PAGES), (50, [50] * 5)):
             what = f"{listing} walked in pages of {limit}"
@@ -347,7 +351,7 @@ def clients():
     def carried_along():
         folder = "./node_modules/@unkey/ratelimit/"
         command = ["node", typescript() / "driver.mjs", folder]
-        return Client("typescript @unkey/api 2.2.0", command, unknown=["lastUsedAt"], retries_cuts=True)
+        return Client("typescript @unkey/api 2.2.0", command, unknown=["lastUsedAt"], iterates=[], retries_cuts=True)
 
     def blocking():
         return Client("python unkey.py 3.2.2, blocking", [virtual_environment("clients", HERE / "python/requirements.txt") / "python", HERE / "python/driver.py", "blocking"])

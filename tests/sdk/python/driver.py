@@ -54,9 +54,8 @@ async def call(ask, is_async):
         pages.append(plain(answer)["data"])
         if len(pages) > 1000:
             raise RuntimeError("the iterator does not end")
+        # Also in the async half: its `next` is an ordinary function that makes a blocking call.
         answer = answer.next()
-        if is_async:
-            answer = await answer
     return {"pages": pages}
 
 
