@@ -15,6 +15,7 @@ mod contract;
 mod durability;
 mod identities;
 mod keys;
+mod layers;
 mod parity;
 mod properties;
 mod quickstart;

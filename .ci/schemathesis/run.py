@@ -48,17 +48,19 @@ def furnish(server):
     key = made("keys.createKey", members)
     made("ratelimit.limit", {"namespace": "home", "identifier": "i", "limit": 10, "duration": 60_000})
     made("ratelimit.setOverride", {"namespace": "home", "identifier": "i*", "limit": 5, "duration": 60_000})
-    root_key = made("rootKeys.createKey", {"name": "another", "permissions": ["api.*.read_key"]}, "keyId")
+    # One for each operation that changes one: a rerolled root key is as good as gone.
+    root_keys = {name: made("rootKeys.createKey", {"permissions": ["api.*.read_key"]}, "keyId")
+                 for name in ("RootKeysUpdateKey", "RootKeysRerollKey")}
     role = made("permissions.getRole", {"role": "Editor"}, "id")
     migration = made("migrations.createMigration", {"name": "m", "algorithm": "sha256"}, "migrationId")
     names = {
         "apiId": api, "keyId": key["keyId"], "key": key["key"], "identity": "user_1", "role": "Editor", "roleId": role,
         "roles": "Editor", "permission": "a.b", "namespace": "home", "migrationId": migration,
     }
-    return root, {name: value for name, value in names.items() if value is not None}, root_key
+    return root, {name: value for name, value in names.items() if value is not None}, root_keys
 
 
-def at_home(document, names, root_key):
+def at_home(document, names, root_keys):
     """The document without what deletes, its naming members narrowed to what there is."""
     document = json.loads(json.dumps(document))
     document["paths"] = {path: item for path, item in document["paths"].items() if not re.search(r"\.delete[A-Z]", path)}
@@ -76,7 +78,8 @@ def at_home(document, names, root_key):
 
     for name, schema in document["components"]["schemas"].items():
         if name.endswith("RequestBody"):
-            narrow(schema, {**names, "keyId": root_key} if "RootKeys" in name else names)
+            of_root_keys = [key for operation, key in root_keys.items() if operation in name]
+            narrow(schema, {**names, "keyId": of_root_keys[0]} if of_root_keys else names)
     return document
 
 
@@ -111,10 +114,10 @@ def main():
         print(f"schemathesis: {reason}")
         return 1 if reason.is_fault else 0
     with Keyward(options.binary or build()) as server, tempfile.TemporaryDirectory() as folder:
-        root, names, root_key = furnish(server)
+        root, names, root_keys = furnish(server)
         clean, _ = run(program, "as served", f"{server.url}/openapi.json", server, root, folder, options.examples, "all")
         narrowed = Path(folder) / "at-home.json"
-        narrowed.write_text(json.dumps(at_home(server.get("/openapi.json")[1], names, root_key)))
+        narrowed.write_text(json.dumps(at_home(server.get("/openapi.json")[1], names, root_keys)))
         found, good = run(program, "at home", str(narrowed), server, root, folder, options.examples, "positive")
         clean &= found
         never = sorted(path[len("/v2/"):] for path in json.loads(narrowed.read_text())["paths"]

@@ -5,6 +5,8 @@ pub mod delete_key;
 pub mod get_key;
 mod history;
 mod key_object;
+#[cfg(test)]
+mod life_trail_tests;
 mod links;
 mod refill;
 mod settings;
