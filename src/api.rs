@@ -10,17 +10,20 @@ pub mod call;
 pub mod identities;
 pub mod keys;
 mod listing;
+pub mod migrations;
 pub mod openapi;
 pub mod operation;
 pub mod problem;
 pub mod ratelimit;
 pub mod reference;
+pub mod root_keys;
 pub mod shape;
 #[cfg(test)]
 mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;
+pub mod workspace;
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ use crate::auth::{self, Principal};
 use crate::telemetry;
 use call::Call;
 pub use operation::Entry;
-use operation::{Operation, Serving};
+use operation::{Body, Operation, Serving};
 use problem::{Code, Problem};
 use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
@@ -43,6 +46,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
+    &const { Entry::of::<apis::list_keys::ListKeys>() },
     &const { Entry::of::<identities::create_identity::CreateIdentity>() },
     &const { Entry::of::<identities::get_identity::GetIdentity>() },
     &const { Entry::of::<identities::list_identities::ListIdentities>() },
@@ -55,8 +59,25 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::update_key::UpdateKey>() },
     &const { Entry::of::<keys::update_credits::UpdateCredits>() },
     &const { Entry::of::<keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<keys::migrate_keys::MigrateKeys>() },
+    &const { Entry::of::<migrations::create_migration::CreateMigration>() },
+    &const { Entry::of::<migrations::list_migrations::ListMigrations>() },
     &const { Entry::of::<ratelimit::limit::Limit>() },
     &const { Entry::of::<ratelimit::multi_limit::MultiLimit>() },
+    &const { Entry::of::<ratelimit::set_override::SetOverride>() },
+    &const { Entry::of::<ratelimit::get_override::GetOverride>() },
+    &const { Entry::of::<ratelimit::list_overrides::ListOverrides>() },
+    &const { Entry::of::<ratelimit::delete_override::DeleteOverride>() },
+    &const { Entry::of::<ratelimit::create_namespace::CreateNamespace>() },
+    &const { Entry::of::<ratelimit::list_namespaces::ListNamespaces>() },
+    &const { Entry::of::<ratelimit::delete_namespace::DeleteNamespace>() },
+    &const { Entry::of::<root_keys::create_key::CreateKey>() },
+    &const { Entry::of::<root_keys::list_keys::ListKeys>() },
+    &const { Entry::of::<root_keys::update_key::UpdateKey>() },
+    &const { Entry::of::<root_keys::reroll_key::RerollKey>() },
+    &const { Entry::of::<root_keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<workspace::get_limits::GetLimits>() },
 ];
 
 /// Window of the workspace limit, ms (COM-WRL-01).
@@ -119,6 +140,7 @@ async fn answer<O: Operation>(
     }
     match &inbound.content_type {
         ContentType::Json => {}
+        ContentType::Absent if O::BODY == Body::Optional && inbound.body.is_empty() => {}
         ContentType::Absent => return Err(validate::wrong_content_type(path, None)),
         ContentType::Other(received) => return Err(validate::wrong_content_type(path, Some(received))),
     }

@@ -10,7 +10,7 @@ pub const DEFAULT_BYTES: usize = 16;
 /// Prefix of generated root keys (KEYFMT-8).
 pub const ROOT_KEY_PREFIX: &str = "unkey";
 /// Characters of the body that are kept for people (KEYFMT-5).
-const START_CHARS: usize = 4;
+pub const START_CHARS: usize = 4;
 
 /// A new key: its plaintext, shown once, and what is stored of it.
 pub struct Minted {

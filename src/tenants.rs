@@ -1,4 +1,4 @@
-//! Workspaces and root keys as the operator makes them: at the first start, and by command.
+//! Workspaces and root keys as they are made: at the first start, by the operator's command, and by `rootKeys.*`.
 
 use keyward_storage::Tx;
 use keyward_storage::error::ReadError;
@@ -9,6 +9,15 @@ use keyward_storage::records::workspace::{self, WorkspaceLimits, WorkspaceRow};
 
 use crate::outside::Entropy;
 use crate::secret::{self, Minted};
+
+/// Characters of the name of a workspace or root key.
+pub const NAME_CHARS_MAX: usize = 255;
+/// Characters of a permission of a root key.
+pub const PERMISSION_CHARS_MAX: usize = 512;
+/// Permissions of one root key.
+pub const PERMISSIONS_MAX: usize = 1000;
+/// The last millisecond of the year 9999, Unix ms: no root key expires later.
+pub const TIME_MAX: u64 = 253_402_300_799_999;
 
 /// Draws the random part of an id.
 pub fn draw_id(entropy: &Entropy) -> IdText {
@@ -70,6 +79,26 @@ impl NewRootKey {
             end: String::new(),
         };
         NewRootKey { id: KeyId(draw_id(entropy)), name, permissions, expires: None, minted }
+    }
+
+    /// Its row, to be put: enabled, its permissions sorted and each there once.
+    pub fn into_row(self, workspace: WorkspaceNo, now: u64) -> RootKeyRow {
+        let mut permissions = self.permissions;
+        permissions.sort();
+        permissions.dedup();
+        RootKeyRow {
+            hash: self.minted.hash,
+            start: self.minted.start,
+            end: Some(self.minted.end).filter(|end| !end.is_empty()),
+            name: self.name,
+            workspace,
+            permissions,
+            enabled: true,
+            expires: self.expires,
+            created_at: now,
+            updated_at: None,
+            deleted_at: None,
+        }
     }
 }
 
@@ -143,26 +172,11 @@ pub fn create_workspace(
 
 /// Makes a root key. The caller has seen that its hash is free.
 pub fn create_root_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, key: NewRootKey, by: &By) {
-    let mut permissions = key.permissions;
-    permissions.sort();
-    permissions.dedup();
-    let row = RootKeyRow {
-        hash: key.minted.hash,
-        start: key.minted.start,
-        end: Some(key.minted.end).filter(|end| !end.is_empty()),
-        name: key.name,
-        workspace,
-        permissions,
-        enabled: true,
-        expires: key.expires,
-        created_at: by.now,
-        updated_at: None,
-        deleted_at: None,
-    };
-    root_key::put(tx, key.id, &row);
+    let id = key.id;
+    let row = key.into_row(workspace, by.now);
+    root_key::put(tx, id, &row);
     let name = row.name.as_deref().unwrap_or_default();
-    let event =
-        by.event("root_key.create", format!("Created root key {}", key.id), vec![target("rootKey", key.id, name)]);
+    let event = by.event("root_key.create", format!("Created root key {id}"), vec![target("rootKey", id, name)]);
     tx.audit(workspace, event);
 }
 

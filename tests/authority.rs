@@ -17,6 +17,14 @@ pub struct World {
     pub identity: String,
     /// The slug of the key's permission.
     pub permission: String,
+    /// A migration's id.
+    pub migration: String,
+    /// The id of a rate-limit namespace.
+    pub namespace: String,
+    /// The id of the override of `bob` in it.
+    pub over: String,
+    /// The id of a root key that may `documents.read`.
+    pub root_key: String,
 }
 
 /// Tells the worlds of a workspace apart where names must differ.
@@ -33,7 +41,15 @@ impl World {
         });
         let key = workspace.key(&api, members);
         let identity = workspace.get(&key)["identity"]["id"].as_str().unwrap().to_owned();
-        World { api, key, identity, permission }
+        let migration = json!({"name": "from elsewhere", "algorithm": "sha256"});
+        let migration =
+            workspace.ok("migrations.createMigration", migration)["migrationId"].as_str().unwrap().to_owned();
+        let namespace = workspace.ok("ratelimit.createNamespace", json!({"name": format!("namespace {number}")}));
+        let namespace = namespace["namespaceId"].as_str().unwrap().to_owned();
+        let over = json!({"namespace": namespace, "identifier": "bob", "limit": 5, "duration": 60_000});
+        let over = workspace.ok("ratelimit.setOverride", over)["overrideId"].as_str().unwrap().to_owned();
+        let root_key = minted(&workspace.ok("rootKeys.createKey", json!({"permissions": ["documents.read"]}))).id;
+        World { api, key, identity, permission, migration, namespace, over, root_key }
     }
 
     /// Names of what does not exist.
@@ -43,6 +59,10 @@ impl World {
             key: Key { id: "key_nowhere".to_owned(), secret: "x".to_owned() },
             identity: "id_nowhere".to_owned(),
             permission: "no.such.permission".to_owned(),
+            migration: "mig_nowhere1".to_owned(),
+            namespace: "rlns_nowhere".to_owned(),
+            over: "rlor_nowhere".to_owned(),
+            root_key: "key_nowhere".to_owned(),
         }
     }
 }
@@ -76,6 +96,8 @@ pub struct Row {
 const DENIED: Refusal = Problem(403, "unkey/authorization/insufficient_permissions");
 const NO_KEY: Refusal = Problem(404, "unkey/data/key_not_found");
 const NO_API: Refusal = Problem(404, "unkey/data/api_not_found");
+const NO_NAMESPACE: Refusal = Problem(404, "unkey/data/ratelimit_namespace_not_found");
+const NO_OVERRIDE: Refusal = Problem(404, "unkey/data/ratelimit_override_not_found");
 const NO_IDENTITY: Refusal = Problem(404, "unkey/data/identity_not_found");
 
 /// A name that nothing has yet, for requests that can be made once only with the same one.
@@ -107,6 +129,20 @@ pub const ROWS: &[Row] = &[
         enough: &["api.*.read_api", "api.{api}.read_api"],
     },
     Row { name: "apis.listApis", body: |_| json!({}), weak: DENIED, strange: Own, enough: &["api.*.read_api"] },
+    Row {
+        name: "apis.listKeys",
+        body: |world| json!({"apiId": world.api}),
+        weak: NO_API,
+        strange: NO_API,
+        enough: &[
+            "api.*.read_key & api.*.read_api",
+            "api.{api}.read_key & api.*.read_api",
+            "api.*.read_key & api.{api}.read_api",
+            "api.{api}.read_key & api.{api}.read_api",
+            "unkey:v1:{ws}:keyspaces/*/keys/*#read_key & unkey:v1:{ws}:keyspaces/*#read_keyspace",
+            "unkey:v1:{ws}:keyspaces/**#read_key & unkey:v1:{ws}:**#read_keyspace",
+        ],
+    },
     Row {
         name: "apis.updateApi",
         body: |world| json!({"apiId": world.api}),
@@ -197,6 +233,25 @@ pub const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "keys.migrateKeys",
+        body: |world| json!({"migrationId": world.migration, "apiId": world.api, "keys": [{"hash": "no hash of ours"}]}),
+        weak: DENIED,
+        strange: NO_API,
+        enough: &["api.*.create_key", "api.{api}.create_key"],
+    },
+    Row {
+        name: "keys.rerollKey",
+        body: |world| json!({"keyId": world.key.id, "expiration": 600_000}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.create_key",
+            "api.{api}.create_key",
+            "unkey:v1:{ws}:keyspaces/*#create_key",
+            "unkey:v1:{ws}:keyspaces/**#create_key",
+        ],
+    },
+    Row {
         name: "keys.updateCredits",
         body: |world| json!({"keyId": world.key.id, "operation": "set", "value": 5}),
         weak: DENIED,
@@ -240,6 +295,56 @@ pub const ROWS: &[Row] = &[
         enough: &["api.*.read_key", "api.{api}.read_key", "unkey:v1:{ws}:keyspaces/*/keys/{key}#read_key"],
     },
     Row {
+        name: "migrations.createMigration",
+        body: |_| json!({"name": "from elsewhere", "algorithm": "github.com/seamapi/prefixed-api-key"}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["api.*.create_key"],
+    },
+    Row {
+        name: "migrations.listMigrations",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["api.*.create_key"],
+    },
+    Row {
+        name: "ratelimit.createNamespace",
+        body: |_| json!({"name": unused("namespace")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["ratelimit.*.create_namespace"],
+    },
+    Row {
+        name: "ratelimit.deleteNamespace",
+        body: |world| json!({"namespace": world.namespace}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.delete_namespace", "ratelimit.{namespace}.delete_namespace"],
+    },
+    Row {
+        name: "ratelimit.deleteOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob"}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.delete_override", "ratelimit.{namespace}.delete_override"],
+    },
+    Row {
+        name: "ratelimit.getOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob"}),
+        weak: NO_OVERRIDE,
+        strange: NO_NAMESPACE,
+        enough: &[
+            "ratelimit.*.read_override",
+            "ratelimit.{namespace}.read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/overrides/{override}#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/overrides/*#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/{namespace}/**#read_override",
+            "unkey:v1:{ws}:ratelimits/namespaces/*/overrides/*#read_override",
+            "unkey:v1:{ws}:ratelimits/**#read_override",
+        ],
+    },
+    Row {
         name: "ratelimit.limit",
         body: |_| json!({"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}),
         weak: DENIED,
@@ -247,11 +352,91 @@ pub const ROWS: &[Row] = &[
         enough: &["ratelimit.*.limit"],
     },
     Row {
+        name: "ratelimit.listNamespaces",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["ratelimit.*.read_namespace"],
+    },
+    Row {
+        name: "ratelimit.listOverrides",
+        body: |world| json!({"namespace": world.namespace}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.read_override", "ratelimit.{namespace}.read_override"],
+    },
+    Row {
         name: "ratelimit.multiLimit",
         body: |_| json!([{"namespace": "logins", "identifier": "ada", "limit": 10_000, "duration": 2_592_000_000_i64}]),
         weak: DENIED,
         strange: Own,
         enough: &["ratelimit.*.limit"],
+    },
+    Row {
+        name: "ratelimit.setOverride",
+        body: |world| json!({"namespace": world.namespace, "identifier": "bob", "limit": 7, "duration": 60_000}),
+        weak: DENIED,
+        strange: NO_NAMESPACE,
+        enough: &["ratelimit.*.set_override", "ratelimit.{namespace}.set_override"],
+    },
+    Row {
+        name: "rootKeys.createKey",
+        body: |_| json!({"permissions": ["documents.read"]}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["root_key.*.create_root_key", "unkey:v1:{ws}:rootKeys/*#write", "unkey:v1:{ws}:rootKeys/**#write"],
+    },
+    Row {
+        name: "rootKeys.deleteKey",
+        body: |world| json!({"keyId": world.root_key}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.delete_root_key",
+            "root_key.{root_key}.delete_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#delete",
+        ],
+    },
+    Row {
+        name: "rootKeys.listKeys",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &[
+            "root_key.*.read_root_key",
+            "root_key.{root_key}.read_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#read",
+            "unkey:v1:{ws}:rootKeys/*#read",
+        ],
+    },
+    Row {
+        name: "rootKeys.rerollKey",
+        body: |world| json!({"keyId": world.root_key, "expiration": null}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.update_root_key",
+            "root_key.{root_key}.update_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#write",
+        ],
+    },
+    Row {
+        name: "rootKeys.updateKey",
+        body: |world| json!({"keyId": world.root_key}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "root_key.*.update_root_key",
+            "root_key.{root_key}.update_root_key",
+            "unkey:v1:{ws}:rootKeys/{root_key}#write",
+        ],
+    },
+    Row {
+        name: "workspace.getLimits",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["workspace.*.read_workspace", "workspace.{ws}.read_workspace", "unkey:v1:{ws}:limits#read"],
     },
 ];
 
@@ -310,6 +495,8 @@ const TUPLES: &[(&str, &[&str])] = &[
     ),
     ("identity", &["create_identity", "read_identity", "update_identity", "delete_identity"]),
     ("portal", &["create_portal", "read_portal", "update_portal", "delete_portal", "create_portal_session"]),
+    ("root_key", &["create_root_key", "read_root_key", "update_root_key", "delete_root_key"]),
+    ("workspace", &["read_workspace"]),
 ];
 
 /// The row of an operation.
@@ -323,6 +510,9 @@ fn filled(grant: &str, workspace: &Workspace, world: &World) -> String {
         .replace("{api}", &world.api)
         .replace("{key}", &world.key.id)
         .replace("{identity}", &world.identity)
+        .replace("{namespace}", &world.namespace)
+        .replace("{override}", &world.over)
+        .replace("{root_key}", &world.root_key)
 }
 
 fn refused(server: &Server, row: &Row, body: Value, bearer: &str, refusal: Refusal) {
@@ -393,7 +583,8 @@ fn an_unknown_root_key_is_401_behind_a_valid_body() {
 /// API, in another spelling, or written as a wildcard that means nothing.
 /// PM-TUP-01, PM-TUP-02, PM-TUP-03, PM-TUP-04, PM-URN-02, PM-URN-03, PM-URN-05, PM-URN-07, PM-EVAL-04, PM-EVAL-05,
 /// PM-TAB-01, PM-TAB-03, COM-ERR-09, KEYS-GEN-28, KEYS-GEN-29, KEYS-GEN-31, KEYS-GEN-33, KEYS-VERIFY-2, KEYS-WHOAMI-3,
-/// KEYS-CREATE-3, APIS-CREATE-2, APIS-GET-2, APIS-DELETE-2, RL-LIMIT-01, RL-MULTI-01
+/// KEYS-CREATE-3, APIS-CREATE-2, APIS-GET-2, APIS-DELETE-2, APIS-LIST-3, APIS-LIST-4, KEYS-REROLL-2, KEYS-MIGRATE-3, EXT-13,
+/// RL-LIMIT-01, RL-MULTI-01
 #[test]
 fn every_operation_refuses_a_root_key_without_its_permission() {
     let workspace = Workspace::new();
@@ -422,8 +613,9 @@ fn every_operation_refuses_a_root_key_without_its_permission() {
                     held.push(format!("unkey:v1:{}:keyspaces//keys/*#{action}", workspace.id));
                     held.push(format!("unkey:v1:{}:keyspaces/**/keys#{action}", workspace.id));
                     held.push(format!("unkey:v1:{}:keyspaces/*/keys/{}#{action}", workspace.id, other.key.id));
-                    if row.name != "keys.createKey" {
-                        held.push(format!("unkey:v1:{}:keyspaces/*#{action}", workspace.id));
+                    let of_keyspaces = format!("unkey:v1:{}:keyspaces/*#{action}", workspace.id);
+                    if !accepted.contains(&of_keyspaces) {
+                        held.push(of_keyspaces);
                     }
                 } else {
                     held.push(wide);
@@ -444,7 +636,8 @@ fn every_operation_refuses_a_root_key_without_its_permission() {
 
 /// Each accepted grant is enough by itself, in every spelling the contract lists, and so is the administrator's.
 /// PM-TUP-01, PM-URN-01, PM-URN-03, PM-URN-06, PM-URN-09, PM-EVAL-01, PM-EVAL-02, KEYS-GEN-29, KEYS-GEN-30,
-/// KEYS-GEN-31, KEYS-DELETE-4, KEYS-UPDATE-10, APIS-CREATE-2, APIS-GET-6, COM-RK-07
+/// KEYS-GEN-31, KEYS-DELETE-4, KEYS-UPDATE-10, APIS-CREATE-2, APIS-GET-6, APIS-LIST-3, KEYS-REROLL-2, KEYS-MIGRATE-3, EXT-13,
+/// COM-RK-07
 #[test]
 fn every_accepted_grant_is_enough_alone() {
     let workspace = Workspace::new();
@@ -529,12 +722,16 @@ fn hidden_and_absent_are_the_same_answer() {
         assert_eq!(hidden.body, absent.body);
     }
 
-    for operation in ["keys.getKey", "keys.updateKey", "keys.deleteKey"] {
+    for operation in ["keys.getKey", "keys.updateKey", "keys.deleteKey", "keys.rerollKey"] {
         for absent in ["key_nowhere", "wrong_abc", "abc"] {
             let wording = "We could not find the requested key. The specified key was not found.";
-            let absent = refusal(operation, json!({"keyId": absent}), &workspace.root, 404, "unkey/data/key_not_found");
+            let body = |id: &str| match operation {
+                "keys.rerollKey" => json!({"keyId": id, "expiration": 0}),
+                _ => json!({"keyId": id}),
+            };
+            let absent = refusal(operation, body(absent), &workspace.root, 404, "unkey/data/key_not_found");
             let absent = absent.saying(wording);
-            let foreign = json!({"keyId": world.key.id});
+            let foreign = body(&world.key.id);
             let foreign = refusal(operation, foreign, &stranger.root, 404, "unkey/data/key_not_found");
             assert_eq!(foreign.body, absent.body);
         }

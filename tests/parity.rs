@@ -26,11 +26,19 @@ const MEANT: &[(&str, &str, &str)] = &[
     // Answers tell the true values; the published bounds of answers are narrower than those of requests.
     ("*", "answer.data*: m*", "COM-SDK-03"),
     ("keys.verifyKey", "answer.data*ratelimits[].id: pattern*", "KEYS-VERIFY-6"),
+    // Any string is a cursor.
+    ("*", "answer.pagination.cursor: m*", "COM-PAG-03"),
+    // Plaintexts of recoverable keys come with the vault.
+    ("apis.listKeys", "answer.data[].plaintext: only theirs", "APIS-LIST-9"),
+    ("keys.getKey", "answer.data.plaintext: only theirs", "KEYS-GET-3"),
     // Single operations.
+    ("apis.listKeys", "status 412: only ours", "APIS-LIST-2"),
+    ("keys.migrateKeys", "request.keys: maxItems: theirs none, ours 10000", "KEYS-MIGRATE-1"),
+    ("keys.migrateKeys", "request.keys[].hash: maxLength: theirs none, ours 256", "KEYS-MIGRATE-1"),
+    ("ratelimit.setOverride", "status 412: only ours", "RL-OVR-04: patterns are matched in bounded time, so few fit"),
     ("apis.deleteApi", "request.apiId: pattern: theirs *, ours none", "APIS-DELETE-1"),
     ("keys.createKey", "status 412: only ours", "KEYS-CREATE-3"),
     ("keys.getKey", "status 412: only ours", "KEYS-GET-2"),
-    ("keys.getKey", "answer.data.plaintext: only theirs", "KEYS-GET-3: comes with the vault"),
     ("keys.whoami", "answer.data.plaintext: only theirs", "KEYS-WHOAMI-4"),
     ("keys.updateCredits", "request.keyId: *", "KEYS-GEN-15"),
     ("keys.verifyKey", "request.keyspaces: only ours", "EXT-19"),

@@ -44,10 +44,11 @@ fn properties(count: usize) -> Value {
 /// Each of these members, set to each of these values, breaks the rule at that pointer of the schema.
 /// COM-VAL-02, COM-VAL-08, COM-BODY-04, KEYS-GEN-4, KEYS-GEN-13, KEYS-GEN-15, KEYS-GEN-16, KEYS-GEN-18, KEYS-OBJ-4,
 /// KEYS-OBJ-5, KEYS-OBJ-6, KEYS-CREATE-1, KEYS-CREATE-12, KEYS-UPDATE-1, KEYS-VERIFY-1, KEYS-GET-1, KEYS-GET-5,
-/// KEYS-WHOAMI-1, KEYS-UPCRED-1, KEYS-DELETE-1, KEYS-PERMQ-3, APIS-CREATE-1, APIS-CREATE-7, APIS-GET-1, APIS-DELETE-1,
+/// KEYS-WHOAMI-1, KEYS-REROLL-1, KEYS-MIGRATE-1, KEYS-MIGRATE-2, APIS-LIST-1, EXT-13, KEYS-UPCRED-1, KEYS-DELETE-1,
+/// KEYS-PERMQ-3, APIS-CREATE-1, APIS-CREATE-7, APIS-GET-1, APIS-DELETE-1,
 /// APIS-DELETE-9, RL-LIMIT-07, RL-LIMIT-08, RL-MULTI-01, RL-MULTI-14, KEYFMT-3, KEYFMT-4, PM-QRY-06, HASH-10, COM-PAG-04,
 /// COM-PAG-05, COM-PAG-08, EXT-10, EXT-11, ID-RES-06, ID-CREATE-08, ID-GET-05, ID-LIST-05, ID-UPDATE-03, ID-UPDATE-04,
-/// ID-UPDATE-12
+/// ID-UPDATE-12, EXT-12, EXT-14, RL-SETOV-05, RL-GETOV-06, RL-LISTOV-05, RL-DELOV-04
 #[test]
 fn bounds_are_kept_and_named() {
     let limit = json!([{"name": "abc", "limit": 1, "duration": 1000, "autoApply": true}]);
@@ -266,6 +267,61 @@ fn bounds_are_kept_and_named() {
         ),
         ("keys.createKey", none(), "/enabled", vec![json!(1), json!("true"), json!(null)], "/properties/enabled/type"),
         ("keys.createKey", none(), "/recoverable", vec![json!("no")], "/properties/recoverable/type"),
+        ("apis.listKeys", none(), "/apiId", vec![text(0)], "/properties/apiId/minLength"),
+        ("apis.listKeys", none(), "/limit", vec![json!(0), json!(-1)], "/properties/limit/minimum"),
+        ("apis.listKeys", none(), "/limit", vec![json!(101), json!(1000)], "/properties/limit/maximum"),
+        ("apis.listKeys", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("apis.listKeys", none(), "/externalId", vec![text(0)], "/properties/externalId/minLength"),
+        ("apis.listKeys", none(), "/decrypt", vec![json!("no"), json!(null)], "/properties/decrypt/type"),
+        ("apis.listKeys", none(), "/revalidateKeysCache", vec![json!(1)], "/properties/revalidateKeysCache/type"),
+        ("keys.rerollKey", none(), "/keyId", vec![text(0), text(2)], "/properties/keyId/minLength"),
+        ("keys.rerollKey", none(), "/keyId", vec![text(256)], "/properties/keyId/maxLength"),
+        ("keys.rerollKey", none(), "/keyId", vec![json!("key 1")], "/properties/keyId/pattern"),
+        ("keys.rerollKey", none(), "/expiration", vec![json!(-1)], "/properties/expiration/minimum"),
+        ("keys.rerollKey", none(), "/expiration", vec![json!(4_102_444_800_001_i64)], "/properties/expiration/maximum"),
+        ("keys.rerollKey", none(), "/expiration", vec![json!(null)], "/properties/expiration/type"),
+        ("keys.migrateKeys", none(), "/migrationId", vec![text(2)], "/properties/migrationId/minLength"),
+        ("keys.migrateKeys", none(), "/migrationId", vec![text(256)], "/properties/migrationId/maxLength"),
+        ("keys.migrateKeys", none(), "/apiId", vec![text(2)], "/properties/apiId/minLength"),
+        ("keys.migrateKeys", none(), "/apiId", vec![text(256)], "/properties/apiId/maxLength"),
+        ("keys.migrateKeys", none(), "/keys", vec![json!([])], "/properties/keys/minItems"),
+        ("keys.migrateKeys", none(), "/keys", vec![many(10_001, json!({"hash": "abc"}))], "/properties/keys/maxItems"),
+        ("keys.migrateKeys", none(), "/keys", vec![json!([{"name": "x"}])], "/properties/keys/items/required"),
+        ("keys.migrateKeys", none(), "/keys/0/hash", vec![text(2)], "/properties/keys/items/properties/hash/minLength"),
+        (
+            "keys.migrateKeys",
+            none(),
+            "/keys/0/hash",
+            vec![text(257)],
+            "/properties/keys/items/properties/hash/maxLength",
+        ),
+        (
+            "keys.migrateKeys",
+            none(),
+            "/keys/0/hash",
+            vec![json!({"value": "abc", "variant": "sha256_hex"})],
+            "/properties/keys/items/properties/hash/type",
+        ),
+        (
+            "keys.migrateKeys",
+            none(),
+            "/keys/0/externalId",
+            vec![text(256)],
+            "/properties/keys/items/properties/externalId/maxLength",
+        ),
+        (
+            "keys.migrateKeys",
+            none(),
+            "/keys/0/roles",
+            vec![many(101, "r")],
+            "/properties/keys/items/properties/roles/maxItems",
+        ),
+        ("keys.migrateKeys", none(), "/keys/0/prefix", vec![text(3)], "/properties/keys/items/additionalProperties"),
+        ("migrations.createMigration", none(), "/name", vec![text(0)], "/properties/name/minLength"),
+        ("migrations.createMigration", none(), "/name", vec![text(256)], "/properties/name/maxLength"),
+        ("migrations.createMigration", none(), "/algorithm", vec![json!("md5")], "/properties/algorithm/enum"),
+        ("migrations.listMigrations", none(), "/limit", vec![json!(0)], "/properties/limit/minimum"),
+        ("migrations.listMigrations", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
         ("keys.getKey", none(), "/keyId", vec![text(0), text(2)], "/properties/keyId/minLength"),
         ("keys.getKey", none(), "/keyId", vec![text(256)], "/properties/keyId/maxLength"),
         ("keys.getKey", none(), "/keyId", vec![json!("key-1"), json!("key 1")], "/properties/keyId/pattern"),
@@ -349,6 +405,58 @@ fn bounds_are_kept_and_named() {
         ("ratelimit.multiLimit", none(), "/0/identifier", vec![text(513)], "/items/properties/identifier/maxLength"),
         ("ratelimit.multiLimit", none(), "/0", vec![json!({})], "/items/required"),
         ("ratelimit.multiLimit", none(), "/0", vec![json!(1)], "/items/type"),
+        ("ratelimit.setOverride", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.setOverride", none(), "/namespace", vec![text(513)], "/properties/namespace/maxLength"),
+        ("ratelimit.setOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.setOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.setOverride", none(), "/limit", vec![json!(-1)], "/properties/limit/minimum"),
+        ("ratelimit.setOverride", none(), "/limit", vec![json!(null), json!("1")], "/properties/limit/type"),
+        ("ratelimit.setOverride", none(), "/duration", vec![json!(999), json!(-1)], "/properties/duration/minimum"),
+        ("ratelimit.getOverride", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.getOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.getOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.deleteOverride", none(), "/namespace", vec![text(513)], "/properties/namespace/maxLength"),
+        ("ratelimit.deleteOverride", none(), "/identifier", vec![text(0)], "/properties/identifier/minLength"),
+        ("ratelimit.deleteOverride", none(), "/identifier", vec![text(513)], "/properties/identifier/maxLength"),
+        ("ratelimit.listOverrides", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.listOverrides", none(), "/limit", vec![json!(0)], "/properties/limit/minimum"),
+        ("ratelimit.listOverrides", none(), "/limit", vec![json!(101)], "/properties/limit/maximum"),
+        ("ratelimit.listOverrides", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("ratelimit.createNamespace", none(), "/name", vec![text(0)], "/properties/name/minLength"),
+        ("ratelimit.createNamespace", none(), "/name", vec![text(513)], "/properties/name/maxLength"),
+        ("ratelimit.deleteNamespace", none(), "/namespace", vec![text(0)], "/properties/namespace/minLength"),
+        ("ratelimit.listNamespaces", none(), "/limit", vec![json!(0)], "/properties/limit/minimum"),
+        ("ratelimit.listNamespaces", none(), "/search", vec![text(257)], "/properties/search/maxLength"),
+        ("rootKeys.createKey", none(), "/permissions", vec![slugs(1001)], "/properties/permissions/maxItems"),
+        ("rootKeys.createKey", none(), "/permissions", vec![json!([""])], "/properties/permissions/items/minLength"),
+        (
+            "rootKeys.createKey",
+            none(),
+            "/permissions",
+            vec![many(1, text(513))],
+            "/properties/permissions/items/maxLength",
+        ),
+        ("rootKeys.createKey", none(), "/permissions", vec![json!(null)], "/properties/permissions/type"),
+        ("rootKeys.createKey", none(), "/name", vec![text(0)], "/properties/name/minLength"),
+        ("rootKeys.createKey", none(), "/name", vec![text(256)], "/properties/name/maxLength"),
+        ("rootKeys.createKey", none(), "/name", vec![json!(null)], "/properties/name/type"),
+        ("rootKeys.createKey", none(), "/expires", vec![json!(-1)], "/properties/expires/minimum"),
+        ("rootKeys.createKey", none(), "/expires", vec![json!(253_402_300_800_000_i64)], "/properties/expires/maximum"),
+        ("rootKeys.listKeys", none(), "/limit", vec![json!(101)], "/properties/limit/maximum"),
+        ("rootKeys.listKeys", none(), "/cursor", vec![json!(null)], "/properties/cursor/type"),
+        ("rootKeys.updateKey", none(), "/keyId", vec![text(2)], "/properties/keyId/minLength"),
+        ("rootKeys.updateKey", none(), "/keyId", vec![json!("key 1")], "/properties/keyId/pattern"),
+        ("rootKeys.updateKey", none(), "/permissions", vec![json!(null)], "/properties/permissions/type"),
+        ("rootKeys.updateKey", none(), "/enabled", vec![json!(null), json!(0)], "/properties/enabled/type"),
+        ("rootKeys.rerollKey", none(), "/expiration", vec![json!(-1)], "/properties/expiration/minimum"),
+        (
+            "rootKeys.rerollKey",
+            none(),
+            "/expiration",
+            vec![json!(4_102_444_800_001_i64)],
+            "/properties/expiration/maximum",
+        ),
+        ("rootKeys.deleteKey", none(), "/keyId", vec![text(256)], "/properties/keyId/maxLength"),
     ];
     let workspace = Workspace::new();
     let world = World::of(&workspace);
@@ -408,11 +516,11 @@ fn values_at_their_bounds_are_taken() {
     workspace.ok("ratelimit.limit", limit);
 }
 
-/// Operations whose body takes members that nobody declared (ID-CREATE-01).
-const OPEN: &[&str] = &["identities.createIdentity"];
+/// Operations whose body takes members that nobody declared (ID-CREATE-01, KEYS-REROLL-1).
+const OPEN: &[&str] = &["identities.createIdentity", "keys.rerollKey"];
 
 /// Members that nobody declared are refused, at every level but those that are open.
-/// ID-CREATE-01, COM-BODY-07, KEYS-GEN-11, KEYS-OBJ-4, KEYS-OBJ-5, KEYS-VERIFY-1, APIS-CREATE-1, RL-LIMIT-08
+/// ID-CREATE-01, COM-BODY-07, KEYS-GEN-11, KEYS-REROLL-1, KEYS-OBJ-4, KEYS-OBJ-5, KEYS-VERIFY-1, APIS-CREATE-1, RL-LIMIT-08
 #[test]
 fn unknown_members_are_refused_where_objects_are_closed() {
     let workspace = Workspace::new();
@@ -443,7 +551,8 @@ fn unknown_members_are_refused_where_objects_are_closed() {
     workspace.call("keys.verifyKey", json!({"key": "x", "credits": {"cost": 1, "surprise": 1}})).expect_invalid();
 }
 
-/// What is required is missed by name; several faults are several entries. COM-VAL-02, KEYS-VERIFY-1, RL-LIMIT-07
+/// What is required is missed by name; several faults are several entries. COM-VAL-02, KEYS-VERIFY-1, RL-LIMIT-07, RL-SETOV-05,
+/// RL-GETOV-06, RL-LISTOV-05, RL-DELOV-04
 #[test]
 fn missing_members_are_named_and_all_faults_listed() {
     let workspace = Workspace::new();
@@ -463,6 +572,16 @@ fn missing_members_are_named_and_all_faults_listed() {
         ("keys.verifyKey", &["key"]),
         ("keys.whoami", &["key"]),
         ("ratelimit.limit", &["namespace", "identifier", "limit", "duration"]),
+        ("ratelimit.setOverride", &["namespace", "identifier", "limit", "duration"]),
+        ("ratelimit.getOverride", &["namespace", "identifier"]),
+        ("ratelimit.listOverrides", &["namespace"]),
+        ("ratelimit.deleteOverride", &["namespace", "identifier"]),
+        ("ratelimit.createNamespace", &["name"]),
+        ("ratelimit.deleteNamespace", &["namespace"]),
+        ("rootKeys.createKey", &["permissions"]),
+        ("rootKeys.updateKey", &["keyId"]),
+        ("rootKeys.rerollKey", &["keyId", "expiration"]),
+        ("rootKeys.deleteKey", &["keyId"]),
     ];
     for (operation, names) in required {
         let problem = workspace.call(operation, json!({})).expect_invalid().at("/required");

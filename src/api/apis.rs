@@ -4,6 +4,7 @@ pub mod create_api;
 pub mod delete_api;
 pub mod get_api;
 pub mod list_apis;
+pub mod list_keys;
 #[cfg(test)]
 mod trail_tests;
 pub mod update_api;

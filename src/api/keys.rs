@@ -4,11 +4,16 @@ pub mod create_key;
 pub mod delete_key;
 pub mod get_key;
 mod history;
-mod key_object;
+pub(super) mod key_object;
 #[cfg(test)]
 mod life_trail_tests;
 mod links;
+pub mod migrate_keys;
+#[cfg(test)]
+mod migrate_trail_tests;
+mod migrated;
 mod refill;
+pub mod reroll_key;
 mod settings;
 pub mod update_credits;
 pub mod update_key;
@@ -71,6 +76,16 @@ async fn view(call: &Call, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, Probl
             // Boxed, as all that rarely happens on the road of a verify: its future is copied into place on every request.
             Box::pin(call.read("key", move |storage| storage.read_key(workspace, &hash))).await
         }
+    }
+}
+
+/// The hot view of a key that was seen under `hash` a moment ago. A migrated key may have been given another one since: then
+/// it is found by its id.
+async fn view_again(call: &Call, hash: &KeyHash, id: KeyId) -> Result<Option<Arc<KeyView>>, Problem> {
+    let workspace = call.workspace();
+    match view(call, hash).await?.filter(|view| view.id == id) {
+        Some(view) => Ok(Some(view)),
+        None => Box::pin(call.read("key", move |storage| storage.read_key_by_id(workspace, id))).await,
     }
 }
 

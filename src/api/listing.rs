@@ -36,6 +36,11 @@ impl Paging {
         Paging { limit, from }
     }
 
+    /// How many rows the page has at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many rows to read: one more than the page has, to know whether more follow (COM-PAG-05).
     pub fn most(&self) -> usize {
         self.limit + 1

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::operation::{COMMON_FAILURES, Credential, Entry};
+use super::operation::{Body, COMMON_FAILURES, Credential, Entry};
 use super::problem::{Code, JSON, PROBLEM_JSON, TYPE_BASE};
 
 pub use yaml::yaml;
@@ -132,7 +132,7 @@ fn operation(entry: &Entry, name: &str) -> Value {
         "tags": [entry.family],
         "summary": entry.summary,
         "requestBody": {
-            "required": true,
+            "required": entry.body == Body::Required,
             "content": {JSON: {"schema": reference_to(&format!("{name}RequestBody"))}},
         },
         "responses": responses(entry, name),

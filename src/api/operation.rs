@@ -32,6 +32,8 @@ pub trait Operation: Send + 'static {
     const DESCRIPTION: &'static str = "";
     /// Who calls it.
     const CREDENTIAL: Credential = Credential::RootKey;
+    /// Whether it can be called without a body.
+    const BODY: Body = Body::Required;
     /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
     /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
     /// say otherwise. This is documentation; the handler asks.
@@ -59,6 +61,16 @@ pub enum Credential {
     PortalSession,
     /// Nothing but what is in the body.
     None,
+}
+
+/// Whether a request has a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Always (COM-BODY-01).
+    Required,
+    /// Where there is none it is read as `{}`, and no content type is asked for: some clients send neither for an operation
+    /// without parameters.
+    Optional,
 }
 
 /// Codes that any operation may answer with: they come from the steps before the handler, from storage, or from bugs.
@@ -98,6 +110,8 @@ pub struct Entry {
     pub description: &'static str,
     /// [`Operation::CREDENTIAL`].
     pub credential: Credential,
+    /// [`Operation::BODY`].
+    pub body: Body,
     /// [`Operation::ALLOWS`].
     pub allows: &'static [&'static str],
     /// [`Operation::FAILS`].
@@ -126,6 +140,7 @@ impl Entry {
             summary: O::SUMMARY,
             description: O::DESCRIPTION,
             credential: O::CREDENTIAL,
+            body: O::BODY,
             allows: O::ALLOWS,
             fails: O::FAILS,
             audits: O::AUDITS,
@@ -197,6 +212,7 @@ impl<O: Operation> Name<O> {
 
 /// Reads a body, or says what is wrong with it (COM-VAL).
 pub(super) fn decode<O: Operation>(body: &[u8]) -> Result<O::Request, Problem> {
+    let body = if body.is_empty() && O::BODY == Body::Optional { b"{}" } else { body };
     validate::decode::<O::Request>(Name::<O>::PATH, body)
 }
 

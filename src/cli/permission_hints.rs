@@ -7,7 +7,7 @@ use keyward_storage::ids::WorkspaceId;
 
 use crate::rbac::Urn;
 
-/// The tuples that operations ask for: resource types and their actions (PM-TUP-04, EXT-10 to EXT-17; without those of
+/// The tuples that operations ask for: resource types and their actions (PM-TUP-04, EXT-10 to EXT-19; without those of
 /// upstream's deploy platform).
 const TUPLES: &[(&str, &[&str])] = &[
     (
@@ -65,6 +65,7 @@ const TUPLES: &[(&str, &[&str])] = &[
     ("portal", &["create_portal", "read_portal", "update_portal", "delete_portal", "create_portal_session"]),
     ("root_key", &["create_root_key", "read_root_key", "update_root_key", "delete_root_key"]),
     ("audit_log", &["read_audit_log"]),
+    ("workspace", &["read_workspace"]),
 ];
 
 /// The paths of resource names that operations ask for, and their actions (PM-URN-06). `<>` is any id; a `*` is itself,
@@ -75,6 +76,8 @@ const PATHS: &[(&str, &[&str])] = &[
     ("ratelimits/namespaces/<>/overrides/<>", &["read_override"]),
     ("projects/*/identities/*", &["create_identity", "read_identity", "update_identity", "delete_identity"]),
     ("rbac/permissions/*", &["create_permission"]),
+    ("rootKeys/<>", &["read", "write", "delete"]),
+    ("limits", &["read"]),
 ];
 
 /// Why a root key of `workspace` gains nothing by `permission`; `None` where it may gain something.
@@ -134,6 +137,10 @@ mod tests {
             "ratelimit.my.read_analytics",
             "rbac.*.create_role",
             "root_key.*.create_root_key",
+            "workspace.*.read_workspace",
+            &urn("rootKeys/*#write"),
+            &urn("rootKeys/key_1#read"),
+            &urn("limits#read"),
             &urn("**#*"),
             &urn("**#read_key"),
             &urn("keyspaces/*#create_key"),

@@ -6,16 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Characters of a name.
-pub const NAME_CHARS_MAX: usize = 255;
+pub use crate::tenants::{NAME_CHARS_MAX, PERMISSION_CHARS_MAX, PERMISSIONS_MAX, TIME_MAX};
+
 /// Characters of a slug.
 pub const SLUG_CHARS_MAX: usize = 64;
-/// Characters of a permission.
-pub const PERMISSION_CHARS_MAX: usize = 512;
-/// Permissions of one root key.
-pub const PERMISSIONS_MAX: usize = 1000;
-/// The last millisecond of the year 9999, Unix ms.
-pub const TIME_MAX: u64 = 253_402_300_799_999;
 
 /// A checked text: one type a meaning.
 macro_rules! text {

@@ -164,6 +164,12 @@ impl Grants {
         })
     }
 
+    /// Whether one of the resource names is for this action on resources whose path begins with `root`, whichever they are.
+    pub fn has_urn(&self, root: &str, action: &str) -> bool {
+        let reaches = |urn: &Urn| urn.path().split('/').next().is_some_and(|first| [root, "*", "**"].contains(&first));
+        self.urns.iter().any(|urn| (urn.is_administrator() || urn.action() == action) && reaches(urn))
+    }
+
     fn meets(&self, need: &Need<'_>) -> bool {
         match *need {
             Need::Tuple { kind, id, action } => self.holds_parts(&[kind, ".", id, ".", action]),
@@ -378,6 +384,23 @@ mod tests {
             ["api.api_1.read_analytics", "api.gone.read_analytics", "api.a.b.read_analytics", "api.api_2.read_key"],
         );
         assert_eq!(held.ids("api", "read_analytics").collect::<Vec<_>>(), ["api_1", "gone"]);
+    }
+
+    /// RL-GETOV-04, EXT-12: whether somebody has anything to do with a kind of resource.
+    #[test]
+    fn a_resource_name_is_about_its_root() {
+        for (held, wanted) in [
+            ("unkey:v1:ws_1:rootKeys/key_1#read", true),
+            ("unkey:v1:ws_1:rootKeys/*#read", true),
+            ("unkey:v1:ws_1:*/key_1#read", true),
+            ("unkey:v1:ws_1:**#read", true),
+            ("unkey:v1:ws_1:**#*", true),
+            ("unkey:v1:ws_1:rootKeys/*#write", false),
+            ("unkey:v1:ws_1:limits#read", false),
+            ("unkey:v1:ws_2:rootKeys/*#read", false),
+        ] {
+            assert_eq!(Grants::new("ws_1", [held]).has_urn("rootKeys", "read"), wanted, "{held}");
+        }
     }
 
     proptest! {

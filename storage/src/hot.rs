@@ -16,9 +16,9 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::ids::WorkspaceNo;
+use crate::ids::{NamespaceId, WorkspaceNo};
 use crate::records::key::KeyView;
-use crate::records::ratelimit::NamespaceView;
+use crate::records::ratelimit::{NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use index::{Index, View};
 use shared::SharedViews;
@@ -32,6 +32,8 @@ pub struct Hot {
     pub root_keys: Index<RootKeyView>,
     /// Namespaces by (workspace, hash of id or name): see `name_hash`.
     pub namespaces: Index<NamespaceView>,
+    /// Overrides of exactly one identifier by (workspace, hash of namespace and identifier): see `override_hash`.
+    pub overrides: Index<OverrideView>,
     /// Views that many others share.
     pub shared: SharedViews,
     /// Rate-limit cells.
@@ -47,18 +49,29 @@ impl Hot {
         keys: Index<KeyView>,
         root_keys: Index<RootKeyView>,
         namespaces: Index<NamespaceView>,
+        overrides: Index<OverrideView>,
         windows: Windows,
         seed: [u8; 16],
     ) -> Hot {
-        Hot { keys, root_keys, namespaces, shared: SharedViews::new(), windows, seed }
+        Hot { keys, root_keys, namespaces, overrides, shared: SharedViews::new(), windows, seed }
     }
 
     /// What a namespace is found by: a keyed hash of its id or name, so that no tenant can aim at another's entry.
     /// (SipHash-1-3 with 128 bits: Aumasson and Bernstein, 2012.)
     pub(crate) fn name_hash(&self, workspace: WorkspaceNo, name: &str) -> [u8; 32] {
+        self.keyed_hash(workspace, &[name.as_bytes()])
+    }
+
+    /// What the override of an identifier is found by, in the same way.
+    pub(crate) fn override_hash(&self, workspace: WorkspaceNo, namespace: NamespaceId, identifier: &[u8]) -> [u8; 32] {
+        self.keyed_hash(workspace, &[namespace.as_bytes(), identifier])
+    }
+
+    /// All parts but the last have a length of their own.
+    fn keyed_hash(&self, workspace: WorkspaceNo, parts: &[&[u8]]) -> [u8; 32] {
         let mut hasher = SipHasher13::new_with_key(&self.seed);
         hasher.write_u32(workspace.0);
-        hasher.write(name.as_bytes());
+        parts.iter().for_each(|part| hasher.write(part));
         let mut hash = [0; 32];
         hash[..16].copy_from_slice(&hasher.finish128().as_bytes());
         hash
@@ -90,5 +103,11 @@ impl View for RootKeyView {
 impl View for NamespaceView {
     fn weight(&self) -> usize {
         self.bytes()
+    }
+}
+
+impl View for OverrideView {
+    fn weight(&self) -> usize {
+        size_of::<OverrideView>()
     }
 }

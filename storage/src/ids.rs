@@ -108,6 +108,8 @@ ids! {
     PermissionId = "perm_";
     /// A rate limit that hangs on a key or an identity.
     RatelimitId = "rl_";
+    /// A migration: what keys of another system were taken over by.
+    MigrationId = "mig_";
     /// A rate-limit namespace.
     NamespaceId = "rlns_";
     /// An override in a rate-limit namespace.

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::hot::build::{Builder, permission, unless_stale, workspace_view};
+use crate::hot::counters::KeyCounters;
 use crate::hot::shared::Publishing;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{ApiId, IdText, IdentityId, KeyId, NamespaceId, PermissionId, RoleId, WorkspaceNo};
 use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::key::{KeyHash, KeyRow, KeyView};
+use crate::records::migration::MigratedKeyRow;
+use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::role::{RoleRow, RoleView};
 use crate::records::root_key::RootKeyRow;
 use crate::records::{self, Effect, Row, TableNo, identity, ratelimit, role};
@@ -22,13 +25,17 @@ use crate::tx::CreditChange;
 
 /// What a batch changed, each thing once.
 #[derive(Default)]
-struct Changed {
+struct Changed<'e> {
     shared: BTreeSet<(TableNo, WorkspaceNo, IdText)>,
     workspaces: BTreeSet<WorkspaceNo>,
     namespaces: BTreeSet<(WorkspaceNo, IdText)>,
+    /// The last row of each override of exactly one identifier; `None` where it was removed.
+    overrides: BTreeMap<(WorkspaceNo, NamespaceId, &'e [u8]), Option<OverrideRow>>,
     /// The last row of each key; `None` where it was removed. A batch may make a key and remove it again: only what is
     /// left in the end may become hot.
     keys: BTreeMap<(WorkspaceNo, KeyId), Option<KeyRow>>,
+    /// Keys that are no longer found by the hash they came with.
+    adopted: BTreeMap<(WorkspaceNo, KeyId), KeyHash>,
     root_keys: BTreeMap<KeyId, Option<RootKeyRow>>,
     /// Hashes that were given up, though perhaps taken again since.
     freed: Vec<(WorkspaceNo, KeyHash)>,
@@ -39,7 +46,7 @@ fn split(key: &[u8]) -> Option<(WorkspaceNo, IdText)> {
     Some((records::workspace_of(key)?, IdText::from_bytes(key.get(4..20)?.try_into().ok()?)?))
 }
 
-fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, ReadError> {
+fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed<'e>, ReadError> {
     let mut changed = Changed::default();
     for effect in effects {
         match effect.table {
@@ -49,11 +56,26 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
                 }
             }
             records::WORKSPACE => changed.workspaces.extend(records::workspace_of(&effect.key)),
-            records::NAMESPACE | records::OVERRIDE => changed.namespaces.extend(split(&effect.key)),
+            records::NAMESPACE | records::OVERRIDE_PATTERN => changed.namespaces.extend(split(&effect.key)),
+            records::OVERRIDE => {
+                if let (Some((workspace, id)), Some(identifier)) = (split(&effect.key), effect.key.get(20..)) {
+                    let row = effect.value.as_deref().map(decode).transpose()?;
+                    changed.overrides.insert((workspace, NamespaceId(id), identifier), row);
+                }
+            }
             records::KEY => {
                 if let Some((workspace, id)) = split(&effect.key) {
                     let row = effect.value.as_deref().map(decode).transpose()?;
                     changed.keys.insert((workspace, KeyId(id)), row);
+                }
+            }
+            records::MIGRATED_KEY => {
+                if let Some((workspace, id)) = split(&effect.key) {
+                    let row: Option<MigratedKeyRow> = effect.value.as_deref().map(decode).transpose()?;
+                    match row.filter(|row| !row.pending) {
+                        Some(row) => drop(changed.adopted.insert((workspace, KeyId(id)), row.foreign)),
+                        None => drop(changed.adopted.remove(&(workspace, KeyId(id)))),
+                    }
                 }
             }
             records::KEY_BY_HASH if effect.value.is_none() => {
@@ -78,6 +100,9 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed, Rea
     Ok(changed)
 }
 
+/// Counters of keys on their way from one hash to another.
+type Moving = BTreeMap<(WorkspaceNo, KeyId), Arc<KeyCounters>>;
+
 /// Makes a committed batch visible. `snapshot` was taken after its commit; each
 /// changed balance is returned as it became, `None` where the key is not in memory.
 pub(crate) fn publish<'e>(
@@ -90,12 +115,26 @@ pub(crate) fn publish<'e>(
     let changed = collect(effects)?;
     publish_shared(hot, snapshot, &changed, position)?;
 
+    // A key that changes its hash keeps its counters, whose spends may be in no row yet. Its old entry goes first: it must
+    // not be found twice, and an older fill must not bring it back.
+    let mut moving: Moving = BTreeMap::new();
+    for (&(workspace, id), foreign) in &changed.adopted {
+        if let Some(view) = hot.keys.forget(workspace.0, foreign, position).filter(|view| view.id == id) {
+            moving.insert((workspace, id), Arc::clone(&view.counters));
+        }
+    }
+
     let mut balances = Vec::with_capacity(credit_changes.len());
     for change in credit_changes {
-        balances.push(hot.keys.change(change.workspace.0, &change.hash, position, |view| {
-            let counters = &view.filter(|view| view.id == change.id)?.counters;
+        let apply = |counters: &KeyCounters| {
             counters.change(change.change, change.generation, change.balance, change.refill_due)
-        }));
+        };
+        balances.push(match moving.get(&(change.workspace, change.id)) {
+            Some(counters) => apply(counters),
+            None => hot.keys.change(change.workspace.0, &change.hash, position, |view| {
+                apply(&view.filter(|view| view.id == change.id)?.counters)
+            }),
+        });
     }
 
     let builder = Builder { hot, snapshot };
@@ -104,7 +143,7 @@ pub(crate) fn publish<'e>(
     }
     for ((workspace, id), row) in &changed.keys {
         if let Some(row) = row {
-            publish_key(&builder, *workspace, *id, row, position)?;
+            publish_key(&builder, *workspace, *id, row, position, moving.get(&(*workspace, *id)))?;
         }
     }
     for hash in &changed.freed_root {
@@ -114,8 +153,13 @@ pub(crate) fn publish<'e>(
     for (id, row) in root_keys.filter(|(_, row)| row.deleted_at.is_none()) {
         match unless_stale(builder.root_key(*id, row))? {
             Some(view) => hot.root_keys.publish(OPERATOR, &row.hash, position, |_| Some(Arc::new(view))),
-            None => hot.root_keys.forget(OPERATOR, &row.hash, position),
+            None => drop(hot.root_keys.forget(OPERATOR, &row.hash, position)),
         }
+    }
+    for ((workspace, namespace, identifier), row) in &changed.overrides {
+        let hash = hot.override_hash(*workspace, *namespace, identifier);
+        let view = row.as_ref().map(|row| Arc::new(OverrideView::new(row)));
+        hot.overrides.publish(workspace.0, &hash, position, |_| view);
     }
     for &(workspace, id) in &changed.namespaces {
         let id = NamespaceId(id);
@@ -137,7 +181,7 @@ pub(crate) fn publish<'e>(
 /// Puts one view into its cell.
 type SetCell = Box<dyn FnOnce(&Publishing<'_>)>;
 
-fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed, position: Position) -> Result<(), ReadError> {
+fn publish_shared(hot: &Hot, snapshot: &Snapshot, changed: &Changed<'_>, position: Position) -> Result<(), ReadError> {
     if changed.shared.is_empty() && changed.workspaces.is_empty() {
         return Ok(());
     }
@@ -215,6 +259,7 @@ fn publish_key(
     id: KeyId,
     row: &KeyRow,
     position: Position,
+    moving: Option<&Arc<KeyCounters>>,
 ) -> Result<(), ReadError> {
     debug_assert_eq!(KeyRow::TABLE, records::KEY);
     let keys = &builder.hot.keys;
@@ -224,13 +269,14 @@ fn publish_key(
     }
     let fresh = builder.counters(workspace, id, row)?;
     let Some(mut view) = unless_stale(builder.key(workspace, id, row, fresh))? else {
-        keys.forget(workspace.0, &row.hash, position);
+        drop(keys.forget(workspace.0, &row.hash, position));
         return Ok(());
     };
     keys.publish(workspace.0, &row.hash, position, |present: Option<&Arc<KeyView>>| {
         // A hot key keeps its counters: there may be spends in them that no row has yet.
-        if let Some(present) = present.filter(|present| present.id == id) {
-            view.counters = Arc::clone(&present.counters);
+        let present = present.filter(|present| present.id == id).map(|present| &present.counters);
+        if let Some(counters) = moving.or(present) {
+            view.counters = Arc::clone(counters);
         }
         Some(Arc::new(view))
     });

@@ -8,6 +8,7 @@ pub mod audit;
 pub(crate) mod codec;
 pub mod identity;
 pub mod key;
+pub mod migration;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
@@ -39,7 +40,8 @@ pub const ROOT_KEY_BY_WORKSPACE: TableNo = 6;
 pub const API: TableNo = 10;
 /// Keys.
 pub const KEY: TableNo = 11;
-/// (workspace, hash) -> key id; the entry of a soft-deleted key stays (HASH-3).
+/// (workspace, hash) -> key id; the entry of a soft-deleted key stays (HASH-3). A migrated key has two: its own hash and,
+/// as an alias, the foreign one it came with (KEYS-MIGRATE-15).
 pub const KEY_BY_HASH: TableNo = 12;
 /// (workspace, API, key id) -> nothing: a page of an API's keys.
 pub const KEY_BY_API: TableNo = 13;
@@ -47,6 +49,12 @@ pub const KEY_BY_API: TableNo = 13;
 pub const CREDITS: TableNo = 14;
 /// Minute of a key's last verification.
 pub const LAST_USED: TableNo = 15;
+/// Migrations.
+pub const MIGRATION: TableNo = 16;
+/// (workspace, key id) -> by which migration it came, and under which foreign hash.
+pub const MIGRATED_KEY: TableNo = 17;
+/// (workspace, identity, key id) -> API: a page of an identity's keys.
+pub const KEY_BY_IDENTITY: TableNo = 18;
 /// Identities.
 pub const IDENTITY: TableNo = 20;
 /// (workspace, external id) -> identity id, live ones only.
@@ -63,8 +71,12 @@ pub const ROLE_BY_NAME: TableNo = 33;
 pub const NAMESPACE: TableNo = 40;
 /// (workspace, name) -> namespace id, deleted ones included (RL-NS-03).
 pub const NAMESPACE_BY_NAME: TableNo = 41;
-/// (workspace, namespace, identifier) -> override.
+/// (workspace, namespace, identifier) -> override of exactly that identifier.
 pub const OVERRIDE: TableNo = 42;
+/// (workspace, namespace, override id) -> its identifier or pattern: a page of a namespace's overrides.
+pub const OVERRIDE_BY_ID: TableNo = 43;
+/// (workspace, namespace, pattern) -> override of every identifier that the pattern matches.
+pub const OVERRIDE_PATTERN: TableNo = 44;
 /// (workspace, sequence number) -> audit event.
 pub const AUDIT: TableNo = 50;
 /// Workspace -> sequence number and hash of its newest audit event.

@@ -11,10 +11,10 @@ use crate::hot::build::{Builder, unless_stale};
 use crate::hot::counters::{MINUTE_MS, Spend};
 use crate::hot::index::Lookup;
 use crate::hot::{Hot, OPERATOR};
-use crate::ids::{NamespaceId, WorkspaceNo};
+use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
 use crate::position::Position;
-use crate::records::key::{KeyHash, KeyView};
-use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::key::{self, KeyHash, KeyView};
+use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::store::{Snapshot, Store};
 use crate::tx::{Abort, Tx};
@@ -154,6 +154,35 @@ impl Storage {
         })
     }
 
+    /// Looks a key up by its id, from disk where it is not in memory. Blocks.
+    ///
+    /// For a key that was seen under another hash a moment ago: a migrated one gets its own when it is first presented.
+    pub fn read_key_by_id(&self, workspace: WorkspaceNo, id: KeyId) -> Result<Option<Arc<KeyView>>, ReadError> {
+        let mut seen = None;
+        loop {
+            // What is committed and not published yet would not be found by its hash.
+            let row = key::get(&self.store.published_snapshot()?, workspace, id)?;
+            let Some(row) = row.filter(|row| row.deleted_at.is_none() && seen != Some(row.hash)) else {
+                return Ok(None);
+            };
+            if let Some(view) = self.read_key(workspace, &row.hash)?.filter(|view| view.id == id) {
+                return Ok(Some(view));
+            }
+            // Deleted or given another hash since.
+            seen = Some(row.hash);
+        }
+    }
+
+    /// The view of a key if it is in memory, without counting as a use: for looking through many keys.
+    pub fn peek_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Option<Arc<KeyView>> {
+        self.hot.keys.peek(workspace.0, hash)
+    }
+
+    /// Whether no key has this hash, nor had since the start, as far as memory tells: then there is nothing to read.
+    pub fn knows_absent(&self, workspace: WorkspaceNo, hash: &KeyHash) -> bool {
+        self.hot.keys.knows_absent(workspace.0, hash)
+    }
+
     /// Looks a root key up in memory.
     pub fn root_key(&self, hash: &KeyHash) -> Lookup<RootKeyView> {
         self.hot.root_keys.get(OPERATOR, hash)
@@ -183,18 +212,36 @@ impl Storage {
         self.hot.namespaces.get_or_read(workspace.0, &hash, || {
             let snapshot = self.store.published_snapshot()?;
             let builder = Builder { hot: &self.hot, snapshot: &snapshot };
-            let by_id = match NamespaceId::parse(id_or_name) {
-                Some(id) => builder.namespace(workspace, id)?,
+            let view = match ratelimit::find_by_id_or_name(&snapshot, workspace, id_or_name)? {
+                Some((id, _)) => builder.namespace(workspace, id)?,
                 None => None,
             };
-            let view = match by_id {
-                Some(view) => Some(view),
-                None => match ratelimit::find(&snapshot, workspace, id_or_name)? {
-                    Some(id) => builder.namespace(workspace, id)?,
-                    None => None,
-                },
-            };
             Ok(Some((view, snapshot.position())))
+        })
+    }
+
+    /// Looks up the override of exactly this identifier in memory.
+    pub fn override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Lookup<OverrideView> {
+        self.hot.overrides.get(workspace.0, &self.hot.override_hash(workspace, namespace, identifier.as_bytes()))
+    }
+
+    /// Looks up the override of exactly this identifier, from disk where it is not in memory. Blocks.
+    pub fn read_override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Result<Option<Arc<OverrideView>>, ReadError> {
+        let hash = self.hot.override_hash(workspace, namespace, identifier.as_bytes());
+        self.hot.overrides.get_or_read(workspace.0, &hash, || {
+            let snapshot = self.store.published_snapshot()?;
+            let builder = Builder { hot: &self.hot, snapshot: &snapshot };
+            Ok(Some((builder.override_of(workspace, namespace, identifier)?, snapshot.position())))
         })
     }
 

@@ -4,14 +4,15 @@
 //! refused: its changes stay in an overlay until it is accepted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::hot::Hot;
 use crate::hot::counters::{Change, MAX_BALANCE};
 use crate::ids::{KeyId, WorkspaceNo};
 use crate::records::audit::{self, AuditEvent};
-use crate::records::key::{self, CreditsRow, KeyHash, KeyRow};
-use crate::records::{Effect, Row, TableNo};
+use crate::records::key::{self, CreditsRow, KeyHash, KeyRow, KeyView};
+use crate::records::{Effect, Row, TableNo, migration};
 use crate::store::{RawRow, Read};
 
 /// A transaction being run.
@@ -98,15 +99,23 @@ impl<'a> Tx<'a> {
     pub fn credits(&self, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) -> Result<CreditsRow, ReadError> {
         let stored = key::credits(self, workspace, id)?;
         let mut credits = stored.unwrap_or(CreditsRow { generation: 0, balance: 0, refill_due: None });
-        if let Some(view) = self.hot.keys.peek(workspace.0, &row.hash)
-            // The hash may have been another key's until this very batch.
-            && view.id == id
+        if let Some(view) = self.hot_view(workspace, id, &row.hash)?
             // A stored generation beyond the hot one was put by a transaction of this very batch: then it is the newest.
             && view.counters.generation() == credits.generation
         {
             credits.balance = view.counters.balance();
         }
         Ok(credits)
+    }
+
+    /// The key's view while it is hot. One that got its hash in this very batch is so under the one it came with.
+    fn hot_view(&self, workspace: WorkspaceNo, id: KeyId, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
+        // A hash may have been another key's until this very batch.
+        let peek = |hash: &KeyHash| self.hot.keys.peek(workspace.0, hash).filter(|view| view.id == id);
+        match peek(hash) {
+            Some(view) => Ok(Some(view)),
+            None => Ok(migration::of_key(self, workspace, id)?.and_then(|came| peek(&came.foreign))),
+        }
     }
 
     /// Changes a key's balance and says when its next refill is due (unix ms). The new balance is spendable once the

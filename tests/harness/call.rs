@@ -238,12 +238,16 @@ pub fn judge(reply: &Reply) {
     }
 }
 
-/// COM-ENV-06: a member without a value is left out. `remaining` may be null, and `meta` is the customer's own.
+/// Members that official clients want there, `null` where they have no value; which operations have them so is for the
+/// document to say.
+const NULLABLE: [&str; 4] = ["remaining", "limit", "name", "expires"];
+
+/// COM-ENV-06: a member without a value is left out, but for [`NULLABLE`] ones; and `meta` is the customer's own.
 fn no_nulls(value: &Value, text: &str) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                assert!(!value.is_null() || name == "remaining", "COM-ENV-06: {name} is null in {text}");
+                assert!(!value.is_null() || NULLABLE.contains(&name.as_str()), "COM-ENV-06: {name} is null in {text}");
                 if name != "meta" {
                     no_nulls(value, text);
                 }

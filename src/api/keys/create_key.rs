@@ -69,9 +69,9 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Its id.
-    key_id: String,
+    pub(super) key_id: String,
     /// Its plaintext, shown this once.
-    key: Secret,
+    pub(super) key: Secret,
 }
 
 /// keys.createKey.

@@ -49,7 +49,7 @@ impl Operation for DeleteKey {
             let found = find_again(change, id)?;
             let (workspace, now) = (change.workspace(), change.now());
             let description = if permanent {
-                key::purge(change.tx, workspace, id, &found.row);
+                key::purge(change.tx, workspace, id, &found.row)?;
                 format!("Permanently deleted {id}")
             } else {
                 key::soft_delete(change.tx, workspace, id, &found.row, now);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::key_object::{KeyObject, Resolved};
-use super::{find, not_found, refill, view};
+use super::{find, not_found, refill, view_again};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -53,7 +53,7 @@ impl Operation for GetKey {
 /// The key object of a key the caller may read: refills that are due are made first, so that its credits are exact.
 pub(super) async fn object(call: &Call, found: super::Found) -> Result<KeyObject, Problem> {
     let hash = found.row.hash;
-    let seen = view(call, &hash).await?.filter(|view| view.id == found.id).ok_or_else(not_found)?;
+    let seen = view_again(call, &hash, found.id).await?.ok_or_else(not_found)?;
     let behind = refill::is_due(&seen, call.now);
     let view = refill::settle_now(call, &hash, seen).await?.ok_or_else(not_found)?;
     let found = if behind { find(call, &found.id.spell()).await? } else { found };

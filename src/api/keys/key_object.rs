@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use keyward_storage::records::identity::IdentityView;
-use keyward_storage::records::key::{KeyRow, KeyView, Refill};
+use keyward_storage::ids::{IdentityId, KeyId};
+use keyward_storage::records::identity::{IdentityRow, IdentityView};
+use keyward_storage::records::key::{Counted, KeyRow, KeyView, Refill};
 use keyward_storage::records::role::{PermissionView, RoleView};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
+use super::refill;
 use super::settings::Interval;
 use crate::api::attached_limits::Ratelimit;
 use crate::api::identities::identity_object::Identity;
@@ -43,6 +45,16 @@ impl Resolved {
         }
         Resolved { identity, roles, permissions }
     }
+}
+
+/// What a key's row refers to, all as of one snapshot; what was deleted is not there.
+pub struct Linked<'a> {
+    /// Its identity.
+    pub identity: Option<(IdentityId, &'a IdentityRow)>,
+    /// Names of its roles.
+    pub roles: Vec<&'a str>,
+    /// Slugs of its permissions, direct and through roles.
+    pub permissions: Vec<&'a str>,
 }
 
 /// A key.
@@ -146,6 +158,34 @@ impl KeyObject {
             }),
             identity: resolved.identity.as_deref().map(Identity::new),
             ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
+        }
+    }
+
+    /// The key as its row, what is counted of it and what it refers to tell, at `now`: a refill that is due shows, though
+    /// none is made (KEYS-REFILL-5).
+    pub fn stored(id: KeyId, row: &KeyRow, counted: &Counted, mut linked: Linked<'_>, now: u64) -> KeyObject {
+        let owned = |text: Option<&str>| text.map(|text| Verbatim(text.to_owned()));
+        let (remaining, refilled_at) = refill::as_settled(row, counted.balance, counted.refill_due, now);
+        linked.roles.sort_unstable();
+        linked.permissions.sort_unstable();
+        linked.permissions.dedup();
+        KeyObject {
+            key_id: id.to_string(),
+            start: row.start.clone(),
+            enabled: row.enabled,
+            name: row.name.clone().filter(|name| !name.is_empty()),
+            meta: owned(shown_meta(row.meta.as_deref())),
+            created_at: row.created_at,
+            updated_at: row.updated_at.max(refilled_at),
+            last_used_at: counted.last_used_ms,
+            expires: row.expires.filter(|&expires| expires != 0),
+            permissions: linked.permissions.into_iter().map(str::to_owned).collect(),
+            roles: linked.roles.into_iter().map(str::to_owned).collect(),
+            credits: row
+                .limited
+                .then(|| Credits { remaining: Some(remaining), refill: row.refill.as_ref().map(RefillObject::new) }),
+            identity: linked.identity.map(|(id, row)| Identity::stored(id, row)),
+            ratelimits: row.ratelimits.iter().map(Ratelimit::stored).collect(),
         }
     }
 }

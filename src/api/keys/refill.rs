@@ -10,7 +10,7 @@ use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView, Refill};
 use keyward_storage::{Abort, Change as Balance};
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 
-use super::{Found, find_again, view};
+use super::{Found, find_again, view_again};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::problem::{Code, Problem};
 use crate::tenants::{system_actor, target};
@@ -94,6 +94,15 @@ pub fn settle(change: &mut Change<'_, '_>, found: &mut Found) -> Result<(), Abor
     Ok(())
 }
 
+/// A key's balance as it is at `now`, and when that was raised last by a refill that is due and was not made yet: what
+/// [`settle`] would make of it. For looking at many keys, where a transaction for each would be a heavy price.
+pub fn as_settled(row: &KeyRow, balance: u64, due: Option<u64>, now: u64) -> (u64, Option<u64>) {
+    match (row.refill.as_ref().filter(|_| row.limited), due.filter(|&due| due <= now)) {
+        (Some(refill), Some(due)) if refill.amount > balance => (refill.amount, Some(last_due(refill, due, now))),
+        _ => (balance, None),
+    }
+}
+
 /// Whether a view's credits are behind a due date.
 pub fn is_due(view: &KeyView, now: u64) -> bool {
     view.limited && view.counters.refill_is_due(now)
@@ -111,7 +120,7 @@ async fn settle_due(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> Resu
         settle(change, &mut found)
     });
     match settled.await {
-        Ok(_) => view(call, hash).await,
+        Ok(_) => view_again(call, hash, id).await,
         Err(problem) if problem.code() == Code::KeyNotFound => Ok(None),
         // A full disk refuses the refill, but verifications go on: with what is left, until there is room.
         Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok(Some(view_now)),

@@ -93,11 +93,12 @@ impl Operation for UpdateKey {
             row.name = ask.name.map(Text::into_string).apply(row.name.take());
             row.meta = ask.meta.map(meta_text).apply(row.meta.take());
             row.expires = ask.expires.map(Int::get_unsigned).apply(row.expires);
-            row.identity = match ask.external_id {
+            let identity = match ask.external_id {
                 Patch::Keep => row.identity,
                 Patch::Clear => None,
                 Patch::Set(external_id) => Some(links::identity(change, &external_id)?),
             };
+            key::set_identity(change.tx, change.workspace(), id, row, identity);
             if let Some(asked) = ask.ratelimits.into() {
                 row.ratelimits = ratelimits(change, asked, &row.ratelimits);
             }

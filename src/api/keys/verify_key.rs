@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use keyward_storage::hot::window::{Decision, Kind, Subject, Take};
+use keyward_storage::ids::{ApiId, KeyId, KeyspaceId};
 use keyward_storage::records::api::ApiView;
 use keyward_storage::records::key::{KeyHash, KeyView, RatelimitView};
 use keyward_storage::{Spent, Storage};
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::key_object::Resolved;
 use super::verify_reply::{Checked, LimitOf, Outcome, Response, Verdict, name_of};
-use super::{need_for_key, refill, view};
+use super::{Found, migrated, need_for_key, refill, view, view_again};
 use crate::api::call::{Call, unavailable};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -50,7 +51,6 @@ pub struct Request {
     ratelimits: Opt<List<RatelimitRequest, 0, 50>>,
     /// The migration the key may still be waiting in.
     #[serde(default)]
-    #[expect(dead_code, reason = "no migration can exist yet, so no key waits in one: NOT_FOUND either way")]
     migration_id: Opt<Text<0, 256>>,
     /// Key spaces the key must be in; a key in any other is not found. An empty list names none.
     #[serde(default)]
@@ -104,18 +104,21 @@ impl Operation for VerifyKey {
     type Response = Response;
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
-        let hash = secret::hash(ask.key.expose_secret());
-        let Some(found) = view(&call, &hash).await? else { return Ok(Response(None)) };
+        let mut hash = secret::hash(ask.key.expose_secret());
+        let found = match view(&call, &hash).await? {
+            Some(found) => found,
+            None => {
+                let Some(migration) = ask.migration_id.as_deref() else { return Ok(Response(None)) };
+                let may = |found: &Found| may_verify(&call, &ask, found.row.api, found.api.keyspace, found.id);
+                let presented = migrated::present(&call, ask.key.expose_secret(), hash, migration, may);
+                let Some((own, found)) = Box::pin(presented).await? else { return Ok(Response(None)) };
+                hash = own;
+                found
+            }
+        };
         // A deleted API ends its keys; so does a caller who may not verify them: not to be told apart.
         let Some(api) = found.api.load().clone() else { return Ok(Response(None)) };
-        // A key outside the named key spaces costs nothing (EXT-19).
-        if let Some(named) = ask.keyspaces.as_ref()
-            && !named.iter().any(|keyspace| *api.keyspace.spell() == **keyspace)
-        {
-            return Ok(Response(None));
-        }
-        let may = |need: &Need<'_>| call.may(need).is_some();
-        if !call.is_administrator() && !need_for_key(api.id, api.keyspace, found.id, "verify_key", may) {
+        if !may_verify(&call, &ask, api.id, api.keyspace, found.id) {
             return Ok(Response(None));
         }
         let query = match ask.permissions.as_deref() {
@@ -142,6 +145,18 @@ impl Operation for VerifyKey {
         call.storage().touch(&verdict.view, call.now);
         Ok(Response(Some(verdict)))
     }
+}
+
+/// Whether a key is in the key spaces that the request names, outside of which it costs nothing (EXT-19), and the caller may
+/// verify it.
+fn may_verify(call: &Call, ask: &Request, api: ApiId, keyspace: KeyspaceId, key: KeyId) -> bool {
+    if let Some(named) = ask.keyspaces.as_ref()
+        && !named.iter().any(|named| *keyspace.spell() == **named)
+    {
+        return false;
+    }
+    let may = |need: &Need<'_>| call.may(need).is_some();
+    call.is_administrator() || need_for_key(api, keyspace, key, "verify_key", may)
 }
 
 /// What a request asks beside the key itself.
@@ -317,12 +332,12 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
                 verdict.outcome = Outcome::UsageExceeded;
             }
             // Evicted between the look-up and here: the same key, freshly read.
-            Spent::LookAgain => match Box::pin(view(call, hash)).await? {
-                Some(again) if again.id == spender.id => {
+            Spent::LookAgain => match Box::pin(view_again(call, hash, spender.id)).await? {
+                Some(again) => {
                     spender = again;
                     continue;
                 }
-                _ => return Ok(false),
+                None => return Ok(false),
             },
             Spent::Unavailable(why) => return Err(unavailable(&why)),
             Spent::Journal(pending) => {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{MAKE, Request, exhausted, gone, make_namespaces, may_not_limit, namespace, resolve, vanished};
+use super::{MAKE, Request, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -56,11 +56,11 @@ impl Operation for Limit {
         // Before 410, so that nobody learns of a deletion who may not even ask (RL-LIMIT-02).
         let id = view.id.spell();
         let need = Need::any_or_one("ratelimit", &id, "limit");
-        let _granted = call.may(&need).ok_or_else(|| may_not_limit(&ask.namespace))?;
+        let _granted = call.may(&need).ok_or_else(|| may_not("limit", &ask.namespace))?;
         if view.deleted {
             return Err(gone(&ask.namespace));
         }
-        let resolved = resolve(&call, &view, &ask);
+        let resolved = resolve(&call, &view, &ask).await?;
         let decision = call.storage().hot().windows.take(&resolved.take, call.now).map_err(|_| exhausted())?;
         Ok(Response {
             success: decision.passed,

@@ -7,7 +7,7 @@ use keyward_storage::records::ratelimit::NamespaceView;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{MAKE, Request as Entry, exhausted, gone, make_namespaces, may_not_limit, namespace, resolve, vanished};
+use super::{MAKE, Request as Entry, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -70,12 +70,15 @@ impl Operation for MultiLimit {
         let need = Need::Any(&[Need::tuple("ratelimit", "*", "limit"), Need::All(&own)]);
         let _granted = call.may(&need).ok_or_else(|| {
             let lacking = own.iter().position(|need| call.may(need).is_none()).unwrap_or(0);
-            may_not_limit(&ask[lacking].namespace)
+            may_not("limit", &ask[lacking].namespace)
         })?;
         if let Some((entry, _)) = ask.iter().zip(&views).find(|(_, view)| view.deleted) {
             return Err(gone(&entry.namespace));
         }
-        let resolved: Vec<_> = ask.iter().zip(&views).map(|(entry, view)| resolve(&call, view, entry)).collect();
+        let mut resolved = Vec::with_capacity(ask.len());
+        for (entry, view) in ask.iter().zip(&views) {
+            resolved.push(resolve(&call, view, entry).await?);
+        }
         let takes: Vec<Take> = resolved.iter().map(|resolved| resolved.take).collect();
         let mut decisions = Vec::with_capacity(takes.len());
         // One time for the whole decision (RL-TIME-04).

@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::identity::{self, IdentityRow, IdentityView};
 use crate::records::key::{self, KeyHash, KeyRow, KeyView, Linked, Ratelimit, RatelimitView};
-use crate::records::ratelimit::{self, NamespaceView};
+use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::role::{self, PermissionRow, PermissionView, RoleRow, RoleView};
 use crate::records::root_key::{self, RootKeyRow, RootKeyView};
 use crate::records::workspace::{self, WorkspaceView};
@@ -61,9 +61,9 @@ impl Builder<'_> {
     /// The key with this hash, if there is a live one.
     pub fn key_by_hash(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, NotBuilt> {
         let Some(id) = key::find(self.snapshot, workspace, hash)? else { return Ok(None) };
-        let Some(row) = key::get(self.snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none()) else {
-            return Ok(None);
-        };
+        let row = key::get(self.snapshot, workspace, id)?;
+        // Under an alias no key is hot: it would be there twice, with credits of its own each time.
+        let Some(row) = row.filter(|row| row.deleted_at.is_none() && row.hash == *hash) else { return Ok(None) };
         let counters = self.counters(workspace, id, &row)?;
         Ok(Some(Arc::new(self.key(workspace, id, &row, counters)?)))
     }
@@ -190,6 +190,17 @@ impl Builder<'_> {
             expires: row.expires,
             memo: std::sync::OnceLock::new(),
         })
+    }
+
+    /// The override of exactly this identifier.
+    pub fn override_of(
+        &self,
+        workspace: WorkspaceNo,
+        namespace: NamespaceId,
+        identifier: &str,
+    ) -> Result<Option<Arc<OverrideView>>, ReadError> {
+        let row = ratelimit::get_override(self.snapshot, workspace, namespace, identifier)?;
+        Ok(row.map(|row| Arc::new(OverrideView::new(&row))))
     }
 
     /// A namespace, deleted ones included.

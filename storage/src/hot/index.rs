@@ -6,7 +6,8 @@
 //! the entry is still there or not.
 //!
 //! "No such key" is an entry as well: what was looked up in vain, or deleted, is answered from memory; and a hash that was
-//! never stored is answered by the `absent` filter without ever becoming an entry.
+//! never stored is answered by the `absent` filter without ever becoming an entry. An index that was loaded whole and has
+//! evicted nothing since needs no filter: what it does not know does not exist.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
@@ -76,6 +77,8 @@ const FAR_ABOVE: u64 = 8;
 pub struct Index<V> {
     table: Table<Key, Entry<V>>,
     absent: Absent,
+    /// Whether everything that is stored is here.
+    whole: AtomicBool,
     hasher: RandomState,
     max_entries: usize,
     max_bytes: u64,
@@ -91,6 +94,7 @@ impl<V: View> Index<V> {
         Index {
             table: Table::with_buckets((max_entries / 4).max(64)),
             absent: Absent::new(stored + stored / 2),
+            whole: AtomicBool::new(false),
             hasher: RandomState::new(),
             max_entries,
             max_bytes,
@@ -119,7 +123,8 @@ impl<V: View> Index<V> {
                     None => Lookup::Absent,
                 }
             }
-            None if self.absent.knows_absent(hashed) => Lookup::Absent,
+            // Asked after the table: whoever removes what is stored says so first.
+            None if self.whole.load(Ordering::Acquire) || self.absent.knows_absent(hashed) => Lookup::Absent,
             None => Lookup::Unknown,
         }
     }
@@ -221,23 +226,46 @@ impl<V: View> Index<V> {
         change(bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()))
     }
 
-    /// Forgets an entry as of `position`: the next lookup reads.
-    pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) {
+    /// Forgets an entry as of `position`: the next lookup reads. Gives the view that was forgotten.
+    pub(crate) fn forget(&self, scope: u32, hash: &[u8; 32], position: Position) -> Option<Arc<V>> {
         let key = Key { scope, hash: *hash };
         let hashed = self.hash(&key);
         self.absent.insert_new(hashed);
+        self.whole.store(false, Ordering::Release);
         let guard = pin();
         let mut bucket = self.table.locked(hashed);
         bucket.set_floor(position.0);
-        if let Some(view) = bucket.get(&key, &guard).and_then(|entry| entry.view.as_ref()) {
-            self.weigh(Some(view), false);
-        }
+        let view = bucket.get(&key, &guard).and_then(|entry| entry.view.clone());
+        self.weigh(view.as_deref(), false);
         bucket.remove(&key, &guard);
+        view
+    }
+
+    /// Whether nothing with this hash was ever stored, as far as memory tells: then there is nothing to read.
+    pub(crate) fn knows_absent(&self, scope: u32, hash: &[u8; 32]) -> bool {
+        self.absent.knows_absent(self.hash(&Key { scope, hash: *hash }))
     }
 
     /// Tells the filter of a hash that is stored; start-up does so for all of them.
     pub(crate) fn exists(&self, scope: u32, hash: &[u8; 32]) {
         self.absent.insert(self.hash(&Key { scope, hash: *hash }));
+    }
+
+    /// Enters everything that is stored, as far as there is room: `load` is given what enters one view. Start-up does so,
+    /// before anything is looked up; nothing is read from the disk any more as long as all of it stays here.
+    pub(crate) fn load<E>(
+        &self,
+        at: Position,
+        load: impl FnOnce(&dyn Fn(u32, &[u8; 32], V)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.whole.store(true, Ordering::Release);
+        let enter = |scope: u32, hash: &[u8; 32], view: V| {
+            self.exists(scope, hash);
+            if self.whole.load(Ordering::Relaxed) {
+                let _ = self.fill(scope, hash, Some(Arc::new(view)), at);
+            }
+        };
+        load(&enter)
     }
 
     fn weigh(&self, view: Option<&V>, enters: bool) {
@@ -278,6 +306,9 @@ impl<V: View> Index<V> {
                 match &entry.view {
                     Some(view) if !view.retire() => false,
                     view => {
+                        if view.is_some() {
+                            self.whole.store(false, Ordering::Release);
+                        }
                         self.weigh(view.as_deref(), false);
                         true
                     }
@@ -300,5 +331,69 @@ impl<V: View> Index<V> {
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
             + (self.len() * ENTRY_BYTES + self.table.bucket_count() * 16 + self.absent.bytes()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Number(u64);
+
+    impl View for Number {
+        fn weight(&self) -> usize {
+            8
+        }
+    }
+
+    fn hash(number: u64) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_le_bytes());
+        hash
+    }
+
+    fn loaded(stored: u64) -> Index<Number> {
+        let index = Index::new(1000, 1 << 20, 0);
+        let all = index.load(Position(1), |enter| {
+            (0..stored).for_each(|number| enter(1, &hash(number), Number(number)));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        all.expect("infallible");
+        index
+    }
+
+    /// RL-CON-05: while everything fits, nothing has to be read, neither what is there nor what is not; a deleted one is
+    /// absent.
+    #[test]
+    fn a_whole_index_reads_nothing() {
+        let index = loaded(500);
+        for number in 0..100_000 {
+            match index.get(1, &hash(number)) {
+                Lookup::Hot(view) => assert!(view.0 == number && number < 500),
+                Lookup::Absent => assert!(number >= 500, "{number} is said to be absent"),
+                Lookup::Unknown => panic!("{number} would be read"),
+            }
+        }
+        index.publish(1, &hash(7), Position(2), |_| None);
+        assert!(matches!(index.get(1, &hash(7)), Lookup::Absent));
+        index.publish(1, &hash(7), Position(3), |_| Some(Arc::new(Number(8))));
+        assert!(matches!(index.get(1, &hash(7)), Lookup::Hot(view) if view.0 == 8));
+        index.forget(1, &hash(7), Position(4));
+        assert!(matches!(index.get(1, &hash(7)), Lookup::Unknown));
+    }
+
+    /// What did not fit, or was evicted, is never said to be absent.
+    #[test]
+    fn an_index_that_is_not_whole_says_so() {
+        for (stored, published) in [(5000, 0), (900, 4000)] {
+            let index = loaded(stored);
+            for number in stored..stored + published {
+                index.publish(1, &hash(number), Position(2), |_| Some(Arc::new(Number(number))));
+            }
+            let absent = |number: &u64| matches!(index.get(1, &hash(*number)), Lookup::Absent);
+            assert_eq!((0..stored + published).find(absent), None, "{stored} stored, {published} published");
+            assert!(index.len() < 2000);
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::{Hot, OPERATOR};
 use crate::error::ReadError;
 use crate::ids::NamespaceId;
 use crate::open::Options;
+use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::{self, workspace_of};
 use crate::store::Snapshot;
 
@@ -14,6 +15,10 @@ const ROOT_KEYS_MAX: usize = 200_000;
 const ROOT_KEY_BYTES_MAX: u64 = 256 << 20;
 const NAMESPACES_MAX: usize = 200_000;
 const NAMESPACE_BYTES_MAX: u64 = 256 << 20;
+/// Overrides are all in memory up to these bounds, so that a decision reads nothing from the disk (RL-CON-05); beyond
+/// them, those in use.
+const OVERRIDES_MAX: usize = 1_000_000;
+const OVERRIDE_BYTES_MAX: u64 = 64 << 20;
 
 /// Makes the hot structures and tells their filters what is stored.
 pub(crate) fn load(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Hot, ReadError> {
@@ -28,6 +33,7 @@ pub(crate) fn load(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Re
         Index::new(options.hot_keys_max, options.hot_bytes_max, count(records::KEY_BY_HASH)?),
         Index::new(ROOT_KEYS_MAX, ROOT_KEY_BYTES_MAX, count(records::ROOT_KEY_BY_HASH)?),
         Index::new(NAMESPACES_MAX, NAMESPACE_BYTES_MAX, 2 * count(records::NAMESPACE)?),
+        Index::new(OVERRIDES_MAX, OVERRIDE_BYTES_MAX, count(records::OVERRIDE)?),
         windows,
         seed,
     );
@@ -52,5 +58,24 @@ pub(crate) fn load(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Re
             }
         }
     })?;
+    load_overrides(&hot, snapshot)?;
     Ok(hot)
+}
+
+/// Enters the overrides themselves, as far as there is room.
+fn load_overrides(hot: &Hot, snapshot: &Snapshot) -> Result<(), ReadError> {
+    let mut undecodable = None;
+    hot.overrides.load(snapshot.position(), |enter| {
+        snapshot.scan(records::OVERRIDE, |key, value| {
+            let place = (workspace_of(key), key.get(4..20).and_then(crate::store::id_from), key.get(20..));
+            if let (Some(workspace), Some(namespace), Some(identifier)) = place {
+                let hash = hot.override_hash(workspace, NamespaceId(namespace), identifier);
+                match crate::store::decode::<OverrideRow>(value) {
+                    Ok(row) => enter(workspace.0, &hash, OverrideView::new(&row)),
+                    Err(error) => undecodable = Some(error),
+                }
+            }
+        })
+    })?;
+    undecodable.map_or(Ok(()), Err)
 }

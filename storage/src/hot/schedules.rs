@@ -299,6 +299,119 @@ fn an_acknowledged_cut_holds() {
     });
 }
 
+/// A migrated key's first hash, and the one it gets.
+const FOREIGN: [u8; 32] = [9; 32];
+
+/// KEYS-MIGRATE-13, KEYS-CREDIT-4: a key that gets another hash keeps its one purse. Whoever still holds its old view or looks
+/// the old hash up, and whoever finds it by the new one, spend from the same credits, whatever is read, evicted, journaled
+/// and filled in late meanwhile.
+#[test]
+fn a_key_that_changes_its_hash_has_one_purse() {
+    explore(|| {
+        let index = Arc::new(Index::<Key>::new(1, 1 << 20, 1));
+        index.exists(NO.0, &FOREIGN);
+        // The row: credits and the hash it is found by; the alias of the old one is no way to it.
+        let row = stored((CreditsRow { generation: 1, balance: 2, refill_due: None }, FOREIGN));
+        let published = Arc::new(RwLock::new(()));
+        let waiting: Arc<Mutex<Vec<Arc<KeyCounters>>>> = Arc::new(Mutex::new(Vec::new()));
+        let find = {
+            let (index, row, published) = (Arc::clone(&index), Arc::clone(&row), Arc::clone(&published));
+            move |hash: [u8; 32]| {
+                let read = || {
+                    let ((credits, own), at) = {
+                        let _published = published.read().expect("no panic");
+                        row.lock().expect("no panic").clone()
+                    };
+                    thread::yield_now();
+                    let view = (own == hash)
+                        .then(|| Arc::new(Key(Arc::new(KeyCounters::new(NO, KeyId(id('k')), Some(&credits), 0)))));
+                    Ok(Some((view, Position(at))))
+                };
+                index.get_or_read(NO.0, &hash, read).expect("readable")
+            }
+        };
+        let spender = || {
+            let (find, waiting) = (find.clone(), Arc::clone(&waiting));
+            thread::spawn(move || {
+                let mut taken = 0;
+                for _ in 0..2 {
+                    loop {
+                        let Some(key) = find(FOREIGN).or_else(|| find(HASH)) else {
+                            thread::yield_now();
+                            continue;
+                        };
+                        match key.0.spend(1) {
+                            Spend::Retired => thread::yield_now(),
+                            Spend::Short { .. } => break,
+                            Spend::Taken { first, .. } => {
+                                taken += 1;
+                                if first {
+                                    waiting.lock().expect("no panic").push(Arc::clone(&key.0));
+                                }
+                                break;
+                            }
+                        }
+                    }
+                }
+                taken
+            })
+        };
+        let (one, other) = (spender(), spender());
+        let journal = {
+            let (row, waiting) = (Arc::clone(&row), Arc::clone(&waiting));
+            move || {
+                let dirty = std::mem::take(&mut *waiting.lock().expect("no panic"));
+                for counters in dirty {
+                    let Some(mark) = counters.unjournaled() else { continue };
+                    {
+                        let mut row = row.lock().expect("no panic");
+                        row.0.0.balance = mark.balance();
+                        row.1 += 1;
+                    }
+                    if !counters.journaled(mark) {
+                        waiting.lock().expect("no panic").push(counters);
+                    }
+                }
+            }
+        };
+        let writer = {
+            let (index, row, published, journal) =
+                (Arc::clone(&index), Arc::clone(&row), Arc::clone(&published), journal.clone());
+            thread::spawn(move || {
+                journal();
+                let publishing = published.write().expect("no panic");
+                let position = {
+                    let mut row = row.lock().expect("no panic");
+                    row.0.1 = HASH;
+                    row.1 += 1;
+                    Position(row.1)
+                };
+                thread::yield_now();
+                let moving = index.forget(NO.0, &FOREIGN, position).map(|key| Arc::clone(&key.0));
+                let credits = row.lock().expect("no panic").0.0.clone();
+                let fresh = Arc::new(KeyCounters::new(NO, KeyId(id('k')), Some(&credits), 0));
+                index.publish(NO.0, &HASH, position, |present| {
+                    assert!(present.is_none(), "nobody can have read it yet");
+                    Some(Arc::new(Key(moving.unwrap_or(fresh))))
+                });
+                drop(publishing);
+                journal();
+            })
+        };
+        let crowd = crowd(&index);
+        let taken = one.join().expect("one") + other.join().expect("the other");
+        writer.join().expect("the writer");
+        crowd.join().expect("the crowd");
+        while !waiting.lock().expect("no panic").is_empty() {
+            journal();
+        }
+        assert!(find(FOREIGN).is_none(), "the old hash leads nowhere");
+        let left = find(HASH).expect("there").0.balance();
+        assert_eq!((taken, left), (2, 0), "two credits, spent once each");
+        assert_eq!(row.lock().expect("no panic").0.0.balance, 0, "and all of it is written down");
+    });
+}
+
 /// A last use that is noted while an earlier one is being stored is stored later, and keeps the key in memory until then.
 #[test]
 fn a_later_use_is_not_forgotten() {

@@ -169,6 +169,7 @@ id_fields!(
     RoleId,
     PermissionId,
     RatelimitId,
+    MigrationId,
     NamespaceId,
     OverrideId,
     EventId,

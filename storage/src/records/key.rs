@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::codec::{part, row};
-use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, LAST_USED, Row, row_key};
+use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, LAST_USED, Row, migration, row_key};
 use crate::error::ReadError;
-use crate::hot::counters::KeyCounters;
+use crate::hot::counters::{KeyCounters, MINUTE_MS};
 use crate::hot::shared::Shared;
 use crate::hot::window::Subject;
 use crate::ids::{ApiId, IdentityId, KeyId, PermissionId, RatelimitId, RoleId, WorkspaceNo};
 use crate::records::api::ApiView;
 use crate::records::identity::IdentityView;
 use crate::records::role::{PermissionView, RoleView};
-use crate::store::Read;
+use crate::store::{Read, Snapshot};
 use crate::tx::Tx;
 
-/// What a key is looked up by: the 32 bytes of its SHA-256 (HASH-1), or for a foreign hash the SHA-256 of that text.
+/// What a key is looked up by: the 32 bytes of its SHA-256 (HASH-1), or what stands for a foreign hash
+/// ([`migration::foreign_hash`]).
 pub type KeyHash = [u8; 32];
 
 part! {
@@ -304,6 +305,36 @@ pub(crate) fn exists(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Res
     Ok(read.bytes(KeyRow::TABLE, &key(workspace, id))?.is_some())
 }
 
+/// What is counted of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Credits left; 0 for a key that never had a limited number.
+    pub balance: u64,
+    /// Unix ms from which the next refill is due.
+    pub refill_due: Option<u64>,
+    /// Unix ms of the last verification, whole minutes.
+    pub last_used_ms: Option<u64>,
+}
+
+/// What is counted of a key, exactly, without making it hot. `hot` is its view if it was in memory *before* `snapshot` was
+/// taken: what it counted is in the view then, or else, since it was written before the key left memory, in the snapshot.
+pub fn counted(
+    snapshot: &Snapshot,
+    workspace: WorkspaceNo,
+    id: KeyId,
+    hot: Option<&KeyView>,
+) -> Result<Counted, ReadError> {
+    let credits =
+        credits(snapshot, workspace, id)?.unwrap_or(CreditsRow { generation: 0, balance: 0, refill_due: None });
+    let hot = hot.map(|view| &*view.counters);
+    // A view of another generation is behind a change in the snapshot, or ahead of the snapshot by one.
+    let balance =
+        hot.filter(|hot| hot.generation() == credits.generation).map_or(credits.balance, KeyCounters::balance);
+    let minute = last_used(snapshot, workspace, id)?.max(hot.map_or(0, KeyCounters::last_minute));
+    let last_used_ms = (minute > 0).then(|| u64::from(minute) * MINUTE_MS);
+    Ok(Counted { balance, refill_due: credits.refill_due, last_used_ms })
+}
+
 /// The stored minute of a key's last verification, in minutes since 1970.
 pub(crate) fn last_used(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<u32, ReadError> {
     Ok(read.row::<LastUsedRow>(&key(workspace, id))?.map_or(0, |row| row.minute))
@@ -313,27 +344,88 @@ pub(crate) fn last_used(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> 
 pub fn insert(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
     tx.put_bytes(KEY_BY_HASH, &row_key(workspace, &[&row.hash]), id.as_bytes().to_vec());
     tx.put_bytes(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]), Vec::new());
+    if let Some(identity) = row.identity {
+        tx.put_bytes(KEY_BY_IDENTITY, &of_identity(workspace, identity, id), row.api.as_bytes().to_vec());
+    }
     update(tx, workspace, id, row);
 }
 
-/// Puts a key that exists. Its hash and API must be what they were.
+/// The stored key of an identity's link to a key.
+fn of_identity(workspace: WorkspaceNo, identity: IdentityId, id: KeyId) -> Vec<u8> {
+    row_key(workspace, &[identity.as_bytes(), id.as_bytes()])
+}
+
+/// Links a key to another identity, or to none. The caller puts the row.
+pub fn set_identity(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceNo,
+    id: KeyId,
+    row: &mut KeyRow,
+    identity: Option<IdentityId>,
+) {
+    let before = std::mem::replace(&mut row.identity, identity);
+    if before == identity {
+        return;
+    }
+    if let Some(before) = before {
+        tx.delete(KEY_BY_IDENTITY, &of_identity(workspace, before, id));
+    }
+    if let Some(identity) = identity {
+        tx.put_bytes(KEY_BY_IDENTITY, &of_identity(workspace, identity, id), row.api.as_bytes().to_vec());
+    }
+}
+
+/// Ids of an API's live keys, or of those of them that one identity has: at most `most`, by id ascending, from the id text
+/// `from` on (bytewise, inclusive; it need not be an id).
+pub fn ids(
+    snapshot: &Snapshot,
+    workspace: WorkspaceNo,
+    api: ApiId,
+    identity: Option<IdentityId>,
+    from: &[u8],
+    most: usize,
+) -> Result<Vec<KeyId>, ReadError> {
+    let key_id = |id: &[u8]| crate::store::id_from(id).map(KeyId);
+    match identity {
+        None => snapshot.select(KEY_BY_API, &row_key(workspace, &[api.as_bytes()]), from, most, |id, _| Ok(key_id(id))),
+        Some(identity) => {
+            let prefix = row_key(workspace, &[identity.as_bytes()]);
+            snapshot.select(KEY_BY_IDENTITY, &prefix, from, most, |id, of| {
+                Ok(if of == api.as_bytes() { key_id(id) } else { None })
+            })
+        }
+    }
+}
+
+/// Puts a key that exists. Its hash, API and identity must be what they were: see [`migration::adopt`] and
+/// [`set_identity`].
 pub fn update(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
     tx.put_bytes(KeyRow::TABLE, &key(workspace, id), row.to_bytes());
 }
 
-/// Marks a key deleted: it leaves its API's listing; its hash stays taken (KEYS-DELETE-2).
-pub fn soft_delete(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, now: u64) {
+/// Takes a key out of the listings of its API and of its identity.
+fn unlist(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
     tx.delete(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]));
+    if let Some(identity) = row.identity {
+        tx.delete(KEY_BY_IDENTITY, &of_identity(workspace, identity, id));
+    }
+}
+
+/// Marks a key deleted: it leaves all listings; its hash stays taken, and so does its alias (KEYS-DELETE-2).
+pub fn soft_delete(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, now: u64) {
+    unlist(tx, workspace, id, row);
     update(tx, workspace, id, &KeyRow { deleted_at: Some(now), ..row.clone() });
 }
 
-/// Removes a key and all that is its own; its hash becomes free (KEYS-DELETE-3).
-pub fn purge(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
-    tx.delete(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]));
+/// Removes a key and all that is its own; its hash becomes free, and so does its alias (KEYS-DELETE-3).
+pub fn purge(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) -> Result<(), ReadError> {
+    unlist(tx, workspace, id, row);
     tx.delete(KEY_BY_HASH, &row_key(workspace, &[&row.hash]));
+    migration::forget_key(tx, workspace, id)?;
     for table in [KeyRow::TABLE, CREDITS, LAST_USED] {
         tx.delete(table, &key(workspace, id));
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyward_storage::disk::memory::SplitMix;
 use keyward_storage::ids::{
-    ApiId, EventId, IdText, IdentityId, KeyId, KeyspaceId, NamespaceId, OverrideId, PermissionId, RatelimitId, RoleId,
-    WorkspaceId, WorkspaceNo,
+    ApiId, EventId, IdText, IdentityId, KeyId, KeyspaceId, MigrationId, NamespaceId, OverrideId, PermissionId,
+    RatelimitId, RoleId, WorkspaceId, WorkspaceNo,
 };
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::audit::{self, Actor, AuditEvent, Target};
 use keyward_storage::records::identity::{self, IdentityRow};
 use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView, Ratelimit};
+use keyward_storage::records::migration::{self, MigratedKeyRow};
 use keyward_storage::records::ratelimit::{self, NamespaceRow, OverrideRow};
 use keyward_storage::records::role::{self, PermissionRow, PermissionView, RoleRow};
 use keyward_storage::records::root_key::{self, RootKeyRow};
@@ -42,6 +43,8 @@ pub struct Model {
     pub keys: BTreeMap<In<KeyId>, KeyRow>,
     pub credits: BTreeMap<In<KeyId>, Credits>,
     pub last_used: BTreeMap<In<KeyId>, u64>,
+    /// How keys came that came with a foreign hash.
+    pub migrated: BTreeMap<In<KeyId>, MigratedKeyRow>,
     pub identities: BTreeMap<In<IdentityId>, IdentityRow>,
     pub permissions: BTreeMap<In<PermissionId>, PermissionRow>,
     pub roles: BTreeMap<In<RoleId>, RoleRow>,
@@ -60,6 +63,10 @@ pub enum Op {
     Workspace(WorkspaceNo, WorkspaceRow),
     Api(In<ApiId>, ApiRow),
     NewKey(In<KeyId>, Box<KeyRow>, Option<u64>),
+    /// With a foreign hash, pending in a migration.
+    PendingKey(In<KeyId>, Box<KeyRow>, Option<u64>, MigrationId),
+    /// A pending key is presented and gets its own hash.
+    Adopt(In<KeyId>, KeyHash),
     Key(In<KeyId>, Box<KeyRow>),
     SoftDelete(In<KeyId>),
     Purge(In<KeyId>),
@@ -72,6 +79,7 @@ pub enum Op {
     DeleteRole(In<RoleId>),
     Namespace(In<NamespaceId>, NamespaceRow),
     Override(In<NamespaceId>, String, OverrideRow),
+    RemoveOverride(In<NamespaceId>, String, OverrideRow),
     RootKey(KeyId, RootKeyRow),
 }
 
@@ -108,9 +116,29 @@ impl Op {
                     let _ = tx.change_credits(*no, *id, row, Change::Set(credits), None)?;
                 }
             }
+            Op::PendingKey((no, id), row, credits, by) => {
+                if key::find(tx, *no, &row.hash)?.is_some() {
+                    return Err(gone("the foreign hash is taken"));
+                }
+                migration::insert_pending(tx, *no, *id, row, *by);
+                if let Some(credits) = *credits {
+                    let _ = tx.change_credits(*no, *id, row, Change::Set(credits), None)?;
+                }
+            }
+            Op::Adopt((no, id), hash) => {
+                let row = key::get(tx, *no, *id)?.ok_or(gone("no key to adopt"))?;
+                let came = migration::of_key(tx, *no, *id)?.ok_or(gone("it came with a hash of ours"))?;
+                if key::find(tx, *no, hash)?.is_some() {
+                    return Err(gone("the hash is taken"));
+                }
+                migration::adopt(tx, *no, *id, &KeyRow { hash: *hash, start: "re_abcd".into(), ..row }, &came);
+            }
             Op::Key((no, id), row) => {
                 let before = key::get(tx, *no, *id)?.ok_or(gone("no key to change"))?;
-                key::update(tx, *no, *id, &KeyRow { limited: before.limited, ..(**row).clone() });
+                let (limited, identity) = (before.limited, before.identity);
+                let mut after = KeyRow { limited, identity, hash: before.hash, start: before.start, ..(**row).clone() };
+                key::set_identity(tx, *no, *id, &mut after, row.identity);
+                key::update(tx, *no, *id, &after);
             }
             Op::SoftDelete((no, id)) => {
                 let row = key::get(tx, *no, *id)?.ok_or(gone("no key to delete"))?;
@@ -118,7 +146,7 @@ impl Op {
             }
             Op::Purge((no, id)) => {
                 let row = key::get(tx, *no, *id)?.ok_or(gone("no key to purge"))?;
-                key::purge(tx, *no, *id, &row);
+                key::purge(tx, *no, *id, &row)?;
             }
             Op::Credits((no, id), change) => {
                 let row = key::get(tx, *no, *id)?.ok_or(gone("no key to charge"))?;
@@ -147,6 +175,7 @@ impl Op {
             }
             Op::Namespace((no, id), row) => ratelimit::put(tx, *no, *id, row),
             Op::Override((no, id), identifier, row) => ratelimit::put_override(tx, *no, *id, identifier, row),
+            Op::RemoveOverride((no, id), identifier, row) => ratelimit::remove_override(tx, *no, *id, identifier, row),
             Op::RootKey(id, row) => root_key::put(tx, *id, row),
         }
         Ok(())
@@ -163,15 +192,26 @@ impl Op {
                     model.credits.insert(*at, Credits { generation: 1, balance, ..Credits::default() });
                 }
             }
+            Op::PendingKey(at, row, credits, by) => {
+                Op::NewKey(*at, row.clone(), *credits).note(model);
+                model.migrated.insert(*at, MigratedKeyRow { migration: *by, foreign: row.hash, pending: true });
+            }
+            Op::Adopt(at, hash) => {
+                let row = model.keys.get_mut(at).expect("planned for it");
+                (row.hash, row.start) = (*hash, "re_abcd".into());
+                model.migrated.get_mut(at).expect("planned for it").pending = false;
+                model.hashes.insert((at.0, *hash));
+            }
             Op::Key(at, row) => {
-                let limited = model.keys[at].limited;
-                model.keys.insert(*at, KeyRow { limited, ..(**row).clone() });
+                let KeyRow { limited, hash, start, .. } = model.keys[at].clone();
+                model.keys.insert(*at, KeyRow { limited, hash, start, ..(**row).clone() });
             }
             Op::SoftDelete(at) => model.keys.get_mut(at).expect("planned for it").deleted_at = Some(77),
             Op::Purge(at) => {
                 model.keys.remove(at);
                 model.credits.remove(at);
                 model.last_used.remove(at);
+                model.migrated.remove(at);
             }
             Op::Credits(at, change) => {
                 let credits = model.credits.entry(*at).or_default();
@@ -192,6 +232,9 @@ impl Op {
             Op::Role(at, row) => drop(model.roles.insert(*at, row.clone())),
             Op::DeleteRole(at) => drop(model.roles.remove(at)),
             Op::Namespace(at, row) => drop(model.namespaces.insert(*at, row.clone())),
+            Op::RemoveOverride((no, id), identifier, _) => {
+                model.overrides.remove(&(*no, *id, identifier.clone()));
+            }
             Op::Override((no, id), identifier, row) => {
                 model.overrides.insert((*no, *id, identifier.clone()), row.clone());
             }
@@ -272,11 +315,8 @@ impl Model {
 
     fn a_key(&self, dice: &mut SplitMix, no: WorkspaceNo, api: ApiId, limited: bool) -> KeyRow {
         // Now and then a hash that had an owner and is free again.
-        let taken: BTreeSet<_> = self.keys.iter().map(|(at, row)| (at.0, row.hash)).collect();
-        let free = self.hashes.iter().filter(|at| at.0 == no && !taken.contains(at)).map(|at| at.1);
-        let free = pick(dice, free).filter(|_| dice.flip());
         let row = KeyRow {
-            hash: free.unwrap_or_else(|| hash(dice)),
+            hash: self.a_hash(dice, no),
             api,
             start: "p_abc".into(),
             name: None,
@@ -294,6 +334,15 @@ impl Model {
             deleted_at: None,
         };
         self.changed_key(dice, no, row)
+    }
+
+    /// A hash that no key of the workspace has, neither as its own nor as an alias.
+    fn a_hash(&self, dice: &mut SplitMix, no: WorkspaceNo) -> KeyHash {
+        let own = self.keys.iter().map(|(at, row)| (at.0, row.hash));
+        let taken: BTreeSet<_> = own.chain(self.migrated.iter().map(|(at, came)| (at.0, came.foreign))).collect();
+        let free = self.hashes.iter().filter(|at| at.0 == no && !taken.contains(at)).map(|at| at.1);
+        let free = pick(dice, free).filter(|_| dice.flip());
+        free.unwrap_or_else(|| hash(dice))
     }
 
     fn changed_key(&self, dice: &mut SplitMix, no: WorkspaceNo, row: KeyRow) -> KeyRow {
@@ -320,7 +369,7 @@ impl Model {
         let here = |at: &WorkspaceNo| *at == no;
         let apis: Vec<_> = self.apis.keys().filter(|at| here(&at.0)).copied().collect();
         let live: Vec<_> = self.live_keys().into_iter().filter(|at| here(&at.0)).collect();
-        Some(match dice.below(26) {
+        Some(match dice.below(27) {
             0 => {
                 let row = self.workspaces[&no].clone();
                 let name = format!("ws {}", dice.below(99));
@@ -336,7 +385,16 @@ impl Model {
                 let api = pick(dice, apis)?.1;
                 let limited = dice.flip();
                 let row = self.a_key(dice, no, api, limited);
-                Op::NewKey((no, KeyId(id(dice))), Box::new(row), limited.then(|| dice.below(50)))
+                let (at, credits) = ((no, KeyId(id(dice))), limited.then(|| dice.below(50)));
+                match dice.below(3) {
+                    0 => Op::PendingKey(at, Box::new(row), credits, MigrationId(id(dice))),
+                    _ => Op::NewKey(at, Box::new(row), credits),
+                }
+            }
+            26 => {
+                let pending = |at: &In<KeyId>| self.migrated.get(at).is_some_and(|came| came.pending);
+                let at = pick(dice, live.into_iter().filter(pending))?;
+                Op::Adopt(at, self.a_hash(dice, no))
             }
             7..=9 => {
                 let at = pick(dice, live)?;
@@ -405,13 +463,20 @@ impl Model {
                         Op::Namespace(at, NamespaceRow { deleted_at, ..self.namespaces[&at].clone() })
                     }
                     Some(at) => {
-                        let row = OverrideRow {
-                            id: OverrideId(id(dice)),
-                            limit: dice.below(99),
-                            duration: 1000,
-                            created_at: 1,
+                        let identifier = match dice.below(5) {
+                            4 => "user_*".to_owned(),
+                            user => format!("user_{user}"),
                         };
-                        Op::Override(at, format!("user_{}", dice.below(4)), row)
+                        let present = self.overrides.get(&(at.0, at.1, identifier.clone())).cloned();
+                        match present {
+                            Some(row) if dice.flip() => Op::RemoveOverride(at, identifier, row),
+                            present => {
+                                // One that replaces another keeps its id (RL-SETOV-02).
+                                let own = present.map_or_else(|| OverrideId(id(dice)), |row| row.id);
+                                let row = OverrideRow { id: own, limit: dice.below(99), duration: 1000, created_at: 1 };
+                                Op::Override(at, identifier, row)
+                            }
+                        }
                     }
                     None => {
                         // Some are named like another one's id (RL-NS-01).
@@ -530,6 +595,15 @@ impl Model {
             let (no, id) = *at;
             equal!(key::get(snapshot, no, id).expect("readable").as_ref(), Some(row), "{id}");
             equal!(key::find(snapshot, no, &row.hash).expect("readable"), Some(id), "owner of the hash of {id}");
+            let came = migration::of_key(snapshot, no, id).expect("readable");
+            equal!(came.as_ref(), self.migrated.get(at), "how {id} came");
+            if let Some(came) = came {
+                equal!(
+                    key::find(snapshot, no, &came.foreign).expect("readable"),
+                    Some(id),
+                    "owner of an alias of {id}"
+                );
+            }
             let stored = key::credits(snapshot, no, id).expect("readable");
             match (stored, self.credits.get(at)) {
                 (Some(stored), Some(expected)) => {
@@ -543,11 +617,31 @@ impl Model {
                 }
             }
         }
-        let live = self.keys.values().filter(|row| row.deleted_at.is_none()).count() as u64;
+        let live = || self.keys.values().filter(|row| row.deleted_at.is_none());
         equal!(count(records::KEY), self.keys.len() as u64, "keys");
-        equal!(count(records::KEY_BY_HASH), self.keys.len() as u64, "hashes");
-        equal!(count(records::KEY_BY_API), live, "listed keys");
+        let aliases = self.migrated.values().filter(|came| !came.pending).count();
+        equal!(count(records::KEY_BY_HASH), (self.keys.len() + aliases) as u64, "hashes");
+        equal!(count(records::MIGRATED_KEY), self.migrated.len() as u64, "migrated keys");
+        equal!(count(records::KEY_BY_API), live().count() as u64, "listed keys");
+        let linked = live().filter(|row| row.identity.is_some()).count();
+        equal!(count(records::KEY_BY_IDENTITY), linked as u64, "keys of identities");
         equal!(count(records::CREDITS), self.credits.len() as u64, "credits");
+        for (no, api) in self.apis.keys() {
+            let of = |identity: Option<IdentityId>| -> Vec<KeyId> {
+                let here = |(at, row): &(&In<KeyId>, &KeyRow)| {
+                    at.0 == *no
+                        && row.api == *api
+                        && row.deleted_at.is_none()
+                        && (identity.is_none() || row.identity == identity)
+                };
+                self.keys.iter().filter(here).map(|(at, _)| at.1).collect()
+            };
+            let listed = |identity| key::ids(snapshot, *no, *api, identity, b"", usize::MAX).expect("readable");
+            equal!(listed(None), of(None), "keys of {api}");
+            for (_, identity) in self.identities.keys().filter(|at| at.0 == *no) {
+                equal!(listed(Some(*identity)), of(Some(*identity)), "keys of {identity} in {api}");
+            }
+        }
         for ((no, id), row) in &self.identities {
             equal!(identity::get(snapshot, *no, *id).expect("readable").as_ref(), Some(row), "{id}");
             let found = identity::find(snapshot, *no, &row.external_id).expect("readable");
@@ -568,7 +662,25 @@ impl Model {
             equal!(ratelimit::get(snapshot, *no, *id).expect("readable").as_ref(), Some(row), "{id}");
         }
         equal!(count(records::NAMESPACE), self.namespaces.len() as u64, "namespaces");
-        equal!(count(records::OVERRIDE), self.overrides.len() as u64, "overrides");
+        for ((no, id, identifier), row) in &self.overrides {
+            let found = ratelimit::get_override(snapshot, *no, *id, identifier).expect("readable");
+            equal!(found.as_ref(), Some(row), "override of {identifier} in {id}");
+        }
+        let patterns = self.overrides.keys().filter(|(.., identifier)| ratelimit::is_pattern(identifier)).count();
+        equal!(count(records::OVERRIDE_PATTERN), patterns as u64, "patterns");
+        equal!(count(records::OVERRIDE), (self.overrides.len() - patterns) as u64, "overrides");
+        equal!(count(records::OVERRIDE_BY_ID), self.overrides.len() as u64, "overrides by id");
+        for (no, id) in self.namespaces.keys() {
+            let mut expected: Vec<_> = self
+                .overrides
+                .iter()
+                .filter(|((its_no, its_id, _), _)| (its_no, its_id) == (no, id))
+                .map(|((.., identifier), row)| (identifier.clone(), row.clone()))
+                .collect();
+            expected.sort_by_key(|(_, row)| row.id);
+            let page = ratelimit::page_of_overrides(snapshot, *no, *id, &[], usize::MAX).expect("readable");
+            equal!(page, expected, "page of {id}");
+        }
         for (id, row) in &self.root_keys {
             equal!(root_key::get(snapshot, *id).expect("readable").as_ref(), Some(row), "root {id}");
         }
@@ -636,8 +748,19 @@ impl Model {
             for user in 0..4 {
                 let user = format!("user_{user}");
                 let expected = self.overrides.get(&(no, id, user.clone())).map(|row| (row.id, row.limit));
-                assert_eq!(view.override_for(&user).map(|item| (item.id, item.limit)), expected, "{user} in {name}");
+                let in_memory = match storage.override_of(no, id, &user) {
+                    Lookup::Hot(view) => Some(view),
+                    Lookup::Absent => None,
+                    Lookup::Unknown => panic!("{user} in {name} would be read from the disk"),
+                };
+                let read = storage.read_override_of(no, id, &user).expect("readable");
+                for found in [in_memory, read] {
+                    assert_eq!(found.map(|found| (found.id, found.limit)), expected, "{user} in {name}");
+                }
             }
+            let expected = self.overrides.get(&(no, id, "user_*".to_owned())).map(|row| (row.id, row.limit));
+            let found = view.pattern_for("user_x").map(|found| (found.says.id, found.says.limit));
+            assert_eq!(found, expected, "pattern of {name}");
         }
         true
     }

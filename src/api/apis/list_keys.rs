@@ -1,0 +1,176 @@
+//! apis.listKeys: the keys of an API, page by page.
+
+use std::collections::HashMap;
+
+use keyward_storage::ids::{ApiId, IdentityId, KeyId, PermissionId, RoleId, WorkspaceNo};
+use keyward_storage::records::key::{self, KeyRow};
+use keyward_storage::records::{api, identity, identity::IdentityRow, role, role::RoleRow};
+use keyward_storage::{ReadError, Snapshot, Storage};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::not_found;
+use crate::api::call::Call;
+use crate::api::keys::key_object::{KeyObject, Linked};
+use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
+use crate::api::operation::{Operation, Page};
+use crate::api::problem::{Code, Problem};
+use crate::api::shape::{Opt, Text};
+use crate::rbac::Need;
+
+/// Which page.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The API's id.
+    api_id: Text<1, { usize::MAX }>,
+    /// Keys on the page.
+    #[serde(default)]
+    #[schemars(extend("default" = 100))]
+    limit: Limit,
+    /// Where the page begins, from the page before.
+    #[serde(default)]
+    cursor: Cursor,
+    /// Only keys of the identity with this id of yours.
+    #[serde(default)]
+    external_id: Opt<Text<1, { usize::MAX }>>,
+    /// Whether to return the plaintexts of recoverable keys.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    decrypt: Opt<bool>,
+    /// Has no effect: nothing is cached that could be behind.
+    #[serde(default)]
+    #[expect(dead_code, reason = "APIS-LIST-1: accepted, and there is no cache to bypass")]
+    #[schemars(extend("default" = false))]
+    revalidate_keys_cache: Opt<bool>,
+}
+
+/// apis.listKeys.
+pub struct ListKeys;
+
+impl Operation for ListKeys {
+    const NAME: &'static str = "apis.listKeys";
+    const SUMMARY: &'static str = "List an API's keys";
+    const DESCRIPTION: &'static str = "Returns the API's keys by id, disabled and expired ones included, each as \
+        `keys.getKey` shows it. Permission to read the keys and to read the API are both needed: both as `api.…`, or both \
+        as resource names.";
+    const ALLOWS: &'static [&'static str] = &[
+        "api.*.read_key",
+        "api.<apiId>.read_key",
+        "api.*.read_api",
+        "api.<apiId>.read_api",
+        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/*#read_key",
+        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#read_keyspace",
+    ];
+    const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::PreconditionFailed];
+    type Request = Request;
+    type Response = Page<KeyObject>;
+
+    async fn run(call: Call, ask: Request) -> Result<Page<KeyObject>, Problem> {
+        let id = ApiId::parse(&ask.api_id).ok_or_else(not_found)?;
+        let workspace = call.workspace();
+        let api = call.read("API", move |storage| api::get_live(&storage.snapshot()?, workspace, id)).await?;
+        let api = api.ok_or_else(not_found)?;
+        let keyspace = api.keyspace.spell();
+        let (keys, space) = (["keyspaces", &keyspace, "keys", "*"], ["keyspaces", &keyspace]);
+        let by_name = [Need::urn(&keys, "read_key"), Need::urn(&space, "read_keyspace")];
+        let by_tuple =
+            [Need::any_or_one("api", &ask.api_id, "read_key"), Need::any_or_one("api", &ask.api_id, "read_api")];
+        // One of each does not do: a caller who may not list looks at an API that does not exist (APIS-LIST-4).
+        let _granted = call.may(&Need::Any(&[Need::All(&by_name), Need::All(&by_tuple)])).ok_or_else(not_found)?;
+        if ask.decrypt.unwrap_or(false) {
+            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+        }
+        let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
+        let now = call.now;
+        call.read("keys", move |storage| page(storage, (workspace, id), ask.external_id.as_deref(), &paging, now)).await
+    }
+}
+
+/// Reads a page. It makes no key hot: whoever looks through a million keys must not drive those out of memory that are in
+/// use.
+fn page(
+    storage: &Storage,
+    (workspace, api): (WorkspaceNo, ApiId),
+    external_id: Option<&str>,
+    paging: &Paging,
+    now: u64,
+) -> Result<Page<KeyObject>, ReadError> {
+    let first = storage.snapshot()?;
+    let identity = match external_id {
+        None => None,
+        Some(external_id) => match identity::find(&first, workspace, external_id)? {
+            None => return Ok(Page::new(Vec::new(), None)),
+            found => found,
+        },
+    };
+    let mut ids = key::ids(&first, workspace, api, identity, paging.from(), paging.most())?;
+    let next = ids.get(paging.limit()).map(KeyId::to_string);
+    ids.truncate(paging.limit());
+    let mut hot = Vec::with_capacity(ids.len());
+    for &id in &ids {
+        let row = key::get(&first, workspace, id)?;
+        hot.push(row.and_then(|row| storage.peek_key(workspace, &row.hash)).filter(|view| view.id == id));
+    }
+    // The page is as of a second snapshot, taken after the look at what is hot: together they have every spend.
+    let snapshot = storage.snapshot()?;
+    let mut links = Links {
+        snapshot: &snapshot,
+        workspace,
+        identities: HashMap::new(),
+        roles: HashMap::new(),
+        slugs: HashMap::new(),
+    };
+    let mut rows = Vec::with_capacity(ids.len());
+    for (id, hot) in ids.into_iter().zip(hot) {
+        let row = key::get(&snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none());
+        let Some(row) = row.filter(|row| identity.is_none() || row.identity == identity) else { continue };
+        let counted = key::counted(&snapshot, workspace, id, hot.as_deref())?;
+        rows.push(KeyObject::stored(id, &row, &counted, links.of(&row)?, now));
+    }
+    Ok(Page::new(rows, next))
+}
+
+/// What the keys of a page refer to, each read once.
+struct Links<'s> {
+    snapshot: &'s Snapshot,
+    workspace: WorkspaceNo,
+    identities: HashMap<IdentityId, Option<IdentityRow>>,
+    roles: HashMap<RoleId, Option<RoleRow>>,
+    slugs: HashMap<PermissionId, Option<String>>,
+}
+
+impl Links<'_> {
+    /// What a key refers to, without what was deleted since.
+    fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
+        let (snapshot, workspace) = (self.snapshot, self.workspace);
+        for &id in &row.roles {
+            if !self.roles.contains_key(&id) {
+                self.roles.insert(id, role::role(snapshot, workspace, id)?);
+            }
+        }
+        let roles: Vec<&RoleRow> = row.roles.iter().filter_map(|id| self.roles[id].as_ref()).collect();
+        let through_roles = roles.iter().flat_map(|role| &role.permissions);
+        let permissions: Vec<PermissionId> = row.permissions.iter().chain(through_roles).copied().collect();
+        for &id in &permissions {
+            if !self.slugs.contains_key(&id) {
+                self.slugs.insert(id, role::permission(snapshot, workspace, id)?.map(|row| row.slug));
+            }
+        }
+        let identity = match row.identity {
+            None => None,
+            Some(id) => {
+                if !self.identities.contains_key(&id) {
+                    let found = identity::get_live(snapshot, workspace, id)?;
+                    self.identities.insert(id, found);
+                }
+                self.identities[&id].as_ref().map(|row| (id, row))
+            }
+        };
+        Ok(Linked {
+            identity,
+            roles: roles.into_iter().map(|role| role.name.as_str()).collect(),
+            permissions: permissions.iter().filter_map(|id| self.slugs[id].as_deref()).collect(),
+        })
+    }
+}

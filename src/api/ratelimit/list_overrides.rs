@@ -1,0 +1,63 @@
+//! ratelimit.listOverrides: the overrides of a namespace.
+
+use keyward_storage::ids::OverrideId;
+use keyward_storage::records::ratelimit;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::override_object::Override;
+use super::{live_namespace, may_not};
+use crate::api::call::Call;
+use crate::api::listing::{Cursor, Limit, Paging};
+use crate::api::operation::{Operation, Page};
+use crate::api::problem::{Code, Problem};
+use crate::api::shape::Text;
+use crate::rbac::Need;
+
+/// Rows on a page whose request names no number (RL-LISTOV-01).
+const LIMIT_DEFAULT: usize = 50;
+
+/// Of which namespace, and which page.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The namespace's id or name.
+    namespace: Text<1, 512>,
+    /// Rows on the page.
+    #[serde(default)]
+    #[schemars(extend("default" = 50))]
+    limit: Limit,
+    /// Where the page begins, from the page before.
+    #[serde(default)]
+    cursor: Cursor,
+}
+
+/// ratelimit.listOverrides.
+pub struct ListOverrides;
+
+impl Operation for ListOverrides {
+    const NAME: &'static str = "ratelimit.listOverrides";
+    const SUMMARY: &'static str = "List the overrides of a namespace";
+    const DESCRIPTION: &'static str = "Returns the overrides of a namespace by id.";
+    const ALLOWS: &'static [&'static str] = &["ratelimit.*.read_override", "ratelimit.<namespaceId>.read_override"];
+    const FAILS: &'static [Code] = &[Code::RatelimitNamespaceNotFound];
+    type Request = Request;
+    type Response = Page<Override>;
+
+    async fn run(call: Call, ask: Request) -> Result<Page<Override>, Problem> {
+        let namespace = live_namespace(&call, &ask.namespace).await?.id;
+        let need = namespace.spell();
+        let _granted = call
+            .may(&Need::any_or_one("ratelimit", &need, "read_override"))
+            .ok_or_else(|| may_not("read_override", &ask.namespace))?;
+        let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, OverrideId::PREFIX);
+        let workspace = call.workspace();
+        let (from, most) = (paging.from().to_vec(), paging.most());
+        let rows = call.read("overrides", move |storage| {
+            ratelimit::page_of_overrides(&storage.snapshot()?, workspace, namespace, &from, most)
+        });
+        let overrides = rows.await?.into_iter();
+        let rows = overrides.map(|(identifier, row)| Override::new(row.id, identifier, row.limit, row.duration));
+        Ok(paging.page(rows.collect(), |row: &Override| row.id().to_owned()))
+    }
+}
