@@ -29,23 +29,35 @@ def digest(*paths):
     return sums.hexdigest()[:16]
 
 
-def install(name, files, build, probe):
-    """A folder below target/sdk/ that `build` has filled, kept for as long as the files that decide it are the same."""
+# Why an installation failed, so that the next suite that needs it does not wait for the network again.
+FAILED = {}
+
+
+def install(name, files, build, offline):
+    """A folder below target/sdk/ that `build` has filled, kept for as long as the files that decide it are the same.
+    `offline` matches what the package's client says when it cannot reach its registry; any other failure is a fault."""
     folder = CACHE / f"{name}-{digest(*files)}"
-    if not (folder / "installed").exists():
+    if (folder / "installed").exists():
+        return folder
+    if folder in FAILED:
+        raise FAILED[folder]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    print(f"  installing {name} into {folder}", flush=True)
+    try:
+        build(folder)
+    except subprocess.CalledProcessError as error:
+        output = (error.stdout or "") + (error.stderr or "")
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        print(f"  installing {name} into {folder}", flush=True)
-        try:
-            build(folder)
-        except subprocess.CalledProcessError as error:
-            output = (error.stdout or "") + (error.stderr or "")
-            shutil.rmtree(folder, ignore_errors=True)
-            reason = f"{' '.join(map(str, error.cmd))} failed:\n{output[-2000:]}"
-            # Anything but the network is a fault wherever it happens.
-            raise Unavailable(f"its registry cannot be reached: {reason}" if re.search(probe, output) else reason,
-                              is_fault=not re.search(probe, output) or must_reach_registries()) from None
-        (folder / "installed").touch()
+        told = [line for line in output.splitlines() if re.search(offline, line)]
+        if told:
+            reason = f"{name} cannot be installed, its registry is out of reach: {told[-1].strip()}"
+            FAILED[folder] = Unavailable(reason, is_fault=must_reach_registries())
+        else:
+            command = " ".join(map(str, error.cmd))
+            FAILED[folder] = Unavailable(f"{command} failed:\n{output[-4000:]}", is_fault=True)
+        raise FAILED[folder] from None
+    (folder / "installed").touch()
     return folder
 
 
