@@ -2,6 +2,7 @@
 //! which no operation reads yet.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ pub struct Kit {
     runtime: tokio::runtime::Runtime,
     root: String,
     seen: Cell<u64>,
+    /// The test clock of the next requests; `None` for [`NOW`].
+    pub test_time_ms: Cell<Option<i64>>,
+    /// Where the next requests come from, as far as is known.
+    pub client_ip: Cell<Option<IpAddr>>,
 }
 
 /// An audit event, as tests like to compare it.
@@ -67,7 +72,8 @@ impl Kit {
             Ok::<_, keyward_storage::Abort<std::convert::Infallible>>(no)
         });
         let workspace = made.expect("made").value;
-        let kit = Kit { services, workspace, runtime, root, seen: Cell::new(0) };
+        let (test_time_ms, client_ip) = (Cell::new(None), Cell::new(Some([192, 0, 2, 1].into())));
+        let kit = Kit { services, workspace, runtime, root, seen: Cell::new(0), test_time_ms, client_ip };
         kit.told();
         kit
     }
@@ -88,11 +94,11 @@ impl Kit {
         let inbound = Inbound {
             request_id: RequestId::draw(&self.services.outside.entropy),
             now_ms: NOW,
-            test_time_ms: None,
+            test_time_ms: self.test_time_ms.get(),
             authorization: Authorization::One(format!("Bearer {}", self.root).into()),
             portal_session: None,
             content_type: ContentType::Json,
-            client_ip: Some([192, 0, 2, 1].into()),
+            client_ip: self.client_ip.get(),
             user_agent: Some("kit/1".into()),
             metrics_disabled: false,
             body: Bytes::from(body.to_string()),

@@ -64,7 +64,8 @@ fn subjects_never_meet() {
     assert_eq!(unique.len(), subjects.len());
 }
 
-/// RL-MULTI-05 to 10 and KEYS-RL-7, 8, by their examples, in ordinary and in test mode.
+/// RL-MULTI-05, RL-MULTI-06, RL-MULTI-07, RL-MULTI-08, RL-MULTI-09, RL-MULTI-10, KEYS-RL-7, KEYS-RL-8, by their
+/// examples, in ordinary and in test mode.
 #[test]
 fn batches_take_all_or_nothing() {
     for windows in [Windows::new(SEED, 64), Windows::for_tests(SEED, 64)] {
@@ -142,8 +143,9 @@ impl Plain {
     }
 }
 
-/// RL-ALG-01 to 09, RL-MULTI-05 to 07, RL-ALG-12: over random singles and batches of up to twelve entries, subjects
-/// repeated within them, with sweeps and restarts in between, every answer is the contract's; and memory stays small.
+/// RL-ALG-01, RL-ALG-02, RL-ALG-03, RL-ALG-04, RL-ALG-05, RL-ALG-06, RL-ALG-07, RL-ALG-08, RL-ALG-09, RL-ALG-12,
+/// RL-MULTI-05, RL-MULTI-06, RL-MULTI-07: over random singles and batches of up to twelve entries, subjects repeated
+/// within them, with sweeps and restarts in between, every answer is the contract's; and memory stays small.
 #[test]
 fn random_schedules_equal_the_plain_reading() {
     for seed in 0..6 {
@@ -182,7 +184,7 @@ fn random_schedules_equal_the_plain_reading() {
     }
 }
 
-/// RL-TIME-02, 03: in test mode the order of test times does not matter, and windows of long ago are still there.
+/// RL-TIME-02, RL-TIME-03: in test mode the order of test times does not matter, and windows of long ago are still there.
 #[test]
 fn test_times_come_in_any_order() {
     let minutes = [7u64, 3, 7, 4, 100_000, 3, 8, 5, 4, 7];
