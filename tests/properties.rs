@@ -678,6 +678,9 @@ fn permissions_and_roles_add_up_as_in_a_plain_model() {
 
 // Lists
 
+/// A call that removes a row, by its number and its id.
+type Removal = Box<dyn Fn(u64, &str) -> (&'static str, Value) + Sync>;
+
 /// A list, and how its rows come and go.
 struct Listing {
     operation: &'static str,
@@ -687,7 +690,7 @@ struct Listing {
     make: Box<dyn Fn(u64) -> (&'static str, Value) + Sync>,
     /// Member of the maker's answer that is the id.
     made: &'static str,
-    remove: Box<dyn Fn(u64, &str) -> (&'static str, Value) + Sync>,
+    remove: Removal,
 }
 
 /// Rows that stay throughout.
@@ -696,10 +699,9 @@ const STEADY: u64 = 250;
 fn listings(api: &str) -> Vec<Listing> {
     let api = api.to_owned();
     let namespace = || json!("listed");
-    let by =
-        |operation: &'static str, member: &'static str| -> Box<dyn Fn(u64, &str) -> (&'static str, Value) + Sync> {
-            Box::new(move |_, id| (operation, json!({member: id})))
-        };
+    let by = |operation: &'static str, member: &'static str| -> Removal {
+        Box::new(move |_, id| (operation, json!({member: id})))
+    };
     vec![
         Listing {
             operation: "apis.listKeys",
