@@ -13,6 +13,7 @@ mod listing;
 pub mod migrations;
 pub mod openapi;
 pub mod operation;
+pub mod permissions;
 pub mod problem;
 pub mod ratelimit;
 pub mod reference;
@@ -59,8 +60,25 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::update_key::UpdateKey>() },
     &const { Entry::of::<keys::update_credits::UpdateCredits>() },
     &const { Entry::of::<keys::delete_key::DeleteKey>() },
+    &const { Entry::of::<keys::add_permissions::AddPermissions>() },
+    &const { Entry::of::<keys::remove_permissions::RemovePermissions>() },
+    &const { Entry::of::<keys::set_permissions::SetPermissions>() },
+    &const { Entry::of::<keys::add_roles::AddRoles>() },
+    &const { Entry::of::<keys::remove_roles::RemoveRoles>() },
+    &const { Entry::of::<keys::set_roles::SetRoles>() },
     &const { Entry::of::<keys::reroll_key::RerollKey>() },
     &const { Entry::of::<keys::migrate_keys::MigrateKeys>() },
+    &const { Entry::of::<permissions::create_permission::CreatePermission>() },
+    &const { Entry::of::<permissions::get_permission::GetPermission>() },
+    &const { Entry::of::<permissions::list_permissions::ListPermissions>() },
+    &const { Entry::of::<permissions::update_permission::UpdatePermission>() },
+    &const { Entry::of::<permissions::delete_permission::DeletePermission>() },
+    &const { Entry::of::<permissions::create_role::CreateRole>() },
+    &const { Entry::of::<permissions::get_role::GetRole>() },
+    &const { Entry::of::<permissions::list_roles::ListRoles>() },
+    &const { Entry::of::<permissions::update_role::UpdateRole>() },
+    &const { Entry::of::<permissions::set_role_permissions::SetRolePermissions>() },
+    &const { Entry::of::<permissions::delete_role::DeleteRole>() },
     &const { Entry::of::<migrations::create_migration::CreateMigration>() },
     &const { Entry::of::<migrations::list_migrations::ListMigrations>() },
     &const { Entry::of::<ratelimit::limit::Limit>() },

@@ -17,6 +17,8 @@ pub struct World {
     pub identity: String,
     /// The slug of the key's permission.
     pub permission: String,
+    /// The name of a role that nobody has.
+    pub role: String,
     /// A migration's id.
     pub migration: String,
     /// The id of a rate-limit namespace.
@@ -49,7 +51,9 @@ impl World {
         let over = json!({"namespace": namespace, "identifier": "bob", "limit": 5, "duration": 60_000});
         let over = workspace.ok("ratelimit.setOverride", over)["overrideId"].as_str().unwrap().to_owned();
         let root_key = minted(&workspace.ok("rootKeys.createKey", json!({"permissions": ["documents.read"]}))).id;
-        World { api, key, identity, permission, migration, namespace, over, root_key }
+        let role = format!("a role, no. {number}");
+        workspace.ok("permissions.createRole", json!({"name": role}));
+        World { api, key, identity, permission, role, migration, namespace, over, root_key }
     }
 
     /// Names of what does not exist.
@@ -59,6 +63,7 @@ impl World {
             key: Key { id: "key_nowhere".to_owned(), secret: "x".to_owned() },
             identity: "id_nowhere".to_owned(),
             permission: "no.such.permission".to_owned(),
+            role: "no such role".to_owned(),
             migration: "mig_nowhere1".to_owned(),
             namespace: "rlns_nowhere".to_owned(),
             over: "rlor_nowhere".to_owned(),
@@ -96,6 +101,8 @@ pub struct Row {
 const DENIED: Refusal = Problem(403, "unkey/authorization/insufficient_permissions");
 const NO_KEY: Refusal = Problem(404, "unkey/data/key_not_found");
 const NO_API: Refusal = Problem(404, "unkey/data/api_not_found");
+const NO_PERMISSION: Refusal = Problem(404, "unkey/data/permission_not_found");
+const NO_ROLE: Refusal = Problem(404, "unkey/data/role_not_found");
 const NO_NAMESPACE: Refusal = Problem(404, "unkey/data/ratelimit_namespace_not_found");
 const NO_OVERRIDE: Refusal = Problem(404, "unkey/data/ratelimit_override_not_found");
 const NO_IDENTITY: Refusal = Problem(404, "unkey/data/identity_not_found");
@@ -195,6 +202,30 @@ pub const ROWS: &[Row] = &[
         enough: &["identity.*.update_identity", "unkey:v1:{ws}:projects/*/identities/*#update_identity"],
     },
     Row {
+        name: "keys.addPermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_permission_to_key",
+            "api.{api}.update_key & rbac.*.add_permission_to_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.addRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_role_to_key",
+            "api.{api}.update_key & rbac.*.add_role_to_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
         name: "keys.createKey",
         body: |world| json!({"apiId": world.api}),
         weak: NO_API,
@@ -240,6 +271,30 @@ pub const ROWS: &[Row] = &[
         enough: &["api.*.create_key", "api.{api}.create_key"],
     },
     Row {
+        name: "keys.removePermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.remove_permission_from_key",
+            "api.{api}.update_key & rbac.*.remove_permission_from_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.removeRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key",
+            "api.{api}.update_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
         name: "keys.rerollKey",
         body: |world| json!({"keyId": world.key.id, "expiration": 600_000}),
         weak: DENIED,
@@ -249,6 +304,30 @@ pub const ROWS: &[Row] = &[
             "api.{api}.create_key",
             "unkey:v1:{ws}:keyspaces/*#create_key",
             "unkey:v1:{ws}:keyspaces/**#create_key",
+        ],
+    },
+    Row {
+        name: "keys.setPermissions",
+        body: |world| json!({"keyId": world.key.id, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
+            "api.{api}.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
+        ],
+    },
+    Row {
+        name: "keys.setRoles",
+        body: |world| json!({"keyId": world.key.id, "roles": [world.role]}),
+        weak: DENIED,
+        strange: NO_KEY,
+        enough: &[
+            "api.*.update_key",
+            "api.{api}.update_key",
+            "unkey:v1:{ws}:keyspaces/*/keys/{key}#update_key",
+            "unkey:v1:{ws}:keyspaces/**#update_key",
         ],
     },
     Row {
@@ -307,6 +386,83 @@ pub const ROWS: &[Row] = &[
         weak: DENIED,
         strange: Own,
         enough: &["api.*.create_key"],
+    },
+    Row {
+        name: "permissions.createPermission",
+        body: |_| json!({"name": "a permission", "slug": unused("new")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.create_permission"],
+    },
+    Row {
+        name: "permissions.createRole",
+        body: |_| json!({"name": unused("new")}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.create_role"],
+    },
+    Row {
+        name: "permissions.deletePermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.delete_permission"],
+    },
+    Row {
+        name: "permissions.deleteRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.delete_role"],
+    },
+    Row {
+        name: "permissions.getPermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.read_permission"],
+    },
+    Row {
+        name: "permissions.getRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.read_role"],
+    },
+    Row {
+        name: "permissions.listPermissions",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.read_permission"],
+    },
+    Row {
+        name: "permissions.listRoles",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["rbac.*.read_role"],
+    },
+    Row {
+        name: "permissions.setRolePermissions",
+        body: |world| json!({"role": world.role, "permissions": [world.permission]}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.add_permission_to_role & rbac.*.remove_permission_from_role"],
+    },
+    Row {
+        name: "permissions.updatePermission",
+        body: |world| json!({"permission": world.permission}),
+        weak: DENIED,
+        strange: NO_PERMISSION,
+        enough: &["rbac.*.update_permission"],
+    },
+    Row {
+        name: "permissions.updateRole",
+        body: |world| json!({"role": world.role}),
+        weak: DENIED,
+        strange: NO_ROLE,
+        enough: &["rbac.*.update_role"],
     },
     Row {
         name: "ratelimit.createNamespace",

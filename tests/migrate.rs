@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::world::code;
-use crate::harness::{HOUR, Key, NOON, Server, Workspace, members};
+use crate::harness::{HOUR, Key, NOON, Options, Server, Workspace, members};
 
 const SEAM: &str = "github.com/seamapi/prefixed-api-key";
 
@@ -464,6 +464,37 @@ fn a_restart_forgets_no_adoption() {
     let arrivals = Arrivals { workspace, api: arrivals.api, migration: arrivals.migration };
     assert_eq!(arrivals.verify("re_s_ADOPTED")["credits"], 2);
     assert_eq!(arrivals.verify("re_s_PENDING")["credits"], 8, "it is its own now");
+}
+
+/// A full disk refuses the adoption and not the verification: the key goes on to verify with its migration and to spend from its
+/// purse, until there is room. KEYS-MIGRATE-13, KEYS-MIGRATE-15, KEYS-CREDIT-4, COM-CODE-02
+#[test]
+fn a_full_disk_puts_an_adoption_off() {
+    let server = Arc::new(Server::start());
+    let arrivals = Arrivals::at(Workspace::on(&server), SEAM);
+    let key = arrivals.one(json!({"hash": foreign("LONG"), "credits": {"remaining": 10}}));
+    assert_eq!(server.stop(), Some(0));
+    let moved = |arrivals: Arrivals, server: Server| {
+        let workspace = arrivals.workspace.moved(server);
+        Arrivals { workspace, api: arrivals.api, migration: arrivals.migration }
+    };
+    let full = Options::default().setting("KEYWARD_STORAGE_MIN_FREE_BYTES", 1_u64 << 40);
+    let arrivals = moved(arrivals, server.restart_with(full));
+    let change = arrivals.workspace.call("apis.createApi", json!({"name": "an api"}));
+    if arrivals.workspace.server.exchange(change.ask()).status == 200 {
+        println!("this machine has a terabyte free; nothing was tested");
+        return;
+    }
+    for (spelling, left) in [("re_s_LONG", 9), ("re_s_LONG", 8), ("x_y_LONG", 7)] {
+        assert_eq!(arrivals.present(spelling)["credits"], left, "{spelling}");
+        assert_eq!(arrivals.verify(spelling), gone());
+    }
+    assert_eq!(arrivals.get(&key)["start"], "", "it is still pending");
+    assert_eq!(arrivals.workspace.server.stop(), Some(0));
+    let server = arrivals.workspace.server.restart_with(Options::default());
+    let arrivals = moved(arrivals, server);
+    assert_eq!(arrivals.present("re_s_LONG")["credits"], 6);
+    assert_eq!(arrivals.verify("re_s_LONG")["credits"], 5);
 }
 
 /// Migrations are listed page by page, by id, with what they were made with. EXT-13, COM-PAG-01, COM-PAG-02, COM-RK-09

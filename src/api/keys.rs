@@ -1,19 +1,26 @@
 //! keys.*: issue keys, verify them, change them.
 
+pub mod add_permissions;
+pub mod add_roles;
 pub mod create_key;
 pub mod delete_key;
 pub mod get_key;
 mod history;
 pub(super) mod key_object;
-#[cfg(test)]
 mod life_trail_tests;
+#[cfg(test)]
+mod link_trail_tests;
 mod links;
 pub mod migrate_keys;
 #[cfg(test)]
 mod migrate_trail_tests;
 mod migrated;
 mod refill;
+pub mod remove_permissions;
+pub mod remove_roles;
 pub mod reroll_key;
+pub mod set_permissions;
+pub mod set_roles;
 mod settings;
 pub mod update_credits;
 pub mod update_key;

@@ -315,7 +315,9 @@ pub(super) fn example(document: &Value, schema: &Value, level: usize) -> Value {
         Some("array") => Value::Array(Vec::new()),
         Some("object") if level < LEVELS_MAX => {
             let mut members = Map::new();
-            for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            // Of members that exclude each other, the first.
+            let required = [&schema["required"], &schema["oneOf"][0]["required"]];
+            for name in required.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
                 members.insert(name.into(), example(document, &schema["properties"][name], level + 1));
             }
             Value::Object(members)

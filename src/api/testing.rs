@@ -11,8 +11,10 @@ use keyward_storage::disk::MemoryDisk;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{self, AuditEvent};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use super::wire::{Authorization, ContentType, Inbound, RequestId};
+use super::operation::Serving;
+use super::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
 use crate::app::{Services, open_storage};
 use crate::config::Settings;
 use crate::outside::Outside;
@@ -78,6 +80,17 @@ impl Kit {
 
     /// Calls an operation as the root key: status and body.
     pub fn call(&self, operation: &str, body: &Value) -> (u16, Value) {
+        answer(&self.runtime.block_on(self.serve(operation, body)))
+    }
+
+    /// Makes calls that are all under way before one of them is answered: status and body of each, as they come.
+    pub fn call_at_once(&self, calls: &[(&str, Value)]) -> Vec<(u16, Value)> {
+        let calls = calls.iter().map(|(operation, body)| self.serve(operation, body));
+        let served = self.runtime.block_on(async move { calls.collect::<JoinSet<_>>().join_all().await });
+        served.iter().map(answer).collect()
+    }
+
+    fn serve(&self, operation: &str, body: &Value) -> Serving {
         let inbound = Inbound {
             request_id: RequestId::draw(&self.services.outside.entropy),
             now_ms: NOW,
@@ -91,8 +104,7 @@ impl Kit {
             body: Bytes::from(body.to_string()),
         };
         let entry = super::find(&format!("/v2/{operation}")).unwrap_or_else(|| panic!("no operation {operation}"));
-        let outbound = self.runtime.block_on(super::respond(Arc::clone(&self.services), entry, inbound));
-        (outbound.status, serde_json::from_slice(&outbound.body).expect("JSON"))
+        super::respond(Arc::clone(&self.services), entry, inbound)
     }
 
     /// The data of a call that must succeed.
@@ -145,6 +157,10 @@ impl Kit {
         self.seen.set(rows.last().map_or(self.seen.get(), |(sequence, _)| *sequence));
         rows.into_iter().map(|(_, row)| row.event).collect()
     }
+}
+
+fn answer(outbound: &Outbound) -> (u16, Value) {
+    (outbound.status, serde_json::from_slice(&outbound.body).expect("JSON"))
 }
 
 impl Told {

@@ -1,6 +1,8 @@
 //! apis.listKeys: the keys of an API, page by page.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 
 use keyward_storage::ids::{ApiId, IdentityId, KeyId, PermissionId, RoleId, WorkspaceNo};
 use keyward_storage::records::key::{self, KeyRow};
@@ -140,30 +142,35 @@ struct Links<'s> {
     slugs: HashMap<PermissionId, Option<String>>,
 }
 
+/// Reads what is not known yet.
+fn once<I: Eq + Hash, V>(
+    known: &mut HashMap<I, V>,
+    id: I,
+    read: impl FnOnce() -> Result<V, ReadError>,
+) -> Result<(), ReadError> {
+    if let Entry::Vacant(place) = known.entry(id) {
+        place.insert(read()?);
+    }
+    Ok(())
+}
+
 impl Links<'_> {
     /// What a key refers to, without what was deleted since.
     fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
         let (snapshot, workspace) = (self.snapshot, self.workspace);
         for &id in &row.roles {
-            if !self.roles.contains_key(&id) {
-                self.roles.insert(id, role::role(snapshot, workspace, id)?);
-            }
+            once(&mut self.roles, id, || role::role(snapshot, workspace, id))?;
         }
         let roles: Vec<&RoleRow> = row.roles.iter().filter_map(|id| self.roles[id].as_ref()).collect();
         let through_roles = roles.iter().flat_map(|role| &role.permissions);
         let permissions: Vec<PermissionId> = row.permissions.iter().chain(through_roles).copied().collect();
         for &id in &permissions {
-            if !self.slugs.contains_key(&id) {
-                self.slugs.insert(id, role::permission(snapshot, workspace, id)?.map(|row| row.slug));
-            }
+            once(&mut self.slugs, id, || Ok(role::permission(snapshot, workspace, id)?.map(|row| row.slug)))?;
         }
         let identity = match row.identity {
             None => None,
             Some(id) => {
-                if !self.identities.contains_key(&id) {
-                    let found = identity::get_live(snapshot, workspace, id)?;
-                    self.identities.insert(id, found);
-                }
+                once(&mut self.identities, id, || identity::get_live(snapshot, workspace, id))?;
                 self.identities[&id].as_ref().map(|row| (id, row))
             }
         };

@@ -7,11 +7,10 @@ use keyward_storage::records::{identity, role};
 use keyward_storage::{Abort, ReadError};
 use serde_json::{Value, json};
 
-use super::Found;
+use super::{Found, links};
 use crate::api::call::Change;
 use crate::api::problem::Problem;
 use crate::api::trail::Changes;
-use crate::tenants::target;
 
 /// Old and new values of a key's changed fields, as compact JSON; `None` where nothing but its time changed.
 pub fn changes(
@@ -80,25 +79,14 @@ fn gone<I: PartialEq + Copy>(from: &[I], other: &[I]) -> Vec<I> {
 fn permission(change: &mut Change<'_, '_>, found: &Found, id: PermissionId, added: bool) -> Result<(), ReadError> {
     // One that was deleted meanwhile was no link any more.
     let Some(row) = role::permission(change.tx, change.workspace(), id)? else { return Ok(()) };
-    let (event, what) = if added {
-        ("authorization.connect_permission_and_key", format!("Added permission {} to key {}", row.slug, found.id))
-    } else {
-        (
-            "authorization.disconnect_permission_and_key",
-            format!("Removed permission {} from key {}", row.slug, found.id),
-        )
-    };
-    change.audit(event, what, vec![found.target(), target("permission", id, &row.name)]);
+    let tell = if added { links::tell_permission_added } else { links::tell_permission_removed };
+    tell(change, found, &(id, row));
     Ok(())
 }
 
 fn role_link(change: &mut Change<'_, '_>, found: &Found, id: RoleId, added: bool) -> Result<(), ReadError> {
     let Some(row) = role::role(change.tx, change.workspace(), id)? else { return Ok(()) };
-    let (event, what) = if added {
-        ("authorization.connect_role_and_key", format!("Added role {} to key {}", row.name, found.id))
-    } else {
-        ("authorization.disconnect_role_and_key", format!("Removed role {} from key {}", row.name, found.id))
-    };
-    change.audit(event, what, vec![found.target(), target("role", id, &row.name)]);
+    let tell = if added { links::tell_role_added } else { links::tell_role_removed };
+    tell(change, found, &(id, row));
     Ok(())
 }

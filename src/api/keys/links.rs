@@ -1,12 +1,19 @@
-//! What a key refers to by name: permissions, roles, an identity. Found, made where the contract makes them, or refused.
+//! What a key refers to by name: permissions, roles, an identity. Found, made where the contract makes them, or refused; and
+//! how a key comes to hold them.
+
+use std::collections::HashSet;
 
 use keyward_storage::ids::{IdentityId, PermissionId, RoleId};
 use keyward_storage::records::identity::{self, IdentityRow};
-use keyward_storage::records::role::{self, PermissionRow};
+use keyward_storage::records::key::{self, KeyRow};
+use keyward_storage::records::role;
 use keyward_storage::{Abort, ReadError};
 
+use super::Found;
 use crate::api::call::Change;
+use crate::api::permissions::{self, PermissionEntry, RoleEntry, Slugs, permission_target, role_by_name, role_target};
 use crate::api::problem::{Code, Problem};
+use crate::rbac::Need;
 use crate::tenants::target;
 
 /// A permission or role that a request named, in its stored spelling.
@@ -26,62 +33,97 @@ pub fn permissions<S: AsRef<str>>(
     slugs: &[S],
     describe: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Named<PermissionId>>, ReadError> {
-    let workspace = change.workspace();
-    let mut linked: Vec<Named<PermissionId>> = Vec::with_capacity(slugs.len());
-    for slug in slugs {
-        let slug = slug.as_ref();
-        let found = role::find_permission(change.tx, workspace, slug)?;
-        let named = match found {
-            Some(id) => match role::permission(change.tx, workspace, id)? {
-                Some(row) => Named { id, name: row.slug, label: row.name },
-                // An index entry without its row cannot be; treated as one that has to be made.
-                None => make_permission(change, slug, describe(slug)),
-            },
-            None => make_permission(change, slug, describe(slug)),
-        };
-        if !linked.iter().any(|other| other.id == named.id) {
-            linked.push(named);
-        }
-    }
-    Ok(linked)
-}
-
-fn make_permission(change: &mut Change<'_, '_>, slug: &str, description: Option<String>) -> Named<PermissionId> {
-    let id = PermissionId(change.new_id());
-    let row = PermissionRow {
-        slug: slug.to_owned(),
-        name: slug.to_owned(),
-        description,
-        created_at: change.now(),
-        updated_at: None,
-    };
-    let workspace = change.workspace();
-    role::insert_permission(change.tx, workspace, id, &row);
-    let mut made = target("permission", id, slug);
-    // Slugs have no character that JSON escapes (RB-SLUG-01).
-    made.meta = Some(format!(r#"{{"name":"{slug}","slug":"{slug}"}}"#));
-    change.audit("permission.create", format!("Created {slug} ({id})"), vec![made]);
-    Named { id, name: row.slug, label: row.name }
+    let entries = Slugs::find(change, slugs)?.or_make(change, describe);
+    Ok(entries.into_iter().map(|(id, row)| Named { id, name: row.slug, label: row.name }).collect())
 }
 
 /// The roles with these names, each once; a missing one is refused: roles are never made here (KEYS-CREATE-3 step 7).
 pub fn roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Result<Vec<Named<RoleId>>, Abort<Problem>> {
-    let workspace = change.workspace();
-    let mut linked: Vec<Named<RoleId>> = Vec::with_capacity(names.len());
-    for name in names {
-        let name = name.as_ref();
-        let found = match role::find_role(change.tx, workspace, name)? {
-            Some(id) => role::role(change.tx, workspace, id)?.map(|row| (id, row)),
-            None => None,
-        };
-        let Some((id, row)) = found else {
-            return Err(Abort::Refused(Problem::new(Code::RoleNotFound, format!("Role '{name}' was not found."))));
-        };
-        if !linked.iter().any(|other| other.id == id) {
-            linked.push(Named { id, label: row.name.clone(), name: row.name });
+    let entries = named_roles(change, names)?;
+    Ok(entries.into_iter().map(|(id, row)| Named { id, label: row.name.clone(), name: row.name }).collect())
+}
+
+/// The same with their rows (KEYS-ROLE-2).
+pub fn named_roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Result<Vec<RoleEntry>, Abort<Problem>> {
+    let mut seen = HashSet::with_capacity(names.len());
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names.iter().map(S::as_ref) {
+        if seen.insert(role::folded(name)) {
+            let found = role_by_name(change.tx, change.workspace(), name)?;
+            entries.push(found.ok_or_else(|| Abort::Refused(no_such_role(name)))?);
         }
     }
-    Ok(linked)
+    Ok(entries)
+}
+
+fn no_such_role(name: &str) -> Problem {
+    Problem::new(Code::RoleNotFound, format!("Role '{name}' was not found."))
+}
+
+/// Asks for the key's own resource name with `update_key`, or for that action's tuple and `rbac.*.<action>` for each of
+/// these (KEYS-GEN-31).
+pub fn need<R>(found: &Found, actions: &[&str], ask: impl FnOnce(&Need<'_>) -> R) -> R {
+    let (api, keyspace, key) = (found.row.api.spell(), found.api.keyspace.spell(), found.id.spell());
+    let mut tuples = vec![Need::any_or_one("api", &api, "update_key")];
+    tuples.extend(actions.iter().map(|action| Need::tuple("rbac", "*", action)));
+    ask(&Need::Any(&[Need::urn(&["keyspaces", &keyspace, "keys", &key], "update_key"), Need::All(&tuples)]))
+}
+
+/// The permissions a key holds directly, with their rows. Its row may also name some that were deleted: they are left out,
+/// and gone from the row once it is written with what is held here.
+pub fn held_permissions(change: &Change<'_, '_>, row: &KeyRow) -> Result<Vec<PermissionEntry>, ReadError> {
+    permissions::existing(change, &row.permissions)
+}
+
+/// The roles a key has, as [`held_permissions`].
+pub fn held_roles(change: &Change<'_, '_>, row: &KeyRow) -> Result<Vec<RoleEntry>, ReadError> {
+    let mut entries = Vec::with_capacity(row.roles.len());
+    for &id in &row.roles {
+        entries.extend(role::role(change.tx, change.workspace(), id)?.map(|row| (id, row)));
+    }
+    Ok(entries)
+}
+
+/// Makes these a key's direct permissions. Its time of change stays what it was (KEYS-PERM-8).
+pub fn hold_permissions(change: &mut Change<'_, '_>, found: &mut Found, held: &[PermissionEntry]) {
+    found.row.permissions = held.iter().map(|(id, _)| *id).collect();
+    let workspace = change.workspace();
+    key::update(change.tx, workspace, found.id, &found.row);
+}
+
+/// Makes these a key's roles. Its time of change stays what it was (KEYS-ROLE-8).
+pub fn hold_roles(change: &mut Change<'_, '_>, found: &mut Found, held: &[RoleEntry]) {
+    found.row.roles = held.iter().map(|(id, _)| *id).collect();
+    let workspace = change.workspace();
+    key::update(change.tx, workspace, found.id, &found.row);
+}
+
+/// Records that a key gained a permission (KEYS-PERM-6).
+pub fn tell_permission_added(change: &mut Change<'_, '_>, found: &Found, entry: &PermissionEntry) {
+    let description = format!("Added permission {} to key {}", entry.1.name, found.id);
+    let targets = vec![found.target(), permission_target(entry)];
+    change.audit("authorization.connect_permission_and_key", description, targets);
+}
+
+/// Records that a key lost a permission (KEYS-PERM-6).
+pub fn tell_permission_removed(change: &mut Change<'_, '_>, found: &Found, entry: &PermissionEntry) {
+    let description = format!("Removed permission {} from key {}", entry.1.name, found.id);
+    let targets = vec![found.target(), permission_target(entry)];
+    change.audit("authorization.disconnect_permission_and_key", description, targets);
+}
+
+/// Records that a key gained a role (KEYS-ROLE-6).
+pub fn tell_role_added(change: &mut Change<'_, '_>, found: &Found, entry: &RoleEntry) {
+    let description = format!("Added role {} to key {}", entry.1.name, found.id);
+    let targets = vec![found.target(), role_target(entry)];
+    change.audit("authorization.connect_role_and_key", description, targets);
+}
+
+/// Records that a key lost a role (KEYS-ROLE-6).
+pub fn tell_role_removed(change: &mut Change<'_, '_>, found: &Found, entry: &RoleEntry) {
+    let description = format!("Removed role {} from key {}", entry.1.name, found.id);
+    let targets = vec![found.target(), role_target(entry)];
+    change.audit("authorization.disconnect_role_and_key", description, targets);
 }
 
 /// The identity with this external id, made with empty metadata where there is none (KEYS-OBJ-6).

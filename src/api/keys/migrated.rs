@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use keyward_storage::ids::{MigrationId, WorkspaceNo};
+use keyward_storage::ids::{KeyId, MigrationId, WorkspaceNo};
 use keyward_storage::records::key::{self, KeyHash, KeyView};
 use keyward_storage::records::migration::{self, Algorithm, MigratedKeyRow};
 use keyward_storage::{ReadError, Snapshot};
 use sha2::{Digest, Sha256};
 
-use super::{Found, live, view, view_again};
+use super::{Found, live, view_again};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::problem::Problem;
 use crate::secret::START_CHARS;
@@ -45,8 +45,8 @@ impl Presented {
 enum Lead {
     /// Nowhere.
     Nowhere,
-    /// It is found by its own hash: it was presented a moment ago.
-    Native,
+    /// To this key by its own hash: it was presented a moment ago.
+    Native(KeyId),
     /// Its foreign hash is this key's, which came by the migration.
     Foreign(Box<Found>, MigratedKeyRow),
 }
@@ -73,21 +73,18 @@ pub async fn present(
     let foreign = presented.foreign;
     let lead = call.read("key", move |storage| {
         let snapshot = storage.snapshot()?;
-        if key::find(&snapshot, workspace, &native)?.is_some() {
-            return Ok(Lead::Native);
+        if let Some(id) = key::find(&snapshot, workspace, &native)? {
+            return Ok(Lead::Native(id));
         }
         follow(&snapshot, workspace, migration, &foreign)
     });
     let (hash, id) = match lead.await? {
         Lead::Nowhere => return Ok(None),
-        Lead::Native => return Ok(view(call, &native).await?.map(|view| (native, view))),
+        Lead::Native(id) => (native, id),
         Lead::Foreign(found, _) if !may(&found) => return Ok(None),
-        Lead::Foreign(found, came) if came.pending => (adopt(call, &found, migration, presented).await?, found.id),
+        Lead::Foreign(found, came) if came.pending => adopt(call, &found, migration, presented).await?,
         Lead::Foreign(found, _) => (found.row.hash, found.id),
     };
-    if hash == native {
-        return Ok(view(call, &native).await?.map(|view| (native, view)));
-    }
     Ok(view_again(call, &hash, id).await?.map(|view| (hash, view)))
 }
 
@@ -111,33 +108,38 @@ fn follow(
     })
 }
 
-/// Gives a pending key its own hash. Returns the hash under which to look now: somebody may have been faster, with this
-/// spelling of the key or with another one.
-async fn adopt(call: &Call, found: &Found, migration: MigrationId, presented: Presented) -> Result<KeyHash, Problem> {
+/// Gives a pending key its own hash. Returns the hash under which to look now, and whose it is: somebody may have been faster,
+/// with this spelling of the key or with another one.
+async fn adopt(
+    call: &Call,
+    found: &Found,
+    migration: MigrationId,
+    presented: Presented,
+) -> Result<(KeyHash, KeyId), Problem> {
     let (id, before) = (found.id, found.row.hash);
     let adopted = call.as_system().transact(Correlate::IfSeveral, move |change: &mut Change<'_, '_>| {
         let (workspace, now) = (change.workspace(), change.now());
-        if key::find(change.tx, workspace, &presented.native)?.is_some() {
-            return Ok(presented.native);
+        if let Some(owner) = key::find(change.tx, workspace, &presented.native)? {
+            return Ok((presented.native, owner));
         }
-        let Some(Found { mut row, .. }) = live(change.tx, workspace, id)? else { return Ok(before) };
-        match migration::of_key(change.tx, workspace, id)? {
-            Some(came) if came.pending && came.migration == migration => {
-                row.hash = presented.native;
-                row.start = presented.start;
-                row.updated_at = Some(now);
-                migration::adopt(change.tx, workspace, id, &row, &came);
-                // By the contract; the key's settings are what they were.
-                change.may_go_untold();
-                Ok(row.hash)
-            }
-            _ => Ok(row.hash),
+        let Some(Found { mut row, .. }) = live(change.tx, workspace, id)? else { return Ok((before, id)) };
+        if let Some(came) = migration::of_key(change.tx, workspace, id)?
+            && came.pending
+            && came.migration == migration
+        {
+            row.hash = presented.native;
+            row.start = presented.start;
+            row.updated_at = Some(now);
+            migration::adopt(change.tx, workspace, id, &row, &came);
+            // By the contract; the key's settings are what they were.
+            change.may_go_untold();
         }
+        Ok((row.hash, id))
     });
     match adopted.await {
         Ok(adopted) => Ok(adopted.value),
         // A full disk refuses the rewriting, but verifications go on: under the foreign hash, until there is room.
-        Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok(before),
+        Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok((before, id)),
         Err(problem) => Err(problem),
     }
 }

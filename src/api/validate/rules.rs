@@ -41,6 +41,8 @@ enum Kind {
     Object {
         members: Vec<Member>,
         closed: bool,
+        /// Of these members exactly one must be there; empty where nothing of the kind is asked.
+        one_of: Vec<String>,
     },
     /// A [`shape::Meta`]: any members, kept as text.
     Meta {
@@ -108,7 +110,7 @@ impl Rules {
             "string" => &["minLength", "maxLength", "pattern", "enum"],
             "array" => &["minItems", "maxItems", "items"],
             "object" if is_meta(schema) => &["additionalProperties", "maxProperties", MAX_BYTES_KEYWORD],
-            "object" => &["properties", "required", "additionalProperties"],
+            "object" => &["properties", "required", "additionalProperties", "oneOf"],
             _ => return Err(unknown(&format_args!("the type {name}"))),
         };
         let is_known = |keyword: &str| keyword == "type" || known.contains(&keyword) || ANNOTATIONS.contains(&keyword);
@@ -166,6 +168,7 @@ impl Rules {
             _ => Kind::Object {
                 members: read_members(schema, place)?,
                 closed: is_closed(schema).map_err(|what| unknown(&what))?,
+                one_of: one_of(schema).map_err(|what| unknown(&what))?,
             },
         };
         Ok(Rules { nullable, kind })
@@ -184,6 +187,19 @@ fn is_closed(schema: &Map<String, Value>) -> Result<bool, &'static str> {
         Some(Value::Bool(false)) => Ok(true),
         Some(_) => Err("a schema for unknown members"),
     }
+}
+
+/// The members of which exactly one must be there: a choice between objects that require one member each.
+fn one_of(schema: &Map<String, Value>) -> Result<Vec<String>, &'static str> {
+    let Some(choices) = schema.get("oneOf") else { return Ok(Vec::new()) };
+    let names = choices.as_array().into_iter().flatten().map(|choice| {
+        let keywords = choice.as_object().filter(|keywords| keywords.len() == 1)?;
+        match keywords.get("required")?.as_array()?.as_slice() {
+            [Value::String(name)] => Some(name.clone()),
+            _ => None,
+        }
+    });
+    names.collect::<Option<_>>().ok_or("a choice between more than required members")
 }
 
 fn read_members(schema: &Map<String, Value>, place: &str) -> Result<Vec<Member>, UnknownKeyword> {
@@ -242,7 +258,7 @@ impl Rules {
                     walk.found("maxItems", format_args!("maxItems: got {length}, want {max}"));
                 }
             }
-            Kind::Object { members, closed } => check_object(text, members, *closed, walk),
+            Kind::Object { members, closed, one_of } => check_object(text, members, *closed, one_of, walk),
             Kind::Meta { bytes_max } => match shape::compact(text, *bytes_max) {
                 Ok(_) => {}
                 Err(MetaError::TooManyMembers { got }) => {
@@ -405,7 +421,7 @@ fn check_string(
     }
 }
 
-fn check_object(text: &str, members: &[Member], closed: bool, walk: &mut Walk) {
+fn check_object(text: &str, members: &[Member], closed: bool, one_of: &[String], walk: &mut Walk) {
     // Names of unknown members are a stranger's: few are kept, and the rest is counted.
     const NAMED_MAX: usize = 10;
     let mut strange: Vec<String> = Vec::new();
@@ -432,6 +448,16 @@ fn check_object(text: &str, members: &[Member], closed: bool, walk: &mut Walk) {
     if !missing.is_empty() {
         let properties = if missing.len() == 1 { "property" } else { "properties" };
         walk.found("required", format_args!("missing {properties} {}", missing.join(", ")));
+    }
+    if !one_of.is_empty() {
+        let is_there =
+            |name: &&String| members.iter().zip(&found).any(|(at, value)| at.name == **name && value.is_some());
+        let choices = one_of.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" or ");
+        match one_of.iter().filter(is_there).count() {
+            0 => walk.found("required", format_args!("missing property {choices}")),
+            1 => {}
+            count => walk.found("oneOf", format_args!("oneOf: got {count} of {choices}, want exactly one")),
+        }
     }
     if closed && !strange.is_empty() {
         let more = match strange_count - strange.len() {

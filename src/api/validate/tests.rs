@@ -376,6 +376,8 @@ fn a_bound_that_the_walk_does_not_know_is_an_error() {
         json!({"type": "object", "maxProperties": 3}),
         json!({"type": "object", "properties": {"a": {"type": "array"}}}),
         json!({"oneOf": [{"type": "string"}]}),
+        json!({"type": "object", "oneOf": [{"required": ["a", "b"]}, {"required": ["c"]}]}),
+        json!({"type": "object", "oneOf": [{"required": ["a"], "minProperties": 2}]}),
         json!(true),
     ] {
         assert!(Rules::read(&schema).is_err(), "{schema}");

@@ -62,9 +62,24 @@ pub struct RoleView {
     pub permissions: Box<[Arc<Shared<PermissionView>>]>,
 }
 
-/// How names compare where case does not count: Unicode lower case (accents distinguish, RB-ROLE-02).
-fn folded(name: &str) -> String {
-    name.to_lowercase()
+/// How slugs and names compare where case does not count: Unicode's full case folding, in which accents distinguish
+/// (RB-SLUG-02, RB-ROLE-02). Indexes hold names in this form, so it never changes.
+///
+/// The standard library has none, but lower, upper and again lower case of each character by itself is the same for all but
+/// the dotless i, whose upper case is another letter's.
+pub fn folded(name: &str) -> String {
+    const DOTLESS_I: char = '\u{131}';
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    let mut folded = String::with_capacity(name.len());
+    for sign in name.chars() {
+        match sign {
+            DOTLESS_I => folded.push(sign),
+            _ => folded.extend(sign.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)),
+        }
+    }
+    folded
 }
 
 /// Reads a permission.
@@ -90,6 +105,20 @@ pub fn find_permission(
 pub fn insert_permission(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: PermissionId, row: &PermissionRow) {
     tx.put_bytes(PermissionRow::TABLE, &row_key(workspace, &[id.as_bytes()]), row.to_bytes());
     tx.put_bytes(PERMISSION_BY_SLUG, &row_key(workspace, &[folded(&row.slug).as_bytes()]), id.as_bytes().to_vec());
+}
+
+/// Puts a permission in place of the row `before`, its index with it. The caller has seen that a new slug is free.
+pub fn update_permission(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceNo,
+    id: PermissionId,
+    before: &PermissionRow,
+    row: &PermissionRow,
+) {
+    if folded(&before.slug) != folded(&row.slug) {
+        tx.delete(PERMISSION_BY_SLUG, &row_key(workspace, &[folded(&before.slug).as_bytes()]));
+    }
+    insert_permission(tx, workspace, id, row);
 }
 
 /// Removes a permission; links to it are ignored from then on.
@@ -128,6 +157,27 @@ pub fn delete_role(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: RoleId, row: &Ro
 mod tests {
     use super::*;
     use crate::testing::{hex, id};
+
+    /// RB-SLUG-02, RB-ROLE-02: letters' case does not count, in whatever script; accents and the dot of the i do.
+    #[test]
+    fn names_fold_as_unicode_folds_them() {
+        for (one, other) in [
+            ("Docs.Read", "dOCS.rEAD"),
+            ("STRASSE", "stra\u{df}e"),
+            ("STRA\u{1e9e}E", "strasse"),
+            ("\u{c4}RZTE", "\u{e4}rzte"),
+            // Sigma has two small forms.
+            ("\u{3a3}\u{391}\u{3a3}", "\u{3c3}\u{3b1}\u{3c2}"),
+            ("\u{212a}elvin", "kelvin"),
+            ("\u{130}", "i\u{307}"),
+            ("\u{fb03}", "FFI"),
+        ] {
+            assert_eq!(folded(one), folded(other), "{one} and {other}");
+        }
+        for (one, other) in [("caf\u{e9}", "cafe"), ("\u{131}", "i"), ("\u{131}", "I"), ("a b", "ab"), (" a", "a")] {
+            assert_ne!(folded(one), folded(other), "{one} and {other}");
+        }
+    }
 
     /// Frozen: see `records::codec`.
     #[test]
