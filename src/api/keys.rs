@@ -7,6 +7,7 @@ pub mod delete_key;
 pub mod get_key;
 mod history;
 pub(super) mod key_object;
+#[cfg(test)]
 mod life_trail_tests;
 #[cfg(test)]
 mod link_trail_tests;
