@@ -10,9 +10,9 @@ The contract lies outside of the repository (../shared/contract, or where KEYWAR
 are committed in tests/statements.txt, so that the check holds on a machine without it; where it is there, the two must
 agree.
 
-A citation is the id spelled out anywhere in test code: tests/, storage/tests/, fuzz/, files called tests.rs or
-testing.rs or *_tests.rs, and what follows `#[cfg(test)]` before a module. A mention beside product code says what the code means to
-do, and proves nothing, so it does not count.
+A citation is the id spelled out anywhere in test code: tests/, storage/tests/, fuzz/, files called tests.rs, testing.rs or
+*_tests.rs, and what follows `#[cfg(test)]` before a module. A mention beside product code says what the code means to do,
+and proves nothing, so it does not count.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def as_text(ids):
 def test_code(path, text):
     """The part of a source file that only tests run, with the number of its first line."""
     inside = path.relative_to(ROOT)
-    if {"tests", "fuzz"} & set(inside.parts[:-1]) or path.name in ("tests.rs", "testing.rs") or path.name.endswith("_tests.rs"):
+    if {"tests", "fuzz"} & set(inside.parts[:-1]) or re.fullmatch(r"(.*_)?tests\.rs|testing\.rs", path.name):
         return text, 1
     if path.suffix != ".rs":
         return "", 1

@@ -678,7 +678,7 @@ fn permissions_and_roles_add_up_as_in_a_plain_model() {
 
 // Lists
 
-/// The call that removes a row: its operation and body, from a number and the row's id.
+/// A call that removes a row, by its number and its id.
 type Removal = Box<dyn Fn(u64, &str) -> (&'static str, Value) + Sync>;
 
 /// A list, and how its rows come and go.

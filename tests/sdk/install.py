@@ -89,6 +89,6 @@ def virtual_environment(name, requirements):
         do(folder / "venv/bin/pip", "install", "--require-hashes", "--no-deps", "--disable-pip-version-check", "-r",
            requirements)
 
-    offline = r"NewConnectionError|Failed to establish|Name or service|timed out|ConnectTimeout|Temporary failure"
+    offline = r"NewConnection|Failed to establish|Name or service|timed out|Timeout|Temporary failure|from versions: none"
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return install(f"{name}-python{version}", [requirements], build, offline) / "venv/bin"

@@ -95,7 +95,8 @@ class Proxy:
         if is_first and manner == "unanswered":
             return cut(client)
         dropped = ("transfer-encoding", "content-length", "connection")
-        return answer(client, reply.status, [pair for pair in reply.getheaders() if pair[0].lower() not in dropped], content)
+        passed = [pair for pair in reply.getheaders() if pair[0].lower() not in dropped]
+        return answer(client, reply.status, passed, content)
 
 
 def answer(client, status, headers, content):

@@ -184,8 +184,8 @@ class Lists:
              "keyId", "keyId"),
             ("identities.listIdentities", {}, "identities.createIdentity", lambda i: {"externalId": f"user_{i}"},
              "identityId", "id"),
-            ("permissions.listPermissions", {}, "permissions.createPermission", lambda i: {"name": "p", "slug": f"p.{i}"},
-             "permissionId", "id"),
+            ("permissions.listPermissions", {}, "permissions.createPermission",
+             lambda i: {"name": "p", "slug": f"p.{i}"}, "permissionId", "id"),
             ("permissions.listRoles", {}, "permissions.createRole", lambda i: {"name": f"role {i}"}, "roleId", "id"),
             ("ratelimit.listOverrides", {"namespace": "listed"}, "ratelimit.setOverride",
              lambda i: {"namespace": "listed", "identifier": f"i{i}", "limit": i, "duration": 60_000}, "overrideId",
@@ -295,11 +295,12 @@ def habits(server, client, proxy, tally):
     _, _, body = sent("ratelimit.multiLimit", [{"namespace": "n", "identifier": "i", "limit": 1, "duration": 1000}])
     check("multiLimit is a bare list, its cost written out", 1, json.loads(body)[0].get("cost"))
     _, _, body = sent("keys.updateKey", {"keyId": "key_1", "ratelimits": [], "permissions": [], "meta": {}})
-    check("empty lists and objects are sent as such", {"keyId": "key_1", "ratelimits": [], "permissions": [], "meta": {}},
-          json.loads(body))
+    empty = {"keyId": "key_1", "ratelimits": [], "permissions": [], "meta": {}}
+    check("empty lists and objects are sent as such", empty, json.loads(body))
     if NULLS in client.knows:
-        _, _, body = sent("keys.updateKey", {"keyId": "key_1", "name": None, "credits": {"remaining": None}})
-        check("null is sent as null", {"keyId": "key_1", "name": None, "credits": {"remaining": None}}, json.loads(body))
+        nulls = {"keyId": "key_1", "name": None, "credits": {"remaining": None}}
+        _, _, body = sent("keys.updateKey", nulls)
+        check("null is sent as null", nulls, json.loads(body))
 
 
 def typescript():
@@ -346,8 +347,8 @@ def clients():
     """Every suite of a client: its name, and what makes it ready."""
 
     def newest_typescript():
-        knows = {NULLS, ROLE_PERMISSIONS, SEARCH}
-        return Client("typescript @unkey/api 2.5.1", ["node", typescript() / "driver.mjs", "./"], knows, retries_cuts=True)
+        command = ["node", typescript() / "driver.mjs", "./"]
+        return Client("typescript @unkey/api 2.5.1", command, {NULLS, ROLE_PERMISSIONS, SEARCH}, retries_cuts=True)
 
     def carried_along():
         command = ["node", typescript() / "driver.mjs", "./node_modules/@unkey/ratelimit/"]
@@ -363,7 +364,8 @@ def clients():
         return Client("go unkeyed/sdks 2.7.1", [go()], {SEARCH}, absent=["permissions.setRolePermissions"])
 
     return [("typescript, newest", newest_typescript), ("typescript, older", carried_along),
-            ("python, blocking", lambda: python("blocking")), ("python, async", lambda: python("async")), ("go", golang)]
+            ("python, blocking", lambda: python("blocking")), ("python, async", lambda: python("async")),
+            ("go", golang)]
 
 
 def frameworks(server, tally):

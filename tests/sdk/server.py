@@ -15,7 +15,9 @@ from install import ROOT, TARGET
 
 def build():
     """The program as it stands here, in the debug profile: the same that the other tests use."""
-    subprocess.run(["cargo", "build", "--locked", "--quiet", "--bin", "keyward"], cwd=ROOT, check=True)
+    command = ["cargo", "build", "--locked", "--quiet", "--bin", "keyward"]
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        raise SystemExit("keyward does not build")
     return str(TARGET / "debug/keyward")
 
 
