@@ -1,7 +1,7 @@
 //! Bodies of requests, read as every operation's.
 
 use keyward::api::OPERATIONS;
-use keyward::api::operation::Entry;
+use keyward::api::operation::{Body, Entry};
 use keyward::api::problem::{Code, Problem};
 use keyward::api::validate::ERRORS_MAX;
 use serde::de::IgnoredAny;
@@ -38,6 +38,11 @@ pub fn run(data: &[u8]) -> Verdict {
     let padded = [b" \n", data, b"\t\r"].concat();
     let mut verdict = Verdict::Refused;
     for operation in OPERATIONS {
+        // No body at all is none of the JSON that is looked at here: white space makes it one.
+        if data.is_empty() && operation.body == Body::Optional {
+            assert!((operation.check)(data).is_ok(), "{operation:?} may go without a body");
+            continue;
+        }
         match (operation.check)(data) {
             Ok(_) => {
                 assert!(serde_json::from_slice::<IgnoredAny>(data).is_ok(), "{operation:?} took what is no JSON");

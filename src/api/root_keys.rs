@@ -1,7 +1,7 @@
 //! rootKeys.*: the credentials that administer the workspace, over HTTP (EXT-12).
 //!
 //! One rule stands above the permissions: nothing a root key does here may leave more power than it has itself, nor take
-//! hold of a root key that has more. It is asked inside the transaction, of the calling key as it is then ([`Ceiling`]).
+//! hold of a root key that has more. It is asked inside the transaction, of the calling key as it is then (`Ceiling`).
 
 pub mod create_key;
 pub mod delete_key;
@@ -76,7 +76,7 @@ struct Ceiling {
     expires: Option<u64>,
 }
 
-/// Who calls, for [`Ceiling::of`].
+/// Who calls, for `Ceiling::of`.
 #[derive(Clone)]
 struct Caller {
     id: KeyId,
