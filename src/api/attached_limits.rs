@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::call::Change;
 use super::shape::{Int, List, Text};
 
-/// A rate limit, in a request; unknown members are ignored (KEYS-OBJ-5, ID-CREATE-01).
+// KEYS-OBJ-5, ID-CREATE-01.
+/// A rate limit, in a request; unknown members are ignored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RatelimitRequest {

@@ -26,9 +26,10 @@ pub const AUDITS_KEYWORD: &str = "x-keyward-audit-events";
 /// Extension: the codes behind a status.
 pub const CODES_KEYWORD: &str = "x-keyward-codes";
 
-const INTRODUCTION: &str = "keyward answers the Unkey v2 API. Here are the operations this version has: APIs, keys \
-and their verification, credits and rate limits. Any other answers 404.\n\nEvery operation is a POST with a JSON body. A success carries `meta.requestId` and \
-`data`; a failure carries `meta.requestId` and `error`, whose `type` says what went wrong.";
+const INTRODUCTION: &str = "keyward answers the Unkey v2 API. Here are the operations this version has; any other \
+answers 404.\n\nEvery operation but liveness is a POST with a JSON body. A success carries `meta.requestId` and `data`; a failure \
+carries `meta.requestId` and `error`, whose `type` says what went wrong.\n\nThe examples take `KEYWARD=http://127.0.0.1:7070` \
+and `ROOT_KEY=$(cat keyward-data/root.key)` for the server and a root key; ids in them stand for your own.";
 
 /// The document of these operations, and of liveness.
 pub fn document(entries: &[&'static Entry]) -> Value {

@@ -36,7 +36,7 @@ pub trait Operation: Send + 'static {
     const BODY: Body = Body::Required;
     /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
     /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
-    /// say otherwise. This is documentation; the handler asks.
+    /// say otherwise; what is needed together is joined by ` & `. This is documentation; the handler asks.
     const ALLOWS: &'static [&'static str];
     /// The codes it may answer with, beside [`COMMON_FAILURES`].
     const FAILS: &'static [Code];

@@ -301,6 +301,7 @@ pub(super) fn example(document: &Value, schema: &Value, level: usize) -> Value {
             let least = schema["minimum"].as_i64().unwrap_or(1).max(1);
             schema.get("default").cloned().unwrap_or_else(|| least.into())
         }
+        _ if schema["examples"].is_array() => schema["examples"][0].clone(),
         Some("string") => match schema["enum"].as_array() {
             Some(choices) => choices.first().cloned().unwrap_or_default(),
             None => {
@@ -318,12 +319,33 @@ pub(super) fn example(document: &Value, schema: &Value, level: usize) -> Value {
             // Of members that exclude each other, the first.
             let required = [&schema["required"], &schema["oneOf"][0]["required"]];
             for name in required.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
-                members.insert(name.into(), example(document, &schema["properties"][name], level + 1));
+                let value = match named_example(name) {
+                    Some(id) => id.into(),
+                    None => example(document, &schema["properties"][name], level + 1),
+                };
+                members.insert(name.into(), value);
+            }
+            // What has an example of its own is worth showing though it is not required.
+            for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+                if let (Some(shown), false) = (member["examples"].get(0), members.contains_key(name)) {
+                    members.insert(name.clone(), shown.clone());
+                }
             }
             Value::Object(members)
         }
         _ => Value::Object(Map::new()),
     }
+}
+
+/// An id that looks like one, for a member that is one.
+fn named_example(member: &str) -> Option<&'static str> {
+    Some(match member {
+        "apiId" => "api_example1",
+        "keyId" => "key_example1",
+        "migrationId" => "mig_example1",
+        "roleId" => "role_example1",
+        _ => return None,
+    })
 }
 
 /// Paragraphs and lists of a description, with its `code`.

@@ -92,7 +92,7 @@ fn login(arguments: &LoginArguments, environment: &Environment) -> Result<Vec<St
     match check(&access, &key) {
         Ok(Judged::Accepted) => {}
         Ok(Judged::Refused(why)) => {
-            let told = format!("{} does not take this root key, so it was not stored: {why}", access.url);
+            let told = format!("the root key was not stored: {} does not take it: {why}", access.url);
             return Err(Failure::new(EXIT_ERROR, told));
         }
         Ok(Judged::Unknown(why)) => told.push(format!("warning: the root key was not checked: {why}")),
@@ -187,6 +187,9 @@ fn judge(reply: &Reply) -> Judged {
     let past_the_door = [Code::ApiNotFound, Code::InsufficientPermissions, Code::WorkspaceRateLimited];
     if past_the_door.iter().any(|known| known.path() == code) {
         return Judged::Accepted;
+    }
+    if refusal.status == 404 && code == Code::InvalidInput.path() {
+        return Judged::Refused("no API is at this URL; the URL is the server's own, without /v2".to_owned());
     }
     let told = text::printable(&format!("{} ({code})", refusal.detail));
     if refusal.status < 500 { Judged::Refused(told) } else { Judged::Unknown(told) }

@@ -57,12 +57,10 @@ impl Operation for ListKeys {
         `keys.getKey` shows it. Permission to read the keys and to read the API are both needed: both as `api.…`, or both \
         as resource names.";
     const ALLOWS: &'static [&'static str] = &[
-        "api.*.read_key",
-        "api.<apiId>.read_key",
-        "api.*.read_api",
-        "api.<apiId>.read_api",
-        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/*#read_key",
-        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#read_keyspace",
+        "api.*.read_key & api.*.read_api",
+        "api.<apiId>.read_key & api.<apiId>.read_api",
+        "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/*#read_key & \
+         unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#read_keyspace",
     ];
     const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::PreconditionFailed];
     type Request = Request;

@@ -30,13 +30,14 @@ pub struct Request {
     /// Whether `apis.deleteApi` is refused.
     #[serde(default)]
     delete_protection: Opt<bool>,
-    /// IPv4 and IPv6 addresses and CIDR ranges its keys may be verified from; null or an empty list = any.
+    /// IPv4 and IPv6 addresses and CIDR ranges its keys may be verified from; null or an empty list = any. Peers in the
+    /// setting `http.trusted_proxies` (by default loopback and private networks) may name another address.
     #[serde(default)]
     ip_whitelist: Patch<List<Text<1, RANGE_CHARS_MAX>, 0, 100>>,
     /// Prefix of keys whose request names none; null = none.
     #[serde(default)]
     default_prefix: Patch<Prefix>,
-    /// Random bytes of keys whose request names no number; null = 16.
+    /// Random bytes of keys whose request names no number; null = 16. The official SDKs name 16 in every request.
     #[serde(default)]
     default_bytes: Patch<Int<16, 255>>,
     /// Whether keys may be made recoverable.

@@ -13,7 +13,8 @@ use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{ExternalId, Opt};
 
-/// What to make. Unknown members are ignored (ID-CREATE-01).
+// ID-CREATE-01.
+/// What to make. Unknown members are ignored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {

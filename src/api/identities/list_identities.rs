@@ -35,8 +35,8 @@ impl Operation for ListIdentities {
     const NAME: &'static str = "identities.listIdentities";
     const SUMMARY: &'static str = "List identities";
     const DESCRIPTION: &'static str = "Returns the workspace's identities by id, with their metadata and rate limits.\n\n\
-        A root key that may read some identities only gets a page of these; a page that holds any other is refused whole, \
-        because with rows left out it would look complete.";
+        A root key that may read only some identities gets a page only where it may read every identity on it; otherwise \
+        the answer is 403, because with rows left out the page would look complete. Narrow it with `search`.";
     const ALLOWS: &'static [&'static str] = &[
         "identity.*.read_identity",
         "identity.<identityId>.read_identity",

@@ -31,9 +31,8 @@ impl Operation for AddPermissions {
         `rbac.*.add_permission_to_key` is needed; where a listed permission does not exist yet, also \
         `rbac.*.create_permission` or `unkey:v1:<workspaceId>:rbac/permissions/*#create_permission`.";
     const ALLOWS: &'static [&'static str] = &[
-        "api.*.update_key",
-        "api.<apiId>.update_key",
-        "rbac.*.add_permission_to_key",
+        "api.*.update_key & rbac.*.add_permission_to_key",
+        "api.<apiId>.update_key & rbac.*.add_permission_to_key",
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#update_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound];

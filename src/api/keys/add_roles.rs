@@ -30,9 +30,8 @@ impl Operation for AddRoles {
         they grant. The reply lists the key's roles.\n\nNext to `update_key` as a tuple, `rbac.*.add_role_to_key` is \
         needed.";
     const ALLOWS: &'static [&'static str] = &[
-        "api.*.update_key",
-        "api.<apiId>.update_key",
-        "rbac.*.add_role_to_key",
+        "api.*.update_key & rbac.*.add_role_to_key",
+        "api.<apiId>.update_key & rbac.*.add_role_to_key",
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#update_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::RoleNotFound];

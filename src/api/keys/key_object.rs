@@ -79,7 +79,7 @@ pub struct KeyObject {
     /// Unix milliseconds of its last change.
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<u64>,
-    /// Unix milliseconds of its last verification, whole minutes.
+    /// Unix milliseconds of its last verification, rounded down to the minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<u64>,
     /// Unix milliseconds after which it is expired.

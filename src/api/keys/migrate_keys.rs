@@ -52,7 +52,9 @@ pub struct Request {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Item {
-    /// Its hash, made as the migration's algorithm says. What has another shape is stored and never matches.
+    /// Its hash, made as the migration's algorithm says: for `sha256` the digest in base64 with padding, 44 characters
+    /// (not the hexadecimal that `sha256sum` prints); for `github.com/seamapi/prefixed-api-key` lower-case hexadecimal of
+    /// the long token's digest. What has another shape is stored and never verifies.
     hash: SecretText<3, 256>,
     /// A name for people.
     #[serde(default)]

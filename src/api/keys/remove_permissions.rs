@@ -31,9 +31,8 @@ impl Operation for RemovePermissions {
         roles grant it keeps. The next verification sees it. The reply lists the key's direct permissions.\n\nNext to \
         `update_key` as a tuple, `rbac.*.remove_permission_from_key` is needed.";
     const ALLOWS: &'static [&'static str] = &[
-        "api.*.update_key",
-        "api.<apiId>.update_key",
-        "rbac.*.remove_permission_from_key",
+        "api.*.update_key & rbac.*.remove_permission_from_key",
+        "api.<apiId>.update_key & rbac.*.remove_permission_from_key",
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#update_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::PermissionNotFound];

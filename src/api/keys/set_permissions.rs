@@ -33,10 +33,8 @@ impl Operation for SetPermissions {
         both; where a listed permission does not exist yet, also \
         `rbac.*.create_permission` or `unkey:v1:<workspaceId>:rbac/permissions/*#create_permission`.";
     const ALLOWS: &'static [&'static str] = &[
-        "api.*.update_key",
-        "api.<apiId>.update_key",
-        "rbac.*.add_permission_to_key",
-        "rbac.*.remove_permission_from_key",
+        "api.*.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
+        "api.<apiId>.update_key & rbac.*.add_permission_to_key & rbac.*.remove_permission_from_key",
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#update_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound];

@@ -31,8 +31,9 @@ pub enum What {
 pub struct Request {
     /// The key's id.
     key_id: Ident<3, 255>,
-    /// How many; null = unlimited, with `set` only.
+    /// How many; null, or none at all, = unlimited, with `set` only.
     #[serde(default)]
+    #[schemars(extend("examples" = [100]))]
     value: Patch<Int<0, { i64::MAX }>>,
     /// What to do with the value.
     operation: What,

@@ -77,7 +77,8 @@ pub(super) fn name_of<'a>(limit: &'a LimitOf, view: &'a KeyView, of_identity: &'
 /// The reply: nothing but the code for a key that is not found.
 pub struct Response(pub(super) Option<Verdict>);
 
-/// The reply's members (KEYS-VERIFY-6).
+// KEYS-VERIFY-6.
+/// The reply's members.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Shown<'a> {

@@ -4,7 +4,8 @@ use keyward_storage::ids::OverrideId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// An override: the limit of some identifiers of a namespace (RL-OVR-01).
+// RL-OVR-01.
+/// An override: the limit of some identifiers of a namespace.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Override {

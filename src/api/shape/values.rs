@@ -371,7 +371,8 @@ impl<T: JsonSchema> JsonSchema for Null<T> {
     }
 }
 
-/// The answer of an operation that has nothing to tell: `"data": {}` (COM-ENV-05).
+// COM-ENV-05.
+/// The answer of an operation that has nothing to tell: `"data": {}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}

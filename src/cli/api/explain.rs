@@ -53,8 +53,13 @@ pub fn advice(entry: &'static Entry, refusal: &Refusal, code: &str) -> Option<St
     let ids = "`keyward root-key list --workspace WS` lists the ids; both run on the server's machine";
     Some(match code {
         "unkey/authorization/insufficient_permissions" => {
-            let permission = missing_permission(&refusal.detail).or_else(|| entry.allows.iter().copied().find(is_exact))?;
-            format!("{update} --add-permission {} ({ids})", quoted(permission))
+            // Of several that are needed together the detail may name one that is held.
+            let missing = match missing_permission(&refusal.detail) {
+                Some(missing) if !refusal.detail.contains(" and ") => vec![missing],
+                _ => widest(entry)?,
+            };
+            let add: Vec<_> = missing.into_iter().map(|one| format!("--add-permission {}", quoted(one))).collect();
+            format!("{update} {} ({ids})", add.join(" "))
         }
         "unkey/authorization/key_disabled" => format!("{update} --enabled true ({ids})"),
         "unkey/authorization/forbidden" => format!("where the root key has expired: {update} --expires none ({ids})"),
@@ -78,11 +83,19 @@ pub fn advice(entry: &'static Entry, refusal: &Refusal, code: &str) -> Option<St
             "nothing was changed; try again in a moment".to_owned()
         }
         _ if code.starts_with("unkey/data/") && refusal.status == 404 => {
-            let permission = entry.allows.iter().copied().find(is_exact)?;
-            format!("look at the id. What a root key may not see is not found either: this operation needs {permission}")
+            let needed = widest(entry)?.join(" and ");
+            format!(
+                "look at the id or name. What a root key may not see is not found either: this operation needs {needed}"
+            )
         }
         _ => return None,
     })
+}
+
+/// The permissions that together open an operation on whatever there is.
+fn widest(entry: &'static Entry) -> Option<Vec<&'static str>> {
+    let ways = entry.allows.iter().map(|way| way.split(" & ").collect::<Vec<_>>());
+    ways.into_iter().find(|way| way.iter().all(is_exact))
 }
 
 /// Whether a permission can be granted as it is written, on whatever there is.
@@ -129,6 +142,13 @@ mod tests {
         let both = "Missing one of these permissions: (rbac.*.create_permission, and 'rbac.*.create_role').";
         assert_eq!(missing_permission(both), Some("rbac.*.create_permission"));
         assert_eq!(missing_permission("see docs.example.com or unkey:v1:ws_1:**#*"), None);
+        let joint = "Missing one of these permissions: unkey:v1:ws:keyspaces/ks#update_key or ((api.*.update_key or \
+                     api.api_1.update_key) and rbac.*.add_permission_to_key)";
+        let told = explained("keys.addPermissions", Code::InsufficientPermissions, joint);
+        let all = "--add-permission 'api.*.update_key' --add-permission 'rbac.*.add_permission_to_key'";
+        assert!(told.contains(all), "what is needed together: {told}");
+        let told = explained("apis.listKeys", Code::ApiNotFound, "D");
+        assert!(told.contains("needs api.*.read_key and api.*.read_api"), "{told}");
         for (code, words) in [
             (Code::KeyDisabled, "--enabled true"),
             (Code::Forbidden, "--expires none"),

@@ -227,7 +227,10 @@ impl Member {
         value = match &self.how {
             How::Text => value.value_name("TEXT"),
             How::Secret => value.value_name("SECRET"),
-            How::Choice(choices) => value.value_parser(PossibleValuesParser::new(choices.clone())),
+            How::Choice(choices) => value
+                .value_name("WORD")
+                .value_parser(PossibleValuesParser::new(choices.clone()))
+                .hide_possible_values(true),
             How::Whole { min, max } => {
                 let (min, max) = (*min, *max);
                 value.value_name("N").allow_negative_numbers(true).value_parser(move |text: &str| whole(text, min, max))
