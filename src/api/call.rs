@@ -141,7 +141,7 @@ impl Granted<'_> {
         let outcome = call
             .services
             .transact(call.now, move |tx| {
-                let mut change = Change { tx, context, events: Vec::new(), untold: false };
+                let mut change = Change { tx, context, events: Vec::new(), told_bytes: 0, untold: false };
                 let value = run(&mut change)?;
                 change.finish(correlate);
                 Ok(value)
@@ -155,12 +155,14 @@ impl Granted<'_> {
 fn problem(error: TransactError<Problem>) -> Problem {
     match error {
         TransactError::Refused(problem) => problem,
-        TransactError::Unavailable(Unavailable::TooLarge) => {
-            Problem::invalid("The change is too large for one request. Split it into several.")
-        }
+        TransactError::Unavailable(Unavailable::TooLarge) => too_large(),
         TransactError::Unavailable(why) => unavailable(&why),
         TransactError::Read(error) => unreadable("resource").because(error),
     }
+}
+
+fn too_large() -> Problem {
+    Problem::invalid("The change is too large for one request. Split it into several.")
 }
 
 /// 503 with a small `Retry-After` for what storage does not take now (COM-CODE-02).
@@ -190,6 +192,8 @@ pub struct Change<'a, 'tx> {
     pub tx: &'a mut Tx<'tx>,
     context: Context,
     events: Vec<AuditEvent>,
+    /// Bytes of the events, roughly.
+    told_bytes: usize,
     /// Whether a change without an event is meant.
     untold: bool,
 }
@@ -223,7 +227,19 @@ impl Change<'_, '_> {
             targets,
             correlation: None,
         };
+        // Ids, times, lengths and the hash of the event before it take some more.
+        const BESIDE: usize = 128;
+        self.told_bytes += BESIDE + event.description.len() + event.user_agent.as_deref().map_or(0, str::len);
         self.events.push(event);
+    }
+
+    /// Refuses a change that has grown beyond what one may be: asked while many rows are put, so that one that will be
+    /// refused in the end does not hold up all others until then.
+    pub fn refuse_too_large(&self) -> Result<(), Abort<Problem>> {
+        match self.tx.bytes() + self.told_bytes > keyward_storage::MAX_TRANSACTION_BYTES {
+            true => Err(Abort::Refused(too_large())),
+            false => Ok(()),
+        }
     }
 
     /// Records an event of the program's own, at a time of its own. It stands before the caller's and is not tied to them.

@@ -41,4 +41,4 @@ pub use open::Options;
 pub use storage::{Committed, Spent, Stats, Storage, TransactError};
 pub use store::{Read, Snapshot};
 pub use tx::{Abort, TooManyCredits, Tx};
-pub use writer::Fatal;
+pub use writer::{Fatal, MAX_TRANSACTION_BYTES};

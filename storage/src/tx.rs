@@ -20,6 +20,8 @@ pub struct Tx<'a> {
     base: &'a dyn Read,
     hot: &'a Hot,
     overlay: BTreeMap<(TableNo, Vec<u8>), Option<Vec<u8>>>,
+    /// Bytes put so far, those of rows put again included.
+    bytes: usize,
     audit: Vec<(WorkspaceNo, AuditEvent)>,
     credit_changes: Vec<CreditChange>,
 }
@@ -64,10 +66,11 @@ pub struct TooManyCredits;
 
 impl<'a> Tx<'a> {
     pub(crate) fn new(base: &'a dyn Read, hot: &'a Hot) -> Tx<'a> {
-        Tx { base, hot, overlay: BTreeMap::new(), audit: Vec::new(), credit_changes: Vec::new() }
+        Tx { base, hot, overlay: BTreeMap::new(), bytes: 0, audit: Vec::new(), credit_changes: Vec::new() }
     }
 
     pub(crate) fn put_bytes(&mut self, table: TableNo, key: &[u8], value: Vec<u8>) {
+        self.bytes += key.len() + value.len();
         self.overlay.insert((table, key.to_vec()), Some(value));
     }
 
@@ -88,6 +91,12 @@ impl<'a> Tx<'a> {
     /// Whether anything was put or deleted so far.
     pub fn has_changes(&self) -> bool {
         !self.overlay.is_empty()
+    }
+
+    /// Bytes of the rows put so far, roughly. A function that puts many asks now and then whether it goes beyond
+    /// [`MAX_TRANSACTION_BYTES`](crate::MAX_TRANSACTION_BYTES): it would be refused in the end, and all others wait meanwhile.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether it leaves nothing, no audit event either.

@@ -28,7 +28,7 @@ use crate::writer_thread::Command;
 /// Most transactions in one batch, so in one log frame and one sync.
 pub(crate) const MAX_BATCH: usize = 256;
 /// Largest transaction: the largest request body is 10 MiB, and its rows and indexes are a small multiple of that.
-const MAX_TRANSACTION_BYTES: usize = 32 << 20;
+pub const MAX_TRANSACTION_BYTES: usize = 32 << 20;
 /// Largest batch; what counters add to it stays far below the rest of a frame.
 const MAX_BATCH_BYTES: usize = 40 << 20;
 const _: () = assert!(MAX_BATCH_BYTES + (16 << 20) < MAX_FRAME_BYTES);

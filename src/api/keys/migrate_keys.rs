@@ -33,8 +33,9 @@ use crate::tenants::target;
 /// Most keys in one call (KEYS-MIGRATE-1).
 const KEYS_MAX: usize = 10_000;
 /// Most roles and permissions that the keys of one call name together. Each link leaves an audit event, which takes many
-/// times what naming it took: without a bound a request within the size limit could ask for gigabytes.
-const LINKS_MAX: usize = 50_000;
+/// times what naming it took, and all other changes wait meanwhile: without a bound a request within the size limit could
+/// ask for gigabytes.
+const LINKS_MAX: usize = 20_000;
 
 /// What to take over.
 #[derive(Deserialize, JsonSchema)]
@@ -166,6 +167,7 @@ impl Operation for MigrateKeys {
                 let hash = Secret::new(arrival.hash.as_str());
                 let key_id = arriving.make(change, arrival)?.to_string();
                 response.migrated.push(Migrated { hash, key_id });
+                change.refuse_too_large()?;
             }
             Ok(response)
         });

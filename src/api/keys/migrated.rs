@@ -17,6 +17,9 @@ use crate::api::call::{Call, Change, Correlate};
 use crate::api::problem::Problem;
 use crate::secret::START_CHARS;
 
+/// Longest prefix of a migrated key that its start shows: four times what a prefix of ours may have.
+const PREFIX_CHARS_MAX: usize = 64;
+
 /// A key of the layout `<prefix>_<short token>_<long token>` (HASH-4).
 struct Presented {
     /// What stands for its foreign hash.
@@ -35,7 +38,9 @@ impl Presented {
         let (long, _short, prefix) = (parts.next()?, parts.next()?, parts.next()?);
         let body = &key[prefix.len() + 1..];
         let shown = body.char_indices().nth(START_CHARS).map_or(body.len(), |(at, _)| at);
-        let start = key[..prefix.len() + 1 + shown].to_owned();
+        // Whoever presents the key first chooses what comes before its long token; listings should survive it.
+        let is_plain = prefix.chars().count() <= PREFIX_CHARS_MAX && !key.chars().any(char::is_control);
+        let start = if is_plain { key[..prefix.len() + 1 + shown].to_owned() } else { String::new() };
         let hex: String = Sha256::digest(long).iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Presented { foreign: migration::foreign_hash(Algorithm::PrefixedApiKey, &hex), start, native })
     }

@@ -13,7 +13,7 @@ use super::{find, find_again, refill};
 use crate::api::call::{Call, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
-use crate::api::shape::{Ident, Int, Secret};
+use crate::api::shape::{Ident, Int, Prefix, Secret};
 use crate::api::trail::Changes;
 use crate::rbac::Need;
 use crate::secret;
@@ -102,9 +102,11 @@ impl Operation for RerollKey {
 }
 
 /// The prefix of a key that begins like this: all before the last underscore, since what follows it is base58
-/// (KEYS-REROLL-4).
+/// (KEYS-REROLL-4). One that no request could ask for (KEYFMT-4) came with a migrated key: whoever presented that first chose
+/// it, and it might make a key that is too long to be presented.
 fn prefix(start: &str) -> Option<&str> {
-    start.rsplit_once('_').map(|(prefix, _)| prefix)
+    let (prefix, _) = start.rsplit_once('_')?;
+    Prefix::try_from(prefix.to_owned()).is_ok().then_some(prefix)
 }
 
 /// Unix ms at which a key expires that was given `expiration` ms at `now`. It is still valid in that very millisecond, so
@@ -129,6 +131,8 @@ mod tests {
             ("prod_3ZyQ", Some("prod")),
             ("my_app_3ZyQ", Some("my_app")),
             ("my_app__3ZyQ", Some("my_app_")),
+            ("\u{1b}]0;x_3ZyQ", None),
+            ("a_prefix_of_18_char_3ZyQ", None),
         ] {
             assert_eq!(prefix(start), wanted, "{start}");
         }

@@ -166,6 +166,8 @@ enum NameChange {
 
 struct Fault {
     call: Call,
+    /// Only calls about this path or one below it count.
+    below: PathBuf,
     /// Calls until it strikes, this one included.
     countdown: u64,
     error: io::ErrorKind,
@@ -256,7 +258,12 @@ impl MemoryDisk {
 
     /// Makes the `nth` such call from now on (1 is the next one) fail with this error, once.
     pub fn fail(&self, call: Call, nth: u64, error: io::ErrorKind) {
-        self.state().faults.push(Fault { call, countdown: nth.max(1), error });
+        self.fail_below("", call, nth, error);
+    }
+
+    /// The same, where only calls about this path or one below it count.
+    pub fn fail_below(&self, below: impl Into<PathBuf>, call: Call, nth: u64, error: io::ErrorKind) {
+        self.state().faults.push(Fault { call, below: below.into(), countdown: nth.max(1), error });
     }
 
     /// Takes back every fault that has not struck yet.
@@ -344,10 +351,10 @@ impl State {
         dir.parent().is_none() || dir.as_os_str().is_empty() || self.dirs.contains(dir)
     }
 
-    fn struck(&mut self, call: Call) -> Option<io::Error> {
+    fn struck(&mut self, call: Call, path: &Path) -> Option<io::Error> {
         let mut error = None;
         self.faults.retain_mut(|fault| {
-            if fault.call != call || error.is_some() {
+            if fault.call != call || !path.starts_with(&fault.below) || error.is_some() {
                 return true;
             }
             fault.countdown -= 1;
@@ -360,7 +367,7 @@ impl State {
     }
 
     /// Decides about one change.
-    fn admit(&mut self, call: Call) -> io::Result<Verdict> {
+    fn admit(&mut self, call: Call, path: &Path) -> io::Result<Verdict> {
         match &mut self.power {
             Power::On => {}
             Power::Out => return Err(power_is_out()),
@@ -370,7 +377,7 @@ impl State {
             }
             Power::OutAfter(left) => *left -= 1,
         }
-        Ok(self.struck(call).map_or(Verdict::Done, Verdict::Fails))
+        Ok(self.struck(call, path).map_or(Verdict::Done, Verdict::Fails))
     }
 
     fn rename_in_memory(&mut self, change: NameChange) {
@@ -451,7 +458,7 @@ impl Disk for MemoryDisk {
         if state.has_dir(dir) {
             return Ok(());
         }
-        match state.admit(Call::CreateDir)? {
+        match state.admit(Call::CreateDir, dir)? {
             Verdict::Fails(error) => return Err(error),
             Verdict::PowerGoes => return Err(power_is_out()),
             Verdict::Done => {}
@@ -482,7 +489,7 @@ impl Disk for MemoryDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         let inode = if let Some(&inode) = state.names.get(path) {
-            if let Some(error) = state.struck(Call::Open) {
+            if let Some(error) = state.struck(Call::Open, path) {
                 return Err(error);
             }
             inode
@@ -490,7 +497,7 @@ impl Disk for MemoryDisk {
             if !create || !path.parent().is_some_and(|dir| state.has_dir(dir)) {
                 return Err(no_such_file(path));
             }
-            let verdict = state.admit(Call::Open)?;
+            let verdict = state.admit(Call::Open, path)?;
             if let Verdict::Fails(error) = verdict {
                 return Err(error);
             }
@@ -512,7 +519,7 @@ impl Disk for MemoryDisk {
         if !state.names.contains_key(path) {
             return Err(no_such_file(path));
         }
-        let verdict = state.admit(Call::Remove)?;
+        let verdict = state.admit(Call::Remove, path)?;
         if let Verdict::Fails(error) = verdict {
             return Err(error);
         }
@@ -527,7 +534,7 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let inode = *state.names.get(from).ok_or_else(|| no_such_file(from))?;
-        let verdict = state.admit(Call::Rename)?;
+        let verdict = state.admit(Call::Rename, from)?;
         if let Verdict::Fails(error) = verdict {
             return Err(error);
         }
@@ -544,7 +551,7 @@ impl Disk for MemoryDisk {
         if !state.has_dir(dir) {
             return Err(no_such_file(dir));
         }
-        match state.admit(Call::SyncDir)? {
+        match state.admit(Call::SyncDir, dir)? {
             Verdict::Fails(error) => return Err(error),
             Verdict::PowerGoes => return Err(power_is_out()),
             Verdict::Done => {}
@@ -613,7 +620,7 @@ impl DiskFile for MemoryFile {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        if let Some(error) = state.struck(Call::Read) {
+        if let Some(error) = state.struck(Call::Read, &self.path) {
             return Err(error);
         }
         let now = &state.bytes(self.inode).now;
@@ -625,7 +632,7 @@ impl DiskFile for MemoryFile {
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        let verdict = state.admit(Call::Write)?;
+        let verdict = state.admit(Call::Write, &self.path)?;
         let length = state.bytes(self.inode).now.len() as u64;
         let fits = length.saturating_add(state.room()).saturating_sub(offset).min(bytes.len() as u64) as usize;
         let (written, error) = match verdict {
@@ -646,7 +653,7 @@ impl DiskFile for MemoryFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        let verdict = state.admit(Call::SetLen)?;
+        let verdict = state.admit(Call::SetLen, &self.path)?;
         if let Verdict::Fails(error) = verdict {
             return Err(error);
         }
@@ -663,7 +670,7 @@ impl DiskFile for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        let verdict = state.admit(Call::Sync)?;
+        let verdict = state.admit(Call::Sync, &self.path)?;
         let bytes = state.bytes(self.inode);
         match verdict {
             Verdict::PowerGoes => return Err(power_is_out()),
