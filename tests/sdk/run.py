@@ -33,6 +33,9 @@ from proxy import Proxy
 from server import Keyward, build, world
 from story import ABSENT, CLASSES, NEWEST, NULLS, ROLE_PERMISSIONS, SEARCH, Nothing, differences, filled, story
 
+# Operations of the clients that the server does not have yet. What else it misses is a failure. May only shrink.
+NOT_YET = {"workspace.getUsage": "counts come with analytics"}
+
 ITEMS = 250
 PAGES = [100, 100, 50]
 
@@ -138,6 +141,14 @@ def code_of(text):
         return None
 
 
+def served_not(operation, tally):
+    """Notes that the server lacks an operation."""
+    if operation in NOT_YET:
+        tally.skip(operation, f"not served yet, {NOT_YET[operation]}")
+    else:
+        tally.fail(operation, ["the server does not serve it"])
+
+
 def tell_story(server, client, tally):
     """The steps of story.py."""
     workspace, credentials = world(server, client.name)
@@ -147,7 +158,7 @@ def tell_story(server, client, tally):
             continue
         missing = [name for name in (step.operation, *step.needs) if name not in server.served]
         if missing:
-            tally.skip(missing[0], "not served yet")
+            served_not(missing[0], tally)
             continue
         try:
             body, wanted = filled(step.body, saved), filled(step.data, saved)
@@ -209,11 +220,8 @@ def walk_lists(server, client, lists, tally):
     """The client's iterators reach every item once and then end: a cursor on the last page would run them for ever
     (sdk-notes.md section 3; COM-PAG-02, COM-PAG-05)."""
     for entry in lists.all:
-        listing, body, making, _, _, item_id = entry
+        listing, body, _, _, _, item_id = entry
         if listing.startswith("rootKeys") and NEWEST not in client.knows:
-            continue
-        if listing not in server.served or making not in server.served:
-            tally.skip(listing, "not served yet")
             continue
         if client.iterates is not None and listing not in client.iterates:
             continue
@@ -374,7 +382,7 @@ def frameworks(server, tally):
     _, credentials = world(server, "frameworks")
     environment = {**os.environ, "KEYWARD_URL": server.url, "KEYWARD_ROOT_KEY": credentials["root"],
                    "KEYWARD_WEAK_KEY": credentials["weak"], "KEYWARD_LIMITED_KEY": credentials["limited"],
-                   "KEYWARD_UNKNOWN_KEY": credentials["unknown"], "KEYWARD_SERVES": " ".join(sorted(server.served))}
+                   "KEYWARD_UNKNOWN_KEY": credentials["unknown"]}
     command = ["node", "--test", "--test-reporter=tap", "frameworks.test.mjs"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     found = dict(re.findall(r"^# (\w+) (\d+)$", done.stdout, re.MULTILINE))

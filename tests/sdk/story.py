@@ -1,9 +1,8 @@
 """What every client is told to do, and what its user must get from it: the same story for all languages.
 
 A step is a call of an operation, with the answer that the *user of the client* sees: the decoded object, or the class of
-the error thrown. A step of an operation that the server does not serve yet is skipped, and so is one that needs what a
-skipped step would have made. The statements are those of the contract; sdk-notes.md sections 1 to 5 say what the clients
-make of an answer.
+the error thrown. A step that needs what a failed or skipped one would have made is skipped. The statements are those of
+the contract; sdk-notes.md sections 1 to 5 say what the clients make of an answer.
 """
 
 from dataclasses import dataclass, field

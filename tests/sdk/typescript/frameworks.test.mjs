@@ -20,7 +20,6 @@ const rootKey = environment("KEYWARD_ROOT_KEY");
 const limitedKey = environment("KEYWARD_LIMITED_KEY");
 const unknownKey = environment("KEYWARD_UNKNOWN_KEY");
 const weakKey = environment("KEYWARD_WEAK_KEY");
-const served = new Set(environment("KEYWARD_SERVES").split(" "));
 
 const realFetch = globalThis.fetch;
 // Paths of the calls that left this process since the test began.
@@ -99,9 +98,7 @@ test("whatever goes wrong reaches onError as a plain Error", async () => {
   }
 });
 
-const overrides = ["set", "get", "list", "delete"].map((verb) => `ratelimit.${verb}Override${verb === "list" ? "s" : ""}`);
-const unserved = overrides.find((operation) => !served.has(operation));
-test("overrides are set, found by pattern, listed, obeyed, deleted", { skip: unserved && `no ${unserved} yet` }, async () => {
+test("overrides are set, found by pattern, listed, obeyed, deleted", async () => {
   const settings = { rootKey, baseUrl: url };
   const limiter = new Ratelimit({ ...settings, namespace: "overridden", limit: 100, duration: minute });
   await limiter.limit("ada@example.com");
@@ -109,9 +106,10 @@ test("overrides are set, found by pattern, listed, obeyed, deleted", { skip: uns
   const namespace = "overridden";
   const set = await all.setOverride({ namespace, identifier: "*@example.com", limit: 1, duration: minute });
   const got = await all.getOverride({ namespace, identifier: "bob@example.com" });
-  assert.deepEqual(got.data, { overrideId: set.data.overrideId, identifier: "*@example.com", limit: 1, duration: minute });
+  const { overrideId } = set.data;
+  assert.deepEqual(got.data, { overrideId, identifier: "*@example.com", limit: 1, duration: minute });
   const listed = await all.listOverrides({ namespace });
-  assert.deepEqual((listed.result ?? listed).data.map((entry) => entry.overrideId), [set.data.overrideId]);
+  assert.deepEqual((listed.result ?? listed).data.map((entry) => entry.overrideId), [overrideId]);
   assert.equal((await limiter.limit("bob@example.com")).limit, 1);
   assert.deepEqual((await all.deleteOverride({ namespace, identifier: "*@example.com" })).data, {});
   assert.equal((await limiter.limit("eve@example.com")).limit, 100);
@@ -179,7 +177,7 @@ test("hono: only a generic error reaches onError; a typed one becomes a 500", as
 
 // @unkey/nextjs
 
-const request = (key) => new NextRequest("http://localhost/api", key && { headers: { authorization: `Bearer ${key}` } });
+const request = (key) => new NextRequest("http://localhost/api", key && bearer(key));
 const route = (config) => withUnkey((req) => Response.json(req.unkey.data), { rootKey, ...config });
 
 test("nextjs: a handler sees the whole verification", async () => {
@@ -202,5 +200,6 @@ test("nextjs: a bad key is 401, or what handleInvalidKey makes of it", async () 
 test("nextjs: only a generic error reaches onError; a typed one is thrown", async () => {
   const onError = (_, error) => Response.json(error.statusCode, { status: 503 });
   assert.equal(await (await route({ rootKey: limitedKey, onError })(request("any_key"), {})).json(), 429);
-  await assert.rejects(route({ rootKey: unknownKey, onError })(request("any_key"), {}), (error) => error.statusCode === 401);
+  const unknown = route({ rootKey: unknownKey, onError })(request("any_key"), {});
+  await assert.rejects(unknown, (error) => error.statusCode === 401);
 });
