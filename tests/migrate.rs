@@ -412,7 +412,7 @@ fn a_call_is_checked_in_order_and_taken_whole() {
     let slugs = |item: usize| (0..1000).map(|n| format!("slug.{item}.{n}")).collect::<Vec<_>>();
     let many: Vec<Value> =
         (0..51).map(|item| json!({"hash": format!("hash {item}"), "permissions": slugs(item)})).collect();
-    refused(json!(many)).mentioning("50000");
+    refused(json!(many)).mentioning("20000");
     assert_eq!(workspace.all("apis.listKeys", json!({"apiId": arrivals.api}), 100), Vec::<Value>::new(), "KEYS-GEN-35");
     // A role that was not made cannot be attached.
     let call = workspace.call("keys.createKey", json!({"apiId": arrivals.api, "roles": ["r"]}));

@@ -28,8 +28,8 @@ pub const CODES_KEYWORD: &str = "x-keyward-codes";
 
 const INTRODUCTION: &str = "keyward answers the Unkey v2 API. Here are the operations this version has; any other \
 answers 404.\n\nEvery operation but liveness is a POST with a JSON body. A success carries `meta.requestId` and `data`; a failure \
-carries `meta.requestId` and `error`, whose `type` says what went wrong.\n\nThe examples take `KEYWARD=http://127.0.0.1:7070` \
-and `ROOT_KEY=$(cat keyward-data/root.key)` for the server and a root key; ids in them stand for your own.";
+carries `meta.requestId` and `error`, whose `type` says what went wrong.\n\nIn the examples `$KEYWARD` is the server, scheme \
+and port included, and `$ROOT_KEY` a root key, such as the one in `keyward-data/root.key`; ids stand for your own.";
 
 /// The document of these operations, and of liveness.
 pub fn document(entries: &[&'static Entry]) -> Value {

@@ -37,7 +37,7 @@ fn a_new_key_tells_of_all_that_came_with_it() {
     let connect = "authorization.connect_permission_and_key";
     assert_eq!(seen, [connect, connect, "identity.create", "permission.create", "permission.create"]);
 
-    let made = told.last().expect("an event");
+    let made = told.last().expect("there");
     assert_eq!(made.description, format!("Created key {key}"));
     // Its target is named by its id (KEYS-CREATE-11).
     assert_eq!(made.targets, [on("key", &key, &key), on("api", &api, "an api")]);
@@ -72,7 +72,7 @@ fn an_update_tells_what_it_changed() {
     kit.ok("keys.updateKey", changes);
     let told = kit.told();
     tied(&told);
-    let update = told.last().expect("an event");
+    let update = told.last().expect("there");
     assert_eq!((update.event.as_str(), &update.description), ("key.update", &format!("Updated key {key}")));
     assert_eq!(update.targets, [on("key", &key, "after"), on("api", &api, "an api")]);
     assert_eq!(update.meta[0]["changes"]["name"], json!({"old": "before", "new": "after"}));
@@ -143,7 +143,7 @@ fn a_refill_is_told_by_its_service() {
     let poor = kit.key(&api, json!({"name": "poor", "credits": {"remaining": 3, "refill": refill}}));
     let unnamed = kit.key(&api, json!({"credits": {"remaining": 0, "refill": refill}}));
     let rich = kit.key(&api, json!({"credits": {"remaining": 10, "refill": refill}}));
-    kit.test_time_ms.set(Some(i64::try_from(MIDNIGHT + 5_000).expect("in range")));
+    kit.test_time_ms.set(Some(i64::try_from(MIDNIGHT + 5_000).expect("there")));
     for (key, name, previous) in [(&poor, "poor", 3), (&unnamed, unnamed.as_str(), 0)] {
         kit.ok("keys.getKey", json!({"keyId": key}));
         let event: AuditEvent = kit.events().pop().expect("told of");
@@ -152,7 +152,7 @@ fn a_refill_is_told_by_its_service() {
         let actor = (event.actor.kind.as_str(), event.actor.id.as_str(), event.actor.name.as_str());
         assert_eq!(actor, ("system", "keyrefill", "Key Refill Service"));
         assert_eq!((event.targets[0].kind.as_str(), &event.targets[0].id), ("key", key));
-        let meta: Value = serde_json::from_str(event.targets[0].meta.as_deref().expect("metadata")).expect("JSON");
+        let meta: Value = serde_json::from_str(event.targets[0].meta.as_deref().expect("there")).expect("there");
         assert_eq!(meta, json!({"refill_amount": 10, "previous_remaining": previous, "new_remaining": 10}));
     }
     for key in [&poor, &unnamed, &rich] {
