@@ -22,6 +22,7 @@ use crate::records::ratelimit::{NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use index::{Index, View};
 use shared::SharedViews;
+use table::fetch_shared;
 use window::Windows;
 
 /// Everything hot.
@@ -89,6 +90,16 @@ impl View for KeyView {
 
     fn retire(&self) -> bool {
         self.counters.retire()
+    }
+
+    fn leads_to(&self) -> Option<u32> {
+        self.ratelimits.first().map(|limit| limit.subject.low_hash())
+    }
+
+    fn fetch_parts(&self) {
+        if self.limited {
+            fetch_shared(&self.counters);
+        }
     }
 }
 

@@ -142,7 +142,7 @@ impl Storage {
 
     /// Looks a key up in memory: no lock, no file.
     pub fn key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Lookup<KeyView> {
-        self.hot.keys.get(workspace.0, hash)
+        self.hot.keys.get_ahead_of(workspace.0, hash, |subject| self.hot.windows.fetch(subject))
     }
 
     /// Looks a key up, from disk where it is not in memory. Blocks.

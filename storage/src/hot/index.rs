@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::absent::Absent;
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
-use super::table::{Table, pin};
+use super::table::{Found, Table, fetch, fetch_shared, pin};
 use crate::error::ReadError;
 use crate::position::Position;
 
@@ -27,6 +27,14 @@ pub trait View: Send + Sync + 'static {
     fn retire(&self) -> bool {
         true
     }
+
+    /// What whoever looked it up asks another table for next: the low bits of a hash there.
+    fn leads_to(&self) -> Option<u32> {
+        None
+    }
+
+    /// Fetches what of it lies elsewhere and will be asked for.
+    fn fetch_parts(&self) {}
 }
 
 /// What a view is found by: a scope (a workspace's number, or 0 for what has none) and a 32-byte hash.
@@ -39,8 +47,18 @@ struct Key {
 struct Entry<V> {
     /// `None`: there is no such thing.
     view: Option<Arc<V>>,
-    /// Looked up since the clock's hand last came by.
-    used: AtomicBool,
+    /// The address at which what the view leads to was last, to be fetched at the next lookup and for nothing else; its
+    /// lowest bit is [`IDLE`]. (The hash it is found by stands in the node's note: so the whole fits a cache line.)
+    ahead: AtomicUsize,
+}
+
+/// Not looked up since the clock's hand came by.
+const IDLE: usize = 1;
+
+impl<V> Entry<V> {
+    fn new(view: Option<Arc<V>>) -> Entry<V> {
+        Entry { view, ahead: AtomicUsize::new(0) }
+    }
 }
 
 /// What the index knows.
@@ -62,8 +80,12 @@ pub(crate) enum Filled<V> {
     Stale,
 }
 
-/// Bytes of an entry beside its view: node, `Arc` head, its share of a bucket.
-const ENTRY_BYTES: usize = 112;
+/// Bytes of an entry beside its view: node and `Arc` head.
+const ENTRY_BYTES: usize = 80;
+/// Buckets per entry of a full index. An entry behind another in its bucket costs a lookup one more wait for memory: with
+/// two buckets it is one in four of those looked up, with one two in four, with a quarter of one everybody has two before
+/// it.
+const BUCKETS_PER_ENTRY: usize = 2;
 /// Locks that make concurrent misses of one key share one read.
 const MISS_LOCKS: usize = 64;
 /// Buckets the clock's hand looks at in one go, and how often per insertion at most.
@@ -92,7 +114,7 @@ impl<V: View> Index<V> {
     /// `stored` hashes.
     pub(crate) fn new(max_entries: usize, max_bytes: u64, stored: usize) -> Index<V> {
         Index {
-            table: Table::with_buckets((max_entries / 4).max(64)),
+            table: Table::with_buckets(max_entries.saturating_mul(BUCKETS_PER_ENTRY).max(64)),
             absent: Absent::new(stored + stored / 2),
             whole: AtomicBool::new(false),
             hasher: RandomState::new(),
@@ -110,18 +132,44 @@ impl<V: View> Index<V> {
 
     /// Looks a view up: no lock, no file, no allocation.
     pub fn get(&self, scope: u32, hash: &[u8; 32]) -> Lookup<V> {
+        self.get_ahead_of(scope, hash, |_| 0)
+    }
+
+    /// [`get`](Self::get), which also fetches what the view leads to in another table: `fetch_bucket` fetches the bucket of
+    /// a hash there and gives the address of what is in it.
+    ///
+    /// Among a million keys each look at another place is a wait for memory, of some 200 ns, and each place says where the
+    /// next one is. So an entry notes what it led to: the view, the bucket of its rate limit and the cell in that are then
+    /// waited for together. What was noted may be out of date, which costs a wait and nothing else.
+    pub fn get_ahead_of(&self, scope: u32, hash: &[u8; 32], fetch_bucket: impl FnOnce(u64) -> usize) -> Lookup<V> {
         let key = Key { scope, hash: *hash };
         let hashed = self.hash(&key);
         let guard = pin();
-        match self.table.get(hashed, &key, &guard) {
-            Some(entry) => {
-                if !entry.used.load(Ordering::Relaxed) {
-                    entry.used.store(true, Ordering::Relaxed);
+        match self.table.find(hashed, &key, &guard) {
+            Some(Found { value: Entry { view: Some(view), ahead }, note }) => {
+                // All before the view is shared: that holds up whatever is asked of memory after it.
+                fetch_shared(view);
+                let (cell, leads_to) = (ahead.load(Ordering::Relaxed), note.load(Ordering::Relaxed));
+                fetch(cell);
+                let found = if leads_to == 0 { 0 } else { fetch_bucket(leads_to.into()) };
+                if found != cell {
+                    fetch(found);
+                    ahead.store(found, Ordering::Relaxed);
                 }
-                match &entry.view {
-                    Some(view) => Lookup::Hot(Arc::clone(view)),
-                    None => Lookup::Absent,
+                let view = Arc::clone(view);
+                view.fetch_parts();
+                if leads_to == 0
+                    && let Some(hash) = view.leads_to()
+                {
+                    note.store(hash, Ordering::Relaxed);
                 }
+                Lookup::Hot(view)
+            }
+            Some(Found { value: Entry { view: None, ahead }, .. }) => {
+                if ahead.load(Ordering::Relaxed) != 0 {
+                    ahead.store(0, Ordering::Relaxed);
+                }
+                Lookup::Absent
             }
             // Asked after the table: whoever removes what is stored says so first.
             None if self.whole.load(Ordering::Acquire) || self.absent.knows_absent(hashed) => Lookup::Absent,
@@ -178,7 +226,7 @@ impl<V: View> Index<V> {
                 return Filled::Stale;
             }
             self.weigh(view.as_deref(), true);
-            bucket.insert(key, Entry { view: view.clone(), used: AtomicBool::new(true) }, &guard);
+            bucket.insert(key, Entry::new(view.clone()), &guard);
         }
         self.make_room(&key);
         Filled::Now(view)
@@ -204,7 +252,7 @@ impl<V: View> Index<V> {
             let view = make(present);
             self.weigh(present.map(|view| &**view), false);
             self.weigh(view.as_deref(), true);
-            bucket.replace(key, Entry { view, used: AtomicBool::new(true) }, &guard);
+            bucket.replace(key, Entry::new(view), &guard);
         }
         self.make_room(&key);
     }
@@ -300,7 +348,7 @@ impl<V: View> Index<V> {
                 if key == entered || !above(self.max_entries, self.max_bytes) {
                     return false;
                 }
-                if entry.used.swap(false, Ordering::Relaxed) {
+                if entry.ahead.fetch_or(IDLE, Ordering::Relaxed) & IDLE == 0 {
                     return false;
                 }
                 match &entry.view {
@@ -330,7 +378,7 @@ impl<V: View> Index<V> {
     /// Bytes in memory, roughly: views, entries, buckets and the filter.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-            + (self.len() * ENTRY_BYTES + self.table.bucket_count() * 16 + self.absent.bytes()) as u64
+            + (self.len() * ENTRY_BYTES + self.table.bucket_bytes() + self.absent.bytes()) as u64
     }
 }
 

@@ -18,23 +18,30 @@
 //! when the reader came, and still is, stays reachable from where it stands.
 //!
 //! The number of buckets is fixed at birth. Both arrays are taken from the allocator as zero pages, so buckets never
-//! touched cost address space and no memory.
+//! touched cost address space and no memory; the heads are in small pages, so that a few entries in many buckets cost
+//! little, until there are so many that each page is in use: then the system is asked for huge ones.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam::epoch;
 use crossbeam::utils::CachePadded;
 
-use super::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 
+/// Neighbouring buckets that share a floor: fewer than share a stripe lock.
+const BUCKETS_PER_FLOOR: usize = 8;
 /// Neighbouring buckets that share a stripe lock, so that a sweep takes a lock once per this many.
 const BUCKETS_PER_LOCK: usize = 64;
 /// The most stripe locks; beyond, several runs of buckets share one.
 const MAX_STRIPES: usize = 1024;
+/// Bytes that a processor fetches at a time.
+const CACHE_LINE: usize = 64;
+/// With an entry per so many buckets hardly a page of them is unused: 512 heads are on one.
+const BUCKETS_PER_ENTRY_HUGE: usize = 64;
 /// The most buckets; a larger wish gets this many (32 GiB of address space for the heads).
 const MAX_BUCKETS: usize = 1 << 32;
 
@@ -62,10 +69,27 @@ impl Guard {
     }
 }
 
+/// Aligned so that one of up to 64 bytes is one cache line: to look at it is one wait for memory.
+#[repr(align(64))]
 struct Node<K, V> {
     next: AtomicPtr<Node<K, V>>,
+    note: AtomicU32,
     key: K,
     value: V,
+}
+
+impl<K, V> Node<K, V> {
+    fn new(next: *mut Node<K, V>, key: K, value: V) -> Self {
+        Node { next: AtomicPtr::new(next), note: AtomicU32::new(0), key, value }
+    }
+}
+
+/// What is at a key.
+pub struct Found<'g, V> {
+    /// The value.
+    pub value: &'g V,
+    /// 32 bits that are the table's users' own; 0 in a node that has just entered, also in place of another.
+    pub note: &'g AtomicU32,
 }
 
 /// The table. `hash` is always the caller's: well mixed in its low bits, a function of the key, and secret where strangers
@@ -83,9 +107,11 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Table<K, V> {
     pub fn with_buckets(at_least: usize) -> Self {
         let buckets = at_least.clamp(1, MAX_BUCKETS).next_power_of_two();
         let stripes = (buckets / BUCKETS_PER_LOCK).clamp(1, MAX_STRIPES);
+        let heads = null_heads(buckets);
+        advise(&heads, Pages::Small);
         Table {
-            heads: null_heads(buckets),
-            floors: zero_floors(buckets),
+            heads,
+            floors: zero_floors(buckets.div_ceil(BUCKETS_PER_FLOOR)),
             stripes: (0..stripes).map(|_| Mutex::new(())).collect(),
             len: CachePadded::new(AtomicUsize::new(0)),
             owns: PhantomData,
@@ -107,6 +133,20 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Table<K, V> {
         self.heads.len()
     }
 
+    /// Counts a new entry.
+    fn entered(&self) {
+        // Below zero for a moment where whoever removed an entry counted before whoever had entered it.
+        let entries = self.len.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if entries == self.heads.len() / BUCKETS_PER_ENTRY_HUGE {
+            advise(&self.heads, Pages::Huge);
+        }
+    }
+
+    /// Bytes of all buckets.
+    pub fn bucket_bytes(&self) -> usize {
+        size_of_val(&*self.heads) + size_of_val(&*self.floors)
+    }
+
     /// The bucket a hash falls into.
     pub fn bucket_of(&self, hash: u64) -> usize {
         // Truncation on 32-bit targets loses only bits the mask would cut.
@@ -114,10 +154,20 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Table<K, V> {
     }
 
     /// The value under a key. Takes no lock and never waits.
-    pub fn get<'g>(&'g self, hash: u64, key: &K, _guard: &'g Guard) -> Option<&'g V> {
+    pub fn get<'g>(&'g self, hash: u64, key: &K, guard: &'g Guard) -> Option<&'g V> {
+        self.find(hash, key, guard).map(|found| found.value)
+    }
+
+    /// [`get`](Self::get), with the note beside the value.
+    pub fn find<'g>(&'g self, hash: u64, key: &K, _guard: &'g Guard) -> Option<Found<'g, V>> {
         let head = self.heads[self.bucket_of(hash)].load(Ordering::Acquire);
         // SAFETY: `head` was read from the table under the guard, which with the borrow of `self` outlives the result.
-        unsafe { find(head, key) }.map(|node| &node.value)
+        unsafe { find(head, key) }.map(|node| Found { value: &node.value, note: &node.note })
+    }
+
+    /// The address of the newest node in a hash's bucket, as a number: for [`fetch`] only.
+    pub fn newest(&self, hash: u64) -> usize {
+        self.heads[self.bucket_of(hash)].load(Ordering::Relaxed).addr()
     }
 
     /// The value under a key, made by `make` where there is none. Lock-free; `make` is called at most once, and its value
@@ -140,14 +190,14 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Table<K, V> {
         if let Some(node) = unsafe { find(seen, &key) } {
             return (&node.value, false);
         }
-        let node = Box::into_raw(Box::new(Node { next: AtomicPtr::new(seen), key, value: make() }));
+        let node = Box::into_raw(Box::new(Node::new(seen, key, make())));
         loop {
             // The head being `seen` means that the chain holds no key it did not hold when it was scanned: keys enter only
             // in front of it (what did and is gone again does not matter), a node once unlinked does not come back, and
             // its address is not reused while the guard is held.
             match head.compare_exchange(seen, node, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    self.len.fetch_add(1, Ordering::Relaxed);
+                    self.entered();
                     // SAFETY: just published; whoever unlinks it defers its drop past this guard.
                     return (unsafe { &(*node).value }, true);
                 }
@@ -292,7 +342,7 @@ impl<'t, K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> BucketGuard<'t
     /// Puts a value under a key of this bucket; returns whether there was one. See [`Table::replace`].
     pub fn replace(&mut self, key: K, value: V, guard: &Guard) -> bool {
         let head = &self.table.heads[self.bucket];
-        let node = Box::into_raw(Box::new(Node { next: AtomicPtr::new(ptr::null_mut()), key, value }));
+        let node = Box::into_raw(Box::new(Node::new(ptr::null_mut(), key, value)));
         loop {
             let first = head.load(Ordering::Acquire);
             let mut before = ptr::null_mut();
@@ -317,7 +367,7 @@ impl<'t, K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> BucketGuard<'t
             unsafe { (*node).next.store(first, Ordering::Relaxed) };
             // Where a lock-free insert was faster the chain is scanned again: it may have been of this key.
             if head.compare_exchange(first, node, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                self.table.len.fetch_add(1, Ordering::Relaxed);
+                self.table.entered();
                 return false;
             }
         }
@@ -340,14 +390,15 @@ impl<'t, K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> BucketGuard<'t
         self.remove_if(key, guard, |_| true)
     }
 
-    /// The bucket's floor: a number its users keep per bucket (the newest position published into it), 0 at first.
+    /// The bucket's floor: a number its users keep per eight neighbouring buckets (the newest position published into
+    /// them), 0 at first. It belongs to the holder of the lock, which all of them share.
     pub fn floor(&self) -> u64 {
-        self.table.floors[self.bucket].load(Ordering::Relaxed)
+        self.table.floors[self.bucket / BUCKETS_PER_FLOOR].load(Ordering::Relaxed)
     }
 
-    /// Sets the bucket's floor.
+    /// Sets the floor of the bucket and its neighbours.
     pub fn set_floor(&mut self, floor: u64) {
-        self.table.floors[self.bucket].store(floor, Ordering::Relaxed);
+        self.table.floors[self.bucket / BUCKETS_PER_FLOOR].store(floor, Ordering::Relaxed);
     }
 }
 
@@ -393,6 +444,73 @@ unsafe fn retire<K: Send + 'static, V: Send + 'static>(node: *mut Node<K, V>, gu
     // SAFETY: the caller's promise; `Guard` is always one of the process-wide collector that readers pin.
     unsafe { guard.0.defer_unchecked(move || drop(Box::from_raw(node))) };
 }
+
+/// Fetches the cache line of an address, which may be any number: an address that is not there is ignored.
+pub fn fetch(address: usize) {
+    prefetch(ptr::without_provenance::<u8>(address));
+}
+
+/// Fetches the cache lines of a value that is about to be read.
+pub fn fetch_all<T>(value: *const T) {
+    for offset in (0..size_of::<T>()).step_by(CACHE_LINE) {
+        prefetch(value.wrapping_byte_add(offset));
+    }
+    prefetch(value.wrapping_byte_add(size_of::<T>().saturating_sub(1)));
+}
+
+/// [`fetch_all`] of a shared value, whose counts stand right before it.
+pub fn fetch_shared<T>(value: &Arc<T>) {
+    let value = Arc::as_ptr(value);
+    prefetch(value.wrapping_byte_sub(2 * size_of::<usize>()));
+    fetch_all(value);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch<T>(at: *const T) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a hint that neither faults nor changes what a program sees, whatever the address; SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
+#[cfg(target_arch = "aarch64")]
+fn prefetch<T>(at: *const T) {
+    // SAFETY: a hint that neither faults nor changes what a program sees, whatever the address.
+    unsafe { std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) at, options(nostack, preserves_flags, readonly)) };
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn prefetch<T>(_: *const T) {}
+
+/// What the system is to put memory into.
+enum Pages {
+    /// The smallest it has.
+    Small,
+    /// 2 MiB where it can: the processor keeps few addresses of pages at hand, and looks others up in memory.
+    Huge,
+}
+
+/// Asks for a size of pages, which takes effect as they are first touched or, for huge ones in the place of many small ones,
+/// some time later. Where the system knows no such thing, nothing changes.
+#[cfg(all(target_os = "linux", not(shuttle)))]
+fn advise<T>(memory: &[T], pages: Pages) {
+    use rustix::mm::{Advice, madvise};
+    const HUGE: usize = 2 << 20;
+    let advice = match pages {
+        Pages::Small => Advice::LinuxNoHugepage,
+        Pages::Huge => Advice::LinuxHugepage,
+    };
+    let start = memory.as_ptr().cast_mut().cast::<u8>();
+    let lead = start.align_offset(HUGE);
+    let whole = size_of_val(memory).saturating_sub(lead) / HUGE * HUGE;
+    if whole > 0 {
+        // SAFETY: the range is within `memory`, and this advice changes no byte of it. It fails where the kernel has no huge
+        // pages, and then there is nothing to advise.
+        let _ = unsafe { madvise(start.wrapping_add(lead).cast(), whole, advice) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(shuttle))))]
+fn advise<T>(_: &[T], _: Pages) {}
 
 #[cfg(not(shuttle))]
 fn null_heads<T>(count: usize) -> Box<[AtomicPtr<T>]> {
@@ -630,12 +748,12 @@ mod tests {
         assert_eq!(alive.load(Ordering::Relaxed), 0);
     }
 
-    /// The floor of a bucket belongs to the holder of its lock, and starts at 0.
+    /// A floor belongs to the holder of the bucket's lock, starts at 0, and is that of the bucket's neighbours too.
     #[test]
     fn a_bucket_remembers_its_floor() {
-        let table = Table::<u64, ()>::with_buckets(2);
+        let table = Table::<u64, ()>::with_buckets(16);
         table.locked(1).set_floor(7);
-        for (hash, floor) in [(0, 0), (1, 7), (2, 0), (3, 7)] {
+        for (hash, floor) in [(0, 7), (1, 7), (7, 7), (8, 0), (15, 0), (17, 7)] {
             assert_eq!(table.locked(hash).floor(), floor);
         }
     }

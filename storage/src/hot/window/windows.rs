@@ -17,7 +17,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
 use super::super::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWord, Ordering, spin_loop, yield_now};
-use super::super::table::{Guard, Table, pin};
+use super::super::table::{Guard, Table, fetch_all, pin};
 #[cfg(shuttle)]
 use super::cell::Narrow as Live;
 #[cfg(not(shuttle))]
@@ -75,6 +75,11 @@ impl Subject {
     fn table_hash(self) -> u64 {
         // The lower half, as good a hash as the whole.
         self.0 as u64
+    }
+
+    /// Enough of the hash to find the bucket by.
+    pub(crate) fn low_hash(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -179,6 +184,13 @@ impl Windows {
         hasher.write(name);
         let hash = hasher.finish128().as_u128();
         Subject(if kind == Kind::Workspace { hash | ALWAYS_ADMITTED } else { hash & !ALWAYS_ADMITTED })
+    }
+
+    /// Fetches the bucket of a subject, of whose hash the low bits will do, and the mark that it changed; gives the address
+    /// of the cell that is most likely the subject's.
+    pub(crate) fn fetch(&self, hash: u64) -> usize {
+        fetch_all(&raw const self.changed[self.table.bucket_of(hash) / 64]);
+        self.table.newest(hash)
     }
 
     /// Subjects with a window in memory.
