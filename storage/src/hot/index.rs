@@ -444,4 +444,38 @@ mod tests {
             assert!(index.len() < 2000);
         }
     }
+
+    struct Leads(u32);
+
+    impl View for Leads {
+        fn weight(&self) -> usize {
+            8
+        }
+
+        fn leads_to(&self) -> Option<u32> {
+            Some(self.0)
+        }
+    }
+
+    /// A lookup learns where its view leads, the next one fetches that, and a view that takes its place is asked anew.
+    /// Addresses are hints only: one that is nowhere does no harm.
+    #[test]
+    fn a_lookup_knows_what_comes_next() {
+        let index = Index::<Leads>::new(8, 1 << 20, 0);
+        let hash = [7; 32];
+        let asked = |address| {
+            let mut asked = None;
+            let fetch_bucket = |hash| {
+                asked = Some(hash);
+                address
+            };
+            assert!(matches!(index.get_ahead_of(1, &hash, fetch_bucket), Lookup::Hot(_)));
+            asked
+        };
+        index.publish(1, &hash, Position(1), |_| Some(Arc::new(Leads(5))));
+        assert_eq!([asked(0), asked(usize::MAX - 63), asked(64)], [None, Some(5), Some(5)]);
+        index.publish(1, &hash, Position(2), |_| Some(Arc::new(Leads(6))));
+        assert_eq!([asked(0), asked(0)], [None, Some(6)]);
+        fetch(usize::MAX);
+    }
 }
