@@ -16,7 +16,7 @@ use super::problem::{Code, Problem};
 use crate::tenants::target;
 
 /// One answer for an API of another workspace, a deleted one and an unknown one (APIS-GEN-4).
-fn not_found() -> Problem {
+pub(super) fn not_found() -> Problem {
     Problem::new(Code::ApiNotFound, "The requested API does not exist or has been deleted.")
 }
 

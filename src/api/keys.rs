@@ -48,6 +48,11 @@ fn not_found() -> Problem {
     Problem::new(Code::KeyNotFound, "We could not find the requested key. The specified key was not found.")
 }
 
+/// What needs encryption is refused while there is none (KEYS-CREATE-3, KEYS-GET-2, APIS-LIST-2).
+pub(super) fn no_vault() -> Problem {
+    Problem::new(Code::PreconditionFailed, "Vault hasn't been set up.")
+}
+
 /// A live key with what its permissions are asked by.
 struct Found {
     id: KeyId,

@@ -1,6 +1,11 @@
 //! What list operations share: where a page begins, how long it is, and what a search finds (COM-PAG).
 
+use keyward_storage::ids::IdText;
+use keyward_storage::records::{self, Row};
+
+use super::call::Call;
 use super::operation::Page;
+use super::problem::Problem;
 use super::shape::{Int, Opt, Text};
 
 /// `limit` of a list operation (COM-PAG-01).
@@ -49,6 +54,19 @@ impl Paging {
     /// The bytes behind an id's prefix at which reading begins, inclusive.
     pub fn from(&self) -> &[u8] {
         &self.from
+    }
+
+    /// Reads the rows of the page, and one more, of a kind of resource that `keep` wants. `what` completes "We could not
+    /// load the requested …".
+    pub async fn read<R: Row + Send + 'static>(
+        &self,
+        call: &Call,
+        what: &str,
+        keep: impl FnMut(IdText, &R) -> bool + Send + 'static,
+    ) -> Result<Vec<(IdText, R)>, Problem> {
+        let workspace = call.workspace();
+        let (from, most) = (self.from.clone(), self.most());
+        call.read(what, move |storage| records::page(&storage.snapshot()?, workspace, &from, most, keep)).await
     }
 
     /// The page at the front of rows that were read with [`Paging::most`].

@@ -28,7 +28,7 @@ use serde_json::json;
 
 use super::call::{Call, Change};
 use super::problem::{Code, Problem};
-use super::shape::{List, Opt, Slug, Text};
+use super::shape::{List, Opt, Patch, Slug, Text};
 use crate::rbac::Need;
 use crate::tenants::target;
 pub use slugs::Slugs;
@@ -202,6 +202,11 @@ pub fn may_create(call: &Call) -> Result<(), Problem> {
 /// A description in a request, as a row has it.
 fn described(text: Opt<Description>) -> Option<String> {
     text.map(Text::into_string).filter(|text| !text.is_empty())
+}
+
+/// What a row's description becomes: an empty one removes it, as null does.
+fn redescribed(patch: Patch<Description>, before: Option<String>) -> Option<String> {
+    patch.map(Text::into_string).apply(before).filter(|text| !text.is_empty())
 }
 
 /// One answer for a permission that does not exist and one of another workspace (RB-WS-01).

@@ -5,15 +5,11 @@
 
 pub mod stored;
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
-use serde::Deserialize;
 
 use super::http_client::ServerUrl;
-use crate::config::{API_URL_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE};
+use crate::config::{API_URL_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Secret};
 
 /// Where a server answers unless somebody says otherwise: `keyward serve`'s own default.
 const DEFAULT_URL: &str = "http://127.0.0.1:7070";
@@ -25,36 +21,6 @@ const CREDENTIAL_BYTES_MAX: u64 = 8 * 1024;
 /// Names that Unkey's own command line and SDKs read; keyward's come first.
 const UNKEY_ROOT_KEY_VARIABLE: &str = "UNKEY_ROOT_KEY";
 const UNKEY_URL_VARIABLES: [&str; 2] = ["UNKEY_API_URL", "UNKEY_API_BASE_URL"];
-
-/// Text that must not be printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// Wraps it.
-    pub fn new(text: impl Into<String>) -> SecretText {
-        SecretText(text.into())
-    }
-
-    /// The text itself, for whoever sends or stores it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[REDACTED]")
-    }
-}
-
-impl FromStr for SecretText {
-    type Err = std::convert::Infallible;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(SecretText(text.to_owned()))
-    }
-}
 
 /// Flags that say which server.
 #[derive(Debug, Default, clap::Args)]
@@ -79,7 +45,7 @@ pub struct KeyArguments {
     pub root_key_file: Option<PathBuf>,
     /// The root key itself. Better not: other users of the machine see command lines, and shells remember them
     #[arg(long, value_name = "KEY")]
-    pub root_key: Option<SecretText>,
+    pub root_key: Option<Secret>,
 }
 
 /// Flags that say which portal session.
@@ -92,7 +58,7 @@ pub struct SessionArguments {
     pub portal_session_file: Option<PathBuf>,
     /// The access token itself. Better not: other users of the machine see command lines, and shells remember them
     #[arg(long, value_name = "TOKEN")]
-    pub portal_session: Option<SecretText>,
+    pub portal_session: Option<Secret>,
 }
 
 /// What of the environment is looked at.
@@ -126,7 +92,7 @@ impl Environment {
 #[derive(Debug, Clone)]
 pub struct RootKey {
     /// The key.
-    pub key: SecretText,
+    pub key: Secret,
     /// In words.
     pub source: String,
 }
@@ -147,7 +113,7 @@ pub struct Access {
 #[derive(Debug)]
 enum StoredKey {
     None,
-    Key(SecretText),
+    Key(Secret),
     /// A key, for that other URL.
     Elsewhere(String),
 }
@@ -211,14 +177,14 @@ impl Access {
     /// # Errors
     /// A sentence that says how to give one.
     pub fn root_key(&self, arguments: &KeyArguments, environment: &Environment) -> Result<RootKey, String> {
-        let found = |key: SecretText, source: String| RootKey { key, source };
+        let found = |key: Secret, source: String| RootKey { key, source };
         let file = self.config.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
         let root_key = if let Some(path) = &arguments.root_key_file {
             found(read_credential(path)?, path.display().to_string())
         } else if let Some(typed) = &arguments.root_key {
             found(typed.clone(), "--root-key".to_owned())
         } else if let Some((name, set)) = environment.first(&[ROOT_KEY_VARIABLE, UNKEY_ROOT_KEY_VARIABLE]) {
-            found(SecretText::new(set), format!("the environment variable {name}"))
+            found(Secret::new(set), format!("the environment variable {name}"))
         } else {
             match &self.stored_key {
                 StoredKey::Key(key) => found(key.clone(), file),
@@ -246,11 +212,11 @@ impl Access {
 ///
 /// # Errors
 /// A sentence that says how to give one.
-pub fn portal_session(arguments: &SessionArguments, environment: &Environment) -> Result<SecretText, String> {
+pub fn portal_session(arguments: &SessionArguments, environment: &Environment) -> Result<Secret, String> {
     let token = match (&arguments.portal_session_file, &arguments.portal_session) {
         (Some(path), _) => read_credential(path)?,
         (None, Some(typed)) => typed.clone(),
-        (None, None) => environment.get(PORTAL_SESSION_VARIABLE).map(SecretText::new).ok_or_else(|| {
+        (None, None) => environment.get(PORTAL_SESSION_VARIABLE).map(Secret::new).ok_or_else(|| {
             format!(
                 "there is no portal session: set {PORTAL_SESSION_VARIABLE}, or name the file of its access token with \
                  --portal-session-file"
@@ -270,7 +236,7 @@ fn config_path(named: Option<&Path>, environment: &Environment) -> Option<PathBu
 ///
 /// # Errors
 /// A sentence: it cannot be read, or is no short text.
-pub fn read_credential(path: &Path) -> Result<SecretText, String> {
+pub fn read_credential(path: &Path) -> Result<Secret, String> {
     if path == Path::new("-") {
         return ask_for_secret("Secret (not shown): ");
     }
@@ -281,7 +247,7 @@ pub fn read_credential(path: &Path) -> Result<SecretText, String> {
 ///
 /// # Errors
 /// A sentence: nobody answers, or the terminal cannot be told to hide what is typed.
-pub fn ask_for_secret(question: &str) -> Result<SecretText, String> {
+pub fn ask_for_secret(question: &str) -> Result<Secret, String> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         secret_of(hidden_line(&stdin, question), "the terminal")
@@ -290,10 +256,10 @@ pub fn ask_for_secret(question: &str) -> Result<SecretText, String> {
     }
 }
 
-fn secret_of(line: io::Result<String>, place: &str) -> Result<SecretText, String> {
+fn secret_of(line: io::Result<String>, place: &str) -> Result<Secret, String> {
     match line.as_deref().map(str::trim) {
         Ok("") => Err(format!("the first line of {place} is empty")),
-        Ok(line) => Ok(SecretText(line.to_owned())),
+        Ok(line) => Ok(Secret::new(line)),
         Err(error) => Err(format!("cannot read {place}: {error}")),
     }
 }
@@ -313,7 +279,7 @@ fn first_line(from: impl Read) -> io::Result<String> {
 ///
 /// # Errors
 /// What is wrong with it, without telling it.
-pub fn check_credential(credential: &SecretText) -> Result<(), &'static str> {
+pub fn check_credential(credential: &Secret) -> Result<(), &'static str> {
     let text = credential.expose();
     if text.is_empty() {
         Err("is empty")
@@ -352,7 +318,7 @@ mod tests {
     }
 
     fn stored(api_url: Option<&str>, root_key: Option<&str>) -> stored::Stored {
-        stored::Stored { api_url: api_url.map(str::to_owned), root_key: root_key.map(SecretText::new) }
+        stored::Stored { api_url: api_url.map(str::to_owned), root_key: root_key.map(Secret::new) }
     }
 
     fn find(api_url: Option<&str>, set: &[(&str, &str)], stored: stored::Stored) -> Access {
@@ -372,7 +338,7 @@ mod tests {
 
         let access = find(None, &[], stored(None, Some("unkey_stored")));
         let key = |typed: Option<&str>, set: &[(&str, &str)]| {
-            let arguments = KeyArguments { root_key: typed.map(SecretText::new), root_key_file: None };
+            let arguments = KeyArguments { root_key: typed.map(Secret::new), root_key_file: None };
             access.root_key(&arguments, &environment(set)).map(|found| (found.key.expose().to_owned(), found.source))
         };
         let both = [("UNKEY_ROOT_KEY", "unkey_theirs"), ("KEYWARD_ROOT_KEY", "unkey_ours")];
@@ -401,13 +367,13 @@ mod tests {
     fn credentials_are_one_word() {
         for (key, why) in [("a b", "white space"), ("a\r\nEvil: 1", "white space"), ("", "empty"), ("ä", "characters")]
         {
-            let arguments = KeyArguments { root_key: Some(SecretText::new(key)), root_key_file: None };
+            let arguments = KeyArguments { root_key: Some(Secret::new(key)), root_key_file: None };
             let told =
                 find(None, &[], stored(None, None)).root_key(&arguments, &environment(&[])).expect_err("refused");
             assert!(told.contains(why) && !told.contains("Evil"), "{told}");
         }
         for text in ["unkey_1\n", " unkey_1 \r\nmore", "unkey_1"] {
-            assert_eq!(secret_of(first_line(text.as_bytes()), "x"), Ok(SecretText::new("unkey_1")), "{text:?}");
+            assert_eq!(secret_of(first_line(text.as_bytes()), "x"), Ok(Secret::new("unkey_1")), "{text:?}");
         }
         for (bytes, why) in
             [(&b""[..], "empty"), (b" \nx", "empty"), (&[b'x'; 10_000], "too long"), (b"\xff\n", "text")]
@@ -420,7 +386,7 @@ mod tests {
     #[test]
     fn a_portal_session_has_sources_of_its_own() {
         let of = |typed: Option<&str>, set: &[(&str, &str)]| {
-            let typed = typed.map(SecretText::new);
+            let typed = typed.map(Secret::new);
             let arguments = SessionArguments { portal_session: typed, portal_session_file: None };
             portal_session(&arguments, &environment(set)).map(|token| token.expose().to_owned())
         };

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::access::{
-    Access, Environment, KeyArguments, RootKey, SecretText, ServerArguments, ask_for_secret, check_credential,
-    read_credential, stored,
+    Access, Environment, KeyArguments, RootKey, ServerArguments, ask_for_secret, check_credential, read_credential,
+    stored,
 };
 use super::api::{self, Failure, Reply};
 use super::ask::{Output, note, print_answer};
 use super::{EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, fail, text};
 use crate::api::problem::{Code, TYPE_BASE};
+use crate::config::Secret;
 
 /// A question that any root key may ask and that changes nothing: an API that does not exist.
 const CHECK_PATH: &str = "/v2/apis.getApi";
@@ -174,7 +175,7 @@ enum Judged {
 }
 
 /// Asks the server whether it takes a root key.
-fn check(access: &Access, key: &SecretText) -> Result<Judged, Failure> {
+fn check(access: &Access, key: &Secret) -> Result<Judged, Failure> {
     let bearer = format!("Bearer {}", key.expose());
     let reply = api::send(access, CHECK_PATH, &[("Authorization", &bearer)], CHECK_BODY.as_bytes())?;
     Ok(judge(&reply))

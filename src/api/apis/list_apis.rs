@@ -1,7 +1,7 @@
 //! apis.listApis: the APIs of the workspace, with their settings (EXT-11).
 
 use keyward_storage::ids::ApiId;
-use keyward_storage::records::{self, api::ApiRow};
+use keyward_storage::records::api::ApiRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,12 +86,8 @@ impl Operation for ListApis {
         let _granted = call.authorize(&Need::tuple("api", "*", "read_api"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, ApiId::PREFIX);
         let search = Search::new(&ask.search);
-        let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("APIs", move |storage| {
-            records::page(&storage.snapshot()?, workspace, &from, most, |id, row: &ApiRow| {
-                row.deleted_at.is_none() && search.finds([&*ApiId(id).spell(), &row.name])
-            })
+        let rows = paging.read(&call, "APIs", move |id, row: &ApiRow| {
+            row.deleted_at.is_none() && search.finds([&*ApiId(id).spell(), &row.name])
         });
         let rows = rows.await?.into_iter().map(|(id, row)| Api::new(ApiId(id), row)).collect();
         Ok(paging.page(rows, |row: &Api| row.id.clone()))

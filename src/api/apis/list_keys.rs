@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::not_found;
 use crate::api::call::Call;
 use crate::api::keys::key_object::{KeyObject, Linked};
+use crate::api::keys::no_vault;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
 use crate::api::operation::{Operation, Page};
 use crate::api::problem::{Code, Problem};
@@ -79,7 +80,7 @@ impl Operation for ListKeys {
         // One of each does not do: a caller who may not list looks at an API that does not exist (APIS-LIST-4).
         let _granted = call.may(&Need::Any(&[Need::All(&by_name), Need::All(&by_tuple)])).ok_or_else(not_found)?;
         if ask.decrypt.unwrap_or(false) {
-            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+            return Err(no_vault());
         }
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
         let now = call.now;

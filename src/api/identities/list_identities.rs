@@ -63,7 +63,7 @@ impl Operation for ListIdentities {
         });
         let rows = rows.await?;
         // The row too many only lends its id to the cursor.
-        for (id, _) in rows.iter().take(paging.most() - 1) {
+        for (id, _) in rows.iter().take(paging.limit()) {
             reader.check(*id)?;
         }
         let rows = rows.into_iter().map(|(id, row)| Identity::stored(id, &row)).collect();

@@ -45,7 +45,7 @@ impl Operation for AddRoles {
         let id = found.id;
         let changed = granted.transact(Correlate::IfSeveral, move |change| {
             let mut found = find_again(change, id)?;
-            let asked = links::named_roles(change, &ask.roles)?;
+            let asked = links::roles(change, &ask.roles)?;
             let mut held = links::held_roles(change, &found.row)?;
             let added = without(asked, &held);
             // A request that changes nothing records nothing (AL-OP-01).

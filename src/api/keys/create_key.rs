@@ -1,14 +1,16 @@
 //! keys.createKey: mint a key in an API's key space and return its secret, this once.
 
+use keyward_storage::Abort;
 use keyward_storage::ids::{ApiId, KeyId};
 use keyward_storage::records::api;
 use keyward_storage::records::key::{self, KeyRow};
-use keyward_storage::{Abort, Change as Balance};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::{CreditsRequest, EXPIRES_MAX, RatelimitsRequest, meta_text, ratelimits, refill_needs_credits};
-use super::{links, refill};
+use super::settings::{CreditsRequest, EXPIRES_MAX, credits_of_new_key, meta_text};
+use super::{links, no_vault, refill};
+use crate::api::apis::api_target;
+use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::call::{Call, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -106,16 +108,9 @@ impl Operation for CreateKey {
         // A caller who may not create keys here cannot tell this API from one that does not exist (KEYS-CREATE-3).
         let granted = call.may(&Need::Any(&need)).ok_or_else(not_found)?;
         if ask.recoverable.unwrap_or(false) {
-            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+            return Err(no_vault());
         }
-        let (remaining, refill) = match ask.credits.into() {
-            None => (None, None),
-            Some(CreditsRequest { remaining, refill }) => (remaining.0.map(Int::get_unsigned), Option::from(refill)),
-        };
-        if refill.is_some() && remaining.is_none() {
-            return Err(refill_needs_credits());
-        }
-        let refill = refill.map(super::settings::RefillRequest::for_new_key).transpose()?;
+        let (remaining, refill) = credits_of_new_key(ask.credits)?;
 
         let prefix = ask.prefix.as_deref().or(api.default_prefix.as_deref());
         let bytes =
@@ -151,35 +146,20 @@ impl Operation for CreateKey {
                 limited: remaining.is_some(),
                 refill,
                 ratelimits: limits,
-                permissions: permissions.iter().map(|permission| permission.id).collect(),
-                roles: roles.iter().map(|role| role.id).collect(),
+                permissions: permissions.iter().map(|(id, _)| *id).collect(),
+                roles: roles.iter().map(|(id, _)| *id).collect(),
                 created_at: change.now(),
                 updated_at: None,
                 deleted_at: None,
             };
             key::insert(change.tx, workspace, id, &row);
             if let Some(remaining) = remaining {
-                let due = refill::due_after(&row, change.now());
-                // A value a request can hold always fits.
-                let _ = change.tx.change_credits(workspace, id, &row, Balance::Set(remaining), due)?;
+                refill::begin(change, id, &row, remaining)?;
             }
             // The key's target is named by its id here (KEYS-CREATE-11).
-            let key_target = || target("key", id, &id.spell());
-            for permission in &permissions {
-                change.audit(
-                    "authorization.connect_permission_and_key",
-                    format!("Added permission {} to key {id}", permission.name),
-                    vec![key_target(), target("permission", permission.id, &permission.label)],
-                );
-            }
-            for role in &roles {
-                change.audit(
-                    "authorization.connect_role_and_key",
-                    format!("Connected role {} to key {id}", role.name),
-                    vec![key_target(), target("role", role.id, &role.name)],
-                );
-            }
-            let targets = vec![key_target(), crate::api::apis::api_target(api_id, &api.name)];
+            let key_target = target("key", id, &id.spell());
+            links::tell_first(change, &key_target, &permissions, &roles);
+            let targets = vec![key_target, api_target(api_id, &api.name)];
             change.audit("key.create", format!("Created key {id}"), targets);
             Ok(id)
         });

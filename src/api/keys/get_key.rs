@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::key_object::{KeyObject, Resolved};
-use super::{find, not_found, refill, view_again};
+use super::{find, no_vault, not_found, refill, view_again};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -44,7 +44,7 @@ impl Operation for GetKey {
         let found = find(&call, &ask.key_id).await?;
         found.need("read_key", |need| call.authorize(need).map(drop))?;
         if ask.decrypt.unwrap_or(false) {
-            return Err(Problem::new(Code::PreconditionFailed, "Vault hasn't been set up."));
+            return Err(no_vault());
         }
         object(&call, found).await
     }

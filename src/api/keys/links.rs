@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use keyward_storage::ids::{IdentityId, PermissionId, RoleId};
+use keyward_storage::ids::IdentityId;
+use keyward_storage::records::audit::Target;
 use keyward_storage::records::identity::{self, IdentityRow};
 use keyward_storage::records::key::{self, KeyRow};
 use keyward_storage::records::role;
@@ -16,35 +17,19 @@ use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 use crate::tenants::target;
 
-/// A permission or role that a request named, in its stored spelling.
-pub struct Named<I> {
-    /// Its id.
-    pub id: I,
-    /// Its slug or name as stored.
-    pub name: String,
-    /// For a permission, its display name.
-    pub label: String,
-}
-
 /// The permissions with these slugs, each once; missing ones are made (KEYS-CREATE-7, KEYS-UPDATE-6). Slugs are found
 /// whatever their case, and two spellings are one entry (KEYS-GEN-17).
 pub fn permissions<S: AsRef<str>>(
     change: &mut Change<'_, '_>,
     slugs: &[S],
     describe: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<Named<PermissionId>>, ReadError> {
-    let entries = Slugs::find(change, slugs)?.or_make(change, describe);
-    Ok(entries.into_iter().map(|(id, row)| Named { id, name: row.slug, label: row.name }).collect())
+) -> Result<Vec<PermissionEntry>, ReadError> {
+    Ok(Slugs::find(change, slugs)?.or_make(change, describe))
 }
 
-/// The roles with these names, each once; a missing one is refused: roles are never made here (KEYS-CREATE-3 step 7).
-pub fn roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Result<Vec<Named<RoleId>>, Abort<Problem>> {
-    let entries = named_roles(change, names)?;
-    Ok(entries.into_iter().map(|(id, row)| Named { id, label: row.name.clone(), name: row.name }).collect())
-}
-
-/// The same with their rows (KEYS-ROLE-2).
-pub fn named_roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Result<Vec<RoleEntry>, Abort<Problem>> {
+/// The roles with these names, each once; a missing one is refused: roles are never made here (KEYS-CREATE-3 step 7,
+/// KEYS-ROLE-2).
+pub fn roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Result<Vec<RoleEntry>, Abort<Problem>> {
     let mut seen = HashSet::with_capacity(names.len());
     let mut entries = Vec::with_capacity(names.len());
     for name in names.iter().map(S::as_ref) {
@@ -54,6 +39,29 @@ pub fn named_roles<S: AsRef<str>>(change: &Change<'_, '_>, names: &[S]) -> Resul
         }
     }
     Ok(entries)
+}
+
+/// Records what a key was made with (KEYS-CREATE-11, KEYS-MIGRATE-12).
+pub fn tell_first<'e>(
+    change: &mut Change<'_, '_>,
+    key: &Target,
+    permissions: impl IntoIterator<Item = &'e PermissionEntry>,
+    roles: impl IntoIterator<Item = &'e RoleEntry>,
+) {
+    for entry in permissions {
+        change.audit(
+            "authorization.connect_permission_and_key",
+            format!("Added permission {} to key {}", entry.1.slug, key.id),
+            vec![key.clone(), permission_target(entry)],
+        );
+    }
+    for entry in roles {
+        change.audit(
+            "authorization.connect_role_and_key",
+            format!("Connected role {} to key {}", entry.1.name, key.id),
+            vec![key.clone(), role_target(entry)],
+        );
+    }
 }
 
 fn no_such_role(name: &str) -> Problem {

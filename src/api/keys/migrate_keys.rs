@@ -8,23 +8,24 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use keyward_storage::ids::{ApiId, IdentityId, KeyId, MigrationId, PermissionId, RoleId};
+use keyward_storage::ids::{ApiId, IdentityId, KeyId, MigrationId, RoleId};
 use keyward_storage::records::key::{self, KeyHash, KeyRow, Refill};
 use keyward_storage::records::migration::{self, Algorithm};
 use keyward_storage::records::role::{self, RoleRow};
 use keyward_storage::records::{api, api::ApiRow};
-use keyward_storage::{Abort, Change as Balance, ReadError};
+use keyward_storage::{Abort, ReadError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::links::{self, Named};
+use super::links;
 use super::refill;
-use super::settings::{CreditsRequest, EXPIRES_MAX, RefillRequest, meta_text, refill_needs_credits};
-use crate::api::apis::api_target;
+use super::settings::{CreditsRequest, EXPIRES_MAX, credits_of_new_key, meta_text};
+use crate::api::apis::{self, api_target};
 use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::operation::Operation;
+use crate::api::permissions::{PermissionEntry, RoleEntry, role_by_name, role_target};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Int, List, Meta, Opt, Secret, SecretText, Slug, Text};
 use crate::rbac::Need;
@@ -135,7 +136,7 @@ impl Operation for MigrateKeys {
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
         let granted = call.authorize(&Need::any_or_one("api", &ask.api_id, "create_key"))?;
-        let api_id = ApiId::parse(&ask.api_id).ok_or_else(api_not_found)?;
+        let api_id = ApiId::parse(&ask.api_id).ok_or_else(apis::not_found)?;
         let workspace = call.workspace();
         let migration_id = MigrationId::parse(&ask.migration_id);
         let found = call.read("API", move |storage| {
@@ -148,7 +149,7 @@ impl Operation for MigrateKeys {
         });
         let (api_is_there, migration) = found.await?;
         if !api_is_there {
-            return Err(api_not_found());
+            return Err(apis::not_found());
         }
         let (migration, algorithm) = migration.ok_or_else(|| {
             Problem::new(Code::MigrationNotFound, "The requested Migration does not exist or has been deleted.")
@@ -156,7 +157,7 @@ impl Operation for MigrateKeys {
         let arrivals = arrivals(ask.keys, algorithm)?;
         let made = granted.transact(Correlate::IfSeveral, move |change| {
             // Migrations cannot be deleted; the API may have been since.
-            let api = api::get_live(change.tx, workspace, api_id)?.ok_or_else(|| Abort::Refused(api_not_found()))?;
+            let api = api::get_live(change.tx, workspace, api_id)?.ok_or_else(|| Abort::Refused(apis::not_found()))?;
             let mut arriving = Arriving { api_id, api, migration, known: Known::default() };
             let mut response = Response { migrated: Vec::with_capacity(arrivals.len()), failed: Vec::new() };
             for arrival in arrivals {
@@ -173,10 +174,6 @@ impl Operation for MigrateKeys {
         });
         Ok(made.await?.value)
     }
-}
-
-fn api_not_found() -> Problem {
-    Problem::new(Code::ApiNotFound, "The requested API does not exist or has been deleted.")
 }
 
 /// A key on its way, with everything decided that needs no look at the records.
@@ -221,20 +218,14 @@ fn arrivals<const MIN: usize, const MAX: usize>(
 
 impl Arrival {
     fn new(item: Item, algorithm: Algorithm) -> Result<Arrival, Problem> {
-        let (remaining, refill) = match item.credits.into() {
-            None => (None, None),
-            Some(CreditsRequest { remaining, refill }) => (remaining.0.map(Int::get_unsigned), Option::from(refill)),
-        };
-        if refill.is_some() && remaining.is_none() {
-            return Err(refill_needs_credits());
-        }
+        let (remaining, refill) = credits_of_new_key(item.credits)?;
         let hash = item.hash.expose_secret().to_owned();
         Ok(Arrival {
             stored: stored_hash(algorithm, &hash),
             hash,
             pending: algorithm == Algorithm::PrefixedApiKey,
             remaining,
-            refill: refill.map(RefillRequest::for_new_key).transpose()?,
+            refill,
             name: item.name.map(Text::into_string),
             external_id: item.external_id.map(Text::into_string),
             meta: item.meta.map(meta_text),
@@ -288,8 +279,8 @@ impl Arriving {
             limited: arrival.remaining.is_some(),
             refill: arrival.refill,
             ratelimits: limits,
-            permissions: permissions.iter().map(|permission| permission.id).collect(),
-            roles: roles.iter().map(|role| role.id).collect(),
+            permissions: permissions.iter().map(|permission| permission.0).collect(),
+            roles: roles.iter().map(|role| role.0).collect(),
             created_at: change.now(),
             updated_at: None,
             deleted_at: None,
@@ -300,26 +291,11 @@ impl Arriving {
             key::insert(change.tx, workspace, id, &row);
         }
         if let Some(remaining) = arrival.remaining {
-            let due = refill::due_after(&row, change.now());
-            // A value a request can hold always fits.
-            let _ = change.tx.change_credits(workspace, id, &row, Balance::Set(remaining), due)?;
+            refill::begin(change, id, &row, remaining)?;
         }
-        let key_target = || target("key", id, row.name.as_deref().unwrap_or_default());
-        for permission in &permissions {
-            change.audit(
-                "authorization.connect_permission_and_key",
-                format!("Added permission {} to key {id}", permission.name),
-                vec![key_target(), target("permission", permission.id, &permission.label)],
-            );
-        }
-        for role in &roles {
-            change.audit(
-                "authorization.connect_role_and_key",
-                format!("Connected role {} to key {id}", role.name),
-                vec![key_target(), target("role", role.id, &role.name)],
-            );
-        }
-        let targets = vec![key_target(), api_target(self.api_id, &self.api.name)];
+        let key_target = target("key", id, row.name.as_deref().unwrap_or_default());
+        links::tell_first(change, &key_target, permissions.iter().map(Rc::as_ref), roles.iter().map(Rc::as_ref));
+        let targets = vec![key_target, api_target(self.api_id, &self.api.name)];
         change.audit("key.create", format!("Created key {id} in migration {}", self.migration), targets);
         Ok(id)
     }
@@ -329,8 +305,8 @@ impl Arriving {
 #[derive(Default)]
 struct Known {
     identities: HashMap<String, IdentityId>,
-    permissions: HashMap<String, Rc<Named<PermissionId>>>,
-    roles: HashMap<String, Rc<Named<RoleId>>>,
+    permissions: HashMap<String, Rc<PermissionEntry>>,
+    roles: HashMap<String, Rc<RoleEntry>>,
 }
 
 impl Known {
@@ -348,8 +324,8 @@ impl Known {
         &mut self,
         change: &mut Change<'_, '_>,
         slugs: &[Slug],
-    ) -> Result<Vec<Rc<Named<PermissionId>>>, ReadError> {
-        let mut linked: Vec<Rc<Named<PermissionId>>> = Vec::with_capacity(slugs.len());
+    ) -> Result<Vec<Rc<PermissionEntry>>, ReadError> {
+        let mut linked: Vec<Rc<PermissionEntry>> = Vec::with_capacity(slugs.len());
         for slug in slugs {
             let named = match self.permissions.get(slug.as_str()) {
                 Some(named) => Rc::clone(named),
@@ -360,7 +336,7 @@ impl Known {
                     named
                 }
             };
-            if !linked.iter().any(|other| other.id == named.id) {
+            if !linked.iter().any(|other| other.0 == named.0) {
                 linked.push(named);
             }
         }
@@ -368,12 +344,8 @@ impl Known {
     }
 
     /// The roles with these names, each once.
-    fn roles(
-        &mut self,
-        change: &mut Change<'_, '_>,
-        names: &[Text<1, 128>],
-    ) -> Result<Vec<Rc<Named<RoleId>>>, ReadError> {
-        let mut linked: Vec<Rc<Named<RoleId>>> = Vec::with_capacity(names.len());
+    fn roles(&mut self, change: &mut Change<'_, '_>, names: &[Text<1, 128>]) -> Result<Vec<Rc<RoleEntry>>, ReadError> {
+        let mut linked: Vec<Rc<RoleEntry>> = Vec::with_capacity(names.len());
         for name in names {
             let named = match self.roles.get(name.as_str()) {
                 Some(named) => Rc::clone(named),
@@ -383,7 +355,7 @@ impl Known {
                     named
                 }
             };
-            if !linked.iter().any(|other| other.id == named.id) {
+            if !linked.iter().any(|other| other.0 == named.0) {
                 linked.push(named);
             }
         }
@@ -392,14 +364,11 @@ impl Known {
 }
 
 /// The role with this name, whatever its letters' case; made without a description where there is none.
-fn role_named(change: &mut Change<'_, '_>, name: &str) -> Result<Named<RoleId>, ReadError> {
+fn role_named(change: &mut Change<'_, '_>, name: &str) -> Result<RoleEntry, ReadError> {
     let workspace = change.workspace();
-    if let Some(id) = role::find_role(change.tx, workspace, name)?
-        && let Some(row) = role::role(change.tx, workspace, id)?
-    {
-        return Ok(Named { id, label: row.name.clone(), name: row.name });
+    if let Some(entry) = role_by_name(change.tx, workspace, name)? {
+        return Ok(entry);
     }
-    let id = RoleId(change.new_id());
     let row = RoleRow {
         name: name.to_owned(),
         description: None,
@@ -407,11 +376,12 @@ fn role_named(change: &mut Change<'_, '_>, name: &str) -> Result<Named<RoleId>, 
         created_at: change.now(),
         updated_at: None,
     };
-    role::put_role(change.tx, workspace, id, None, &row);
-    let mut made = target("role", id, name);
+    let entry = (RoleId(change.new_id()), row);
+    role::put_role(change.tx, workspace, entry.0, None, &entry.1);
+    let mut made = role_target(&entry);
     made.meta = Some(json!({ "name": name }).to_string());
-    change.audit("role.create", format!("Created role {name} ({id})"), vec![made]);
-    Ok(Named { id, label: row.name.clone(), name: row.name })
+    change.audit("role.create", format!("Created role {name} ({})", entry.0), vec![made]);
+    Ok(entry)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use keyward_storage::ids::KeyId;
 use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView, Refill};
-use keyward_storage::{Abort, Change as Balance};
+use keyward_storage::{Abort, Change as Balance, ReadError};
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 
 use super::{Found, find_again, view_again};
@@ -91,6 +92,14 @@ pub fn settle(change: &mut Change<'_, '_>, found: &mut Found) -> Result<(), Abor
         format!("Refilled key {name}"),
         vec![key],
     );
+    Ok(())
+}
+
+/// Gives a new key its first credits, and says when they first come back (KEYS-REFILL-6).
+pub fn begin(change: &mut Change<'_, '_>, id: KeyId, row: &KeyRow, remaining: u64) -> Result<(), ReadError> {
+    let (workspace, due) = (change.workspace(), due_after(row, change.now()));
+    // What a request can hold, or another key has, always fits.
+    let _ = change.tx.change_credits(workspace, id, row, Balance::Set(remaining), due)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! keys.rerollKey: a new secret for a key, and the old one's end.
 
-use keyward_storage::Change as Balance;
+use keyward_storage::hot::counters::MINUTE_MS;
 use keyward_storage::ids::{KeyId, RatelimitId};
 use keyward_storage::records::key::{self, KeyRow, Ratelimit};
 use schemars::JsonSchema;
@@ -18,9 +18,6 @@ use crate::api::trail::Changes;
 use crate::rbac::Need;
 use crate::secret;
 use crate::tenants::target;
-
-/// Grace periods end on whole minutes (KEYS-REROLL-5).
-const MINUTE_MS: u64 = 60_000;
 
 /// Which key, and how long it goes on. Unknown members are ignored.
 #[derive(Deserialize, JsonSchema)]
@@ -79,9 +76,7 @@ impl Operation for RerollKey {
             key::insert(change.tx, workspace, id, &row);
             if row.limited {
                 let left = change.tx.credits(workspace, old_id, &old.row)?.balance;
-                let due = refill::due_after(&row, now);
-                // A balance that another key has always fits.
-                let _ = change.tx.change_credits(workspace, id, &row, Balance::Set(left), due)?;
+                refill::begin(change, id, &row, left)?;
             }
             let before = old.row.expires;
             let end = end_of_grace(now, expiration);
@@ -109,7 +104,7 @@ fn prefix(start: &str) -> Option<&str> {
     Prefix::try_from(prefix.to_owned()).is_ok().then_some(prefix)
 }
 
-/// Unix ms at which a key expires that was given `expiration` ms at `now`. It is still valid in that very millisecond, so
+/// Unix ms at which a key expires that was given `expiration` ms at `now`: on a whole minute. It is still valid in that very millisecond, so
 /// none at all is the one before (KEYS-REROLL-5).
 fn end_of_grace(now: u64, expiration: u64) -> u64 {
     match expiration {

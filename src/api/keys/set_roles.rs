@@ -45,7 +45,7 @@ impl Operation for SetRoles {
         let id = found.id;
         let changed = granted.transact(Correlate::Always, move |change| {
             let mut found = find_again(change, id)?;
-            let asked = links::named_roles(change, &ask.roles)?;
+            let asked = links::roles(change, &ask.roles)?;
             let held = links::held_roles(change, &found.row)?;
             let removed = without(held.clone(), &asked);
             removed.iter().for_each(|entry| links::tell_role_removed(change, &found, entry));

@@ -4,7 +4,6 @@ use keyward_storage::records::key::Refill;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::problem::Problem;
 use crate::api::shape::{Int, Meta, Null, Opt, Patch};
 
@@ -69,6 +68,17 @@ pub struct CreditsRequest {
     /// How they come back.
     #[serde(default)]
     pub refill: Opt<RefillRequest>,
+}
+
+/// What a new key has from the start: credits, `None` = unlimited, and how they come back (KEYS-CREATE-3 steps 5 and 6,
+/// KEYS-MIGRATE-10).
+pub fn credits_of_new_key(ask: Opt<CreditsRequest>) -> Result<(Option<u64>, Option<Refill>), Problem> {
+    let Some(CreditsRequest { remaining, refill }) = ask.0 else { return Ok((None, None)) };
+    let remaining = remaining.0.map(Int::get_unsigned);
+    if refill.is_some() && remaining.is_none() {
+        return Err(refill_needs_credits());
+    }
+    Ok((remaining, refill.map(RefillRequest::for_new_key).transpose()?))
 }
 
 /// `refill` with unlimited credits makes no sense (KEYS-CREATE-3 step 5, KEYS-UPDATE-3).

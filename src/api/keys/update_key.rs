@@ -5,8 +5,9 @@ use keyward_storage::{Abort, Change as Balance, ReadError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{CreditsPatch, EXPIRES_MAX, RatelimitsRequest, meta_text, ratelimits, refill_needs_credits};
+use super::settings::{CreditsPatch, EXPIRES_MAX, meta_text, refill_needs_credits};
 use super::{Found, find, find_again, history, links, refill};
+use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -103,10 +104,10 @@ impl Operation for UpdateKey {
                 row.ratelimits = ratelimits(change, asked, &row.ratelimits);
             }
             if let Some(permissions) = permissions {
-                row.permissions = permissions.iter().map(|permission| permission.id).collect();
+                row.permissions = permissions.iter().map(|(id, _)| *id).collect();
             }
             if let Some(roles) = roles {
-                row.roles = roles.iter().map(|role| role.id).collect();
+                row.roles = roles.iter().map(|(id, _)| *id).collect();
             }
             row.enabled = ask.enabled.unwrap_or(row.enabled);
             let (workspace, now) = (change.workspace(), change.now());

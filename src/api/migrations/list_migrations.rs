@@ -1,7 +1,7 @@
 //! migrations.listMigrations: the migrations of the workspace (EXT-13).
 
 use keyward_storage::ids::MigrationId;
-use keyward_storage::records::{self, migration::MigrationRow};
+use keyward_storage::records::migration::MigrationRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,11 +54,7 @@ impl Operation for ListMigrations {
     async fn run(call: Call, ask: Request) -> Result<Page<Migration>, Problem> {
         let _granted = call.authorize(&Need::tuple("api", "*", "create_key"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, MigrationId::PREFIX);
-        let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("migrations", move |storage| {
-            records::page(&storage.snapshot()?, workspace, &from, most, |_, _: &MigrationRow| true)
-        });
+        let rows = paging.read(&call, "migrations", |_, _: &MigrationRow| true);
         let shown = |(id, row): (_, MigrationRow)| Migration {
             id: MigrationId(id).to_string(),
             name: row.name,

@@ -1,7 +1,7 @@
 //! permissions.listPermissions: the permissions of the workspace.
 
 use keyward_storage::ids::PermissionId;
-use keyward_storage::records::{self, role::PermissionRow};
+use keyward_storage::records::role::PermissionRow;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -45,13 +45,9 @@ impl Operation for ListPermissions {
         let _granted = call.authorize(&Need::tuple("rbac", "*", "read_permission"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, PermissionId::PREFIX);
         let search = Search::new(&ask.search);
-        let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("permissions", move |storage| {
-            records::page(&storage.snapshot()?, workspace, &from, most, |id, row: &PermissionRow| {
-                let description = row.description.as_deref().unwrap_or_default();
-                search.finds([&*PermissionId(id).spell(), &row.name, &row.slug, description])
-            })
+        let rows = paging.read(&call, "permissions", move |id, row: &PermissionRow| {
+            let description = row.description.as_deref().unwrap_or_default();
+            search.finds([&*PermissionId(id).spell(), &row.name, &row.slug, description])
         });
         let rows = rows.await?.into_iter().map(|(id, row)| Permission::new((PermissionId(id), row))).collect();
         Ok(paging.page(rows, |row: &Permission| row.id.clone()))

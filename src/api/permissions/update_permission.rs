@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Description, Permission, find_permission, permission_not_found, permission_target, refuse_taken_slug};
+use super::{
+    Description, Permission, find_permission, permission_not_found, permission_target, redescribed, refuse_taken_slug,
+};
 use crate::api::call::{Call, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -59,8 +61,7 @@ impl Operation for UpdatePermission {
                 refuse_taken_slug(change, &slug, Some(id))?;
                 after.slug = slug.into_string();
             }
-            let description = ask.description.map(Text::into_string).apply(after.description);
-            after.description = description.filter(|text| !text.is_empty());
+            after.description = redescribed(ask.description, after.description);
             let changes = changes(&before, &after);
             // A request that changes nothing records nothing (AL-OP-01).
             if changes.is_empty() {

@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Description, RoleEntry, RoleName, find_role, refuse_taken_name, role_not_found, role_target};
+use super::{Description, RoleEntry, RoleName, find_role, redescribed, refuse_taken_name, role_not_found, role_target};
 use crate::api::call::{Call, Correlate};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
-use crate::api::shape::{Opt, Patch, Text};
+use crate::api::shape::{Opt, Patch};
 use crate::api::trail::Changes;
 use crate::rbac::Need;
 
@@ -65,8 +65,7 @@ impl Operation for UpdateRole {
                 refuse_taken_name(change, &name, Some(id))?;
                 after.name = name.into_string();
             }
-            let description = ask.description.map(Text::into_string).apply(after.description);
-            after.description = description.filter(|text| !text.is_empty());
+            after.description = redescribed(ask.description, after.description);
             let changes = changes(&before, &after);
             // A request that changes nothing records nothing (AL-OP-01).
             if changes.is_empty() {

@@ -1,7 +1,7 @@
 //! ratelimit.listNamespaces: the namespaces of the workspace (EXT-14).
 
 use keyward_storage::ids::NamespaceId;
-use keyward_storage::records::{self, ratelimit::NamespaceRow};
+use keyward_storage::records::ratelimit::NamespaceRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,12 +55,8 @@ impl Operation for ListNamespaces {
         let _granted = call.authorize(&Need::tuple("ratelimit", "*", "read_namespace"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, NamespaceId::PREFIX);
         let search = Search::new(&ask.search);
-        let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("namespaces", move |storage| {
-            records::page(&storage.snapshot()?, workspace, &from, most, |id, row: &NamespaceRow| {
-                row.deleted_at.is_none() && search.finds([&*NamespaceId(id).spell(), &row.name])
-            })
+        let rows = paging.read(&call, "namespaces", move |id, row: &NamespaceRow| {
+            row.deleted_at.is_none() && search.finds([&*NamespaceId(id).spell(), &row.name])
         });
         let namespace = |(id, row): (_, NamespaceRow)| Namespace {
             id: NamespaceId(id).to_string(),

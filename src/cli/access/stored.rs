@@ -11,7 +11,7 @@ use std::path::Path;
 use keyward_storage::disk::{Disk, RealDisk};
 use serde::Deserialize;
 
-use super::SecretText;
+use crate::config::Secret;
 
 /// Bytes of the file: a URL and a key are short.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -29,7 +29,7 @@ pub struct Stored {
     /// Where the server answers.
     pub api_url: Option<String>,
     /// A root key for the server at that URL.
-    pub root_key: Option<SecretText>,
+    pub root_key: Option<Secret>,
 }
 
 /// Reads the file; `None` where there is none.
@@ -68,7 +68,7 @@ pub fn read(path: &Path) -> Result<Option<Stored>, String> {
 ///
 /// # Errors
 /// What the system says.
-pub fn write(path: &Path, api_url: &str, root_key: &SecretText) -> io::Result<()> {
+pub fn write(path: &Path, api_url: &str, root_key: &Secret) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new(""));
     RealDisk.create_dir_all(dir)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
@@ -121,7 +121,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory for the test");
         let path = home.path().join("deep/.keyward/config.toml");
         assert_eq!(read(&path), Ok(None));
-        let key = SecretText::new("unkey_\"quoted\"\\");
+        let key = Secret::new("unkey_\"quoted\"\\");
         for url in ["http://127.0.0.1:7070", "http://[::1]:1"] {
             write(&path, url, &key).expect("written");
             assert_eq!(read(&path), Ok(Some(Stored { api_url: Some(url.to_owned()), root_key: Some(key.clone()) })));

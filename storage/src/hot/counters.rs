@@ -31,7 +31,7 @@ fn due_minute(due: Option<u64>) -> u32 {
 }
 
 /// Last uses and refills are kept in whole minutes (KEYS-ANALYTICS-5).
-pub(crate) const MINUTE_MS: u64 = 60_000;
+pub const MINUTE_MS: u64 = 60_000;
 
 /// The counters of one key.
 #[derive(Debug)]
