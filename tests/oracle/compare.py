@@ -5,8 +5,9 @@ these columns may stand in any order, and where the statement has a LIMIT the la
 `set_columns`: arrays whose elements have no order. `tolerance`: column -> relative difference, for estimates.
 `compare` "row_count_only": nothing but the number of rows.
 
-A number with a fraction may differ by FLOAT relative: sums add up in another order. Integers, booleans, texts and nulls
-never differ, and `1`, `true` and `"1"` are three values.
+A wanted number with a fraction or an exponent (`2.0`, `1e21`) is a Float64: it may differ by FLOAT relative, because sums
+add up in another order, and may be written in any way. Integers, booleans, texts and nulls never differ, and `1`, `true`
+and `"1"` are three values.
 """
 
 import json
@@ -37,25 +38,23 @@ def key_of(value):
     return ("5", tuple((name, key_of(item)) for name, item in sorted(value.items())))
 
 
-def same_value(one, other, tolerance=None):
-    """Whether two values are the same value."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        if one == other:
-            return True
-        if tolerance is None and isinstance(one, int) and isinstance(other, int):
-            return False
-        return math.isclose(one, other, rel_tol=FLOAT if tolerance is None else tolerance, abs_tol=1e-12)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(same_value(a, b, tolerance) for a, b in zip(one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_value(one[name], other[name], tolerance) for name in one)
-    return type(one) is type(other) and one == other
+def same_value(wanted, got, tolerance=None):
+    """Whether a value is the wanted one."""
+    if isinstance(wanted, bool) or isinstance(got, bool):
+        return wanted is got
+    if isinstance(wanted, (int, float)) and isinstance(got, (int, float)):
+        if isinstance(wanted, int) and tolerance is None:
+            return isinstance(got, int) and wanted == got
+        return math.isclose(wanted, got, rel_tol=FLOAT if tolerance is None else tolerance, abs_tol=1e-12)
+    if isinstance(wanted, list) and isinstance(got, list):
+        return len(wanted) == len(got) and all(same_value(one, other, tolerance) for one, other in zip(wanted, got))
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        return wanted.keys() == got.keys() and all(same_value(wanted[name], got[name], tolerance) for name in wanted)
+    return type(wanted) is type(got) and wanted == got
 
 
-def same_row(one, other, tolerance):
-    return one.keys() == other.keys() and all(same_value(one[name], other[name], tolerance.get(name)) for name in one)
+def same_row(wanted, got, tolerance):
+    return wanted.keys() == got.keys() and all(same_value(wanted[name], got[name], tolerance.get(name)) for name in wanted)
 
 
 def same_rows(wanted, got, tolerance):

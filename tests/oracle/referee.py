@@ -227,6 +227,9 @@ def encoded(kind, value):
         return moment(kind, value)
     if kind in ("Date", "Date32"):
         return f"{value}T00:00:00Z"
+    if kind.startswith("Float"):
+        # So that a stored answer tells a Float64 from an integer.
+        return float(value)
     if kind.startswith("Interval"):
         raise Refused("an interval is no result column (AN-JSON-13)")
     return value
