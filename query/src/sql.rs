@@ -4,5 +4,6 @@
 pub mod aggregates;
 pub mod functions;
 pub mod kernel;
+pub mod operators;
 pub mod typed;
 pub mod types;
