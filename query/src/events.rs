@@ -1,0 +1,3 @@
+//! Events: from the ring through the journal into Parquet.
+
+pub mod tables;
