@@ -3,6 +3,8 @@
 
 pub mod aggregates;
 pub mod functions;
+pub mod json;
 pub mod kernel;
+pub mod run;
 pub mod typed;
 pub mod types;
