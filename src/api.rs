@@ -4,6 +4,7 @@
 //! operation is one file and one line here. [`respond`] takes a request through the contract's order of checks
 //! (COM-ORD): credential presence, content type, body, authentication, workspace limit, handler.
 
+pub mod analytics;
 pub mod apis;
 mod attached_limits;
 pub mod call;
@@ -42,6 +43,8 @@ use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
 /// Every operation, in the order of the reference page. Written by hand: a list one can read.
 pub static OPERATIONS: &[&Entry] = &[
+    &const { Entry::of::<analytics::get_verifications::GetVerifications>() },
+    &const { Entry::of::<analytics::get_ratelimits::GetRatelimits>() },
     &const { Entry::of::<apis::create_api::CreateApi>() },
     &const { Entry::of::<apis::get_api::GetApi>() },
     &const { Entry::of::<apis::delete_api::DeleteApi>() },

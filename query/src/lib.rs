@@ -6,3 +6,4 @@ pub mod events;
 pub mod sql;
 
 pub use error::Refusal;
+pub use events::Events;

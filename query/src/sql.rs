@@ -3,7 +3,9 @@
 
 pub mod aggregates;
 pub mod functions;
+pub mod json;
 pub mod kernel;
 pub mod operators;
+pub mod run;
 pub mod typed;
 pub mod types;

@@ -82,6 +82,11 @@ impl Call {
         self.principal.grants.ids(kind, action).next().is_some()
     }
 
+    /// The ids in the grants `<kind>.<id>.<action>`, for operations that show what they name (PM-TAB-02).
+    pub fn ids<'a>(&'a self, kind: &'a str, action: &'a str) -> impl Iterator<Item = &'a str> {
+        self.principal.grants.ids(kind, action)
+    }
+
     /// Whether the caller may do everything in its workspace: then no requirement need be spelled out.
     pub fn is_administrator(&self) -> bool {
         self.principal.grants.is_administrator()
