@@ -1,0 +1,11 @@
+//! A SELECT in ClickHouse's dialect, through four doors in order: the gate (is the text allowed), the scope (whose rows),
+//! the translation (what it means), the run (within what bounds).
+
+pub mod aggregates;
+pub mod functions;
+pub mod json;
+pub mod kernel;
+pub mod operators;
+pub mod run;
+pub mod typed;
+pub mod types;
