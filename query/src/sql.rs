@@ -5,5 +5,7 @@ pub mod aggregates;
 pub mod functions;
 pub mod kernel;
 pub mod operators;
+#[cfg(test)]
+mod testing;
 pub mod typed;
 pub mod types;
