@@ -7,5 +7,7 @@ pub mod json;
 pub mod kernel;
 pub mod operators;
 pub mod run;
+#[cfg(test)]
+mod testing;
 pub mod typed;
 pub mod types;
