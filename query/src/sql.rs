@@ -7,5 +7,8 @@ pub mod json;
 pub mod kernel;
 pub mod operators;
 pub mod run;
+mod select;
 pub mod typed;
 pub mod types;
+
+pub use select::{Query, Select};
