@@ -188,6 +188,7 @@ async fn answer<O: Operation>(
         principal,
         request_id,
         now,
+        deadline: inbound.deadline_ms,
         client_ip: inbound.client_ip,
         user_agent: inbound.user_agent,
         metrics_disabled: inbound.metrics_disabled,

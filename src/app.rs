@@ -10,7 +10,7 @@ use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
-use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx, Unavailable};
+use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
 
 use crate::config::{CreditsJournal, Settings};
@@ -118,9 +118,10 @@ impl Services {
         self.storage.stop();
     }
 
-    /// Runs a transaction and waits for its fate. The transaction itself runs to its end even if nobody waits.
+    /// Runs a transaction and waits for its fate. Once begun it runs to its end even if nobody waits.
     pub async fn transact<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -129,7 +130,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             // Nobody waits any more: only the reply is lost.
             let _ = tell.send(fate);
         });
@@ -140,6 +141,7 @@ impl Services {
     /// As [`Services::transact`], for a thread that may block.
     pub fn transact_blocking<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -148,7 +150,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             let _ = tell.send(fate);
         });
         told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
@@ -192,11 +194,15 @@ impl Services {
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
-        self.transact_blocking(by.now, move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
-            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
-            tenants::create_root_key(tx, no, key, &by);
-            Ok(no)
-        })
+        self.transact_blocking(
+            Turn::FIRST,
+            by.now,
+            move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
+                let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
+                tenants::create_root_key(tx, no, key, &by);
+                Ok(no)
+            },
+        )
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,

@@ -368,6 +368,7 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let mut inbound = Inbound {
         request_id: arrived.request_id,
         now_ms: arrived.now_ms,
+        deadline_ms: arrived.now_ms.saturating_add(millis(site.limits.request_deadline)),
         test_time_ms: None,
         authorization: Authorization::Absent,
         portal_session: None,
@@ -406,6 +407,10 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let hops = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     inbound.client_ip = Some(site.trusted_proxies.client_of(connection.peer, hops));
     inbound
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(value: &HeaderValue) -> Box<str> {

@@ -106,6 +106,7 @@ fn echo(inbound: &Inbound) -> Value {
     json!({
         "requestId": inbound.request_id.as_str(),
         "now": inbound.now_ms,
+        "deadline": inbound.deadline_ms,
         "testTime": inbound.test_time_ms,
         "authorization": match &inbound.authorization {
             Authorization::Absent => "absent",
@@ -362,6 +363,7 @@ async fn headers_arrive_understood() {
     let plain = echoed("").await;
     for (name, value) in [
         ("now", json!(NOW_MS)),
+        ("deadline", json!(NOW_MS + 20_000)),
         ("testTime", json!(null)),
         ("authorization", json!("absent")),
         ("portalSession", json!(null)),

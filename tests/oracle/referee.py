@@ -134,7 +134,7 @@ class Referee:
             for table in COLUMNS:
                 where = conditions(table, case)
                 for level, name in [("raw", table), *((level, rollup(table, level)) for level in LEVELS)]:
-                    self.session.query(f"CREATE TABLE {database}.{name} AS every.{name} ENGINE = Memory")
+                    self.session.query(f"CREATE TABLE {database}.{name} AS every.{name} ENGINE = MergeTree ORDER BY tuple()")
                     self.session.query(f"INSERT INTO {database}.{name} SELECT * FROM every.{name} WHERE {where[level]}")
             self.databases[scope] = database
         return self.databases[scope]
