@@ -10,5 +10,10 @@ pub mod kernel;
 pub mod nodes;
 pub mod operators;
 pub mod run;
+#[cfg(test)]
+mod testing;
+mod select;
 pub mod typed;
 pub mod types;
+
+pub use select::{Query, Select};

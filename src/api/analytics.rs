@@ -5,8 +5,8 @@
 pub mod get_ratelimits;
 pub mod get_verifications;
 
-use keyward_query::events::scan::{Scope, Spaces};
 use keyward_query::events::tables::Family;
+use keyward_query::events::{Scope, Spaces};
 use keyward_query::{Allowed, Limits, Refusal, Select};
 use keyward_storage::ids::ApiId;
 use keyward_storage::records::{api, workspace};
@@ -71,7 +71,7 @@ impl Reply for Rows {
 /// Answers a query of a caller whose grants are `<kind>.<id>.read_analytics`.
 async fn answer(call: Call, family: Family, ask: Request) -> Result<Rows, Problem> {
     let spaces = spaces(&call, family).await?;
-    let Some(query) = call.services().query.as_ref().filter(|_| call.services().answers_queries) else {
+    let Some(query) = &call.services().query else {
         let detail = "Analytics are switched off on this server (its setting is analytics.enabled).";
         return Err(Problem::new(Code::AnalyticsNotConfigured, detail));
     };
@@ -89,10 +89,7 @@ async fn answer(call: Call, family: Family, ask: Request) -> Result<Rows, Proble
             now_ms: call.now,
             retention_days: row.limits.logs_retention_days,
         },
-        allowed: Allowed {
-            queries: row.limits.queries_per_hour,
-            seconds: row.limits.query_seconds_per_hour,
-        },
+        allowed: Allowed { queries: row.limits.queries_per_hour, seconds: row.limits.query_seconds_per_hour },
         limits: Limits {
             memory_bytes: usize::try_from(row.limits.query_max_memory).unwrap_or(usize::MAX),
             seconds: row.limits.query_max_seconds,
