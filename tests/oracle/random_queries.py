@@ -932,7 +932,7 @@ def verdict(subject, referee, case):
         wanted = referee.answer(case)[2]
     except Refused as refusal:
         wanted, why = None, str(refusal)
-    answer = subject.ask(case)
+    answer = subject.ask_as_is(case)
     if wanted is None:
         if answer.rows is None:
             fine = answer.code == "invalid_analytics_query"
@@ -942,6 +942,18 @@ def verdict(subject, referee, case):
         return Verdict("refused", str(answer))
     problem = difference(case, wanted, answer.rows)
     return Verdict("differs", problem) if problem else Verdict("same")
+
+
+def caller(subject, seed, number, endpoint):
+    """Who asks: mostly somebody who sees all of a workspace, sometimes one who has grants of single key spaces or
+    namespaces, perhaps of none that is there."""
+    dice = random.Random(f"{seed}:{number}:caller")
+    if dice.randrange(3):
+        return {"workspace": subject.main}
+    if endpoint == "verifications":
+        spaces = list(subject.spaces.values())
+        return {"workspace": subject.granted, "key_spaces": dice.sample(spaces, dice.choice([0, 1, 1, 2]))}
+    return {"workspace": subject.granted, "namespaces": dice.sample(["rlns_123", "rlns_456", "rlns_gone", "rlns_x"], 2)}
 
 
 def accepted():
@@ -956,7 +968,11 @@ def compare_many(subject, referee, tally, count, seed):
     excuses, seen, counts = accepted(), collections.Counter(), collections.Counter()
     for number in range(count):
         endpoint, query = made(seed, number)
-        case = query.case(endpoint)
+        plain = query.case(endpoint)
+        if plain is None:
+            continue
+        who = caller(subject, seed, number, endpoint)
+        case = {**plain, **who}
         found = verdict(subject, referee, case)
         counts[found.kind] += 1
         if found.kind in ("same", "both refuse", "lenient"):
@@ -966,10 +982,10 @@ def compare_many(subject, referee, tally, count, seed):
 
         def still(changed):
             other = changed.case(endpoint)
-            return other is not None and verdict(subject, referee, other).kind == found.kind
+            return other is not None and verdict(subject, referee, {**other, **who}).kind == found.kind
 
         if not excuse:
-            case = made_small(query, still).case(endpoint)
+            case = {**made_small(query, still).case(endpoint), **who}
             found = verdict(subject, referee, case)
             excuse = next((reason for pattern, reason in excuses if pattern.search(f"{case['sql']} | {found.what}")), None)
         if excuse:
