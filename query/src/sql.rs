@@ -10,6 +10,8 @@ pub mod kernel;
 pub mod nodes;
 pub mod operators;
 pub mod run;
+#[cfg(test)]
+mod testing;
 mod select;
 pub mod typed;
 pub mod types;

@@ -308,7 +308,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         1_000_000_000,
         storage.rate_subjects_max,
         "Subjects with a live rate-limit window. At the limit a new subject is answered 503: a live window is never\n\
-         forgotten."
+         forgotten. A workspace that holds more than three times as many as there is room left for gets no new one, so\n\
+         that others do: alone it can have three quarters."
     ),
     millis!(
         "storage.checkpoint_interval_ms",

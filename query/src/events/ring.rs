@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -22,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub(crate) struct Ring {
     queue: ArrayQueue<Event>,
     dropped: AtomicU64,
+    /// When events were dropped last: milliseconds after `began`, 0 = never.
+    dropped_at: AtomicU64,
+    began: Instant,
     /// Whether the thread sleeps until somebody wakes it.
     asleep: AtomicBool,
     sleeper: Mutex<Option<Thread>>,
@@ -32,6 +35,8 @@ impl Ring {
         Ring {
             queue: ArrayQueue::new(capacity.max(1)),
             dropped: AtomicU64::new(0),
+            dropped_at: AtomicU64::new(0),
+            began: Instant::now(),
             asleep: AtomicBool::new(false),
             sleeper: Mutex::new(None),
         }
@@ -74,6 +79,17 @@ impl Ring {
     /// Counts events that nobody will record.
     pub fn count_dropped(&self, events: u64) {
         self.dropped.fetch_add(events, Ordering::Relaxed);
+        self.dropped_at.store(self.millis().max(1), Ordering::Relaxed);
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether events were dropped within this time.
+    pub fn dropped_within(&self, time: Duration) -> bool {
+        let at = self.dropped_at.load(Ordering::Relaxed);
+        at > 0 && Duration::from_millis(self.millis().saturating_sub(at)) < time
     }
 
     pub fn pop(&self) -> Option<Event> {
