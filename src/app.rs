@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
+use keyward_query::events::Options as EventOptions;
+use keyward_query::{Events, Query};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
-use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx, Unavailable};
+use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
 
 use crate::config::{CreditsJournal, Settings};
@@ -19,6 +21,10 @@ use crate::tenants::{self, By, NewRootKey};
 pub const ROOT_KEY_FILE: &str = "root.key";
 /// Fewest characters of a root key the operator chooses (EXT-1).
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
+/// The directory of events, below the data directory.
+const EVENTS_DIR: &str = "events";
+/// Events that may wait for the thread that records them: seconds of a busy server.
+const QUEUE_EVENTS: usize = 262_144;
 /// Name of the workspace made at the first start.
 const FIRST_WORKSPACE: &str = "default";
 
@@ -30,6 +36,10 @@ pub struct Services {
     pub outside: Outside,
     /// Label of this server in events.
     pub region: String,
+    /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
+    pub events: Option<Arc<Events>>,
+    /// Answers SELECTs over them. `None` where that is switched off.
+    pub query: Option<Query>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -43,6 +53,12 @@ pub enum ServicesError {
         "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
     )]
     Processor,
+    /// The events.
+    #[error(transparent)]
+    Events(#[from] keyward_query::events::OpenError),
+    /// The threads of queries.
+    #[error("cannot start the threads that compute queries")]
+    QueryThreads(#[source] io::Error),
     /// The first root key could not be written down.
     #[error("cannot write the first root key to {path}")]
     RootKeyFile {
@@ -76,7 +92,12 @@ impl Services {
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
-        let services = Arc::new(Services { storage, outside, region: settings.region.clone() });
+        let keeping = Keeping::default();
+        let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
+        let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
+        let services =
+            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
+        let _ = keeping.0.set(Arc::downgrade(&services));
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
@@ -94,12 +115,16 @@ impl Services {
 
     /// Writes everything down and closes the store.
     pub fn shutdown(&self) {
+        if let Some(events) = &self.events {
+            events.stop();
+        }
         self.storage.stop();
     }
 
-    /// Runs a transaction and waits for its fate. The transaction itself runs to its end even if nobody waits.
+    /// Runs a transaction and waits for its fate. Once begun it runs to its end even if nobody waits.
     pub async fn transact<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -108,7 +133,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             // Nobody waits any more: only the reply is lost.
             let _ = tell.send(fate);
         });
@@ -119,6 +144,7 @@ impl Services {
     /// As [`Services::transact`], for a thread that may block.
     pub fn transact_blocking<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -127,7 +153,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             let _ = tell.send(fate);
         });
         told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
@@ -171,11 +197,15 @@ impl Services {
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
-        self.transact_blocking(by.now, move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
-            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
-            tenants::create_root_key(tx, no, key, &by);
-            Ok(no)
-        })
+        self.transact_blocking(
+            Turn::FIRST,
+            by.now,
+            move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
+                let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
+                tenants::create_root_key(tx, no, key, &by);
+                Ok(no)
+            },
+        )
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,
@@ -190,6 +220,51 @@ impl Services {
         );
         Ok(())
     }
+}
+
+/// How long a workspace's events are kept, as its row says when it is asked: the store of events is opened before there are
+/// services to ask.
+#[derive(Default, Clone)]
+struct Keeping(Arc<OnceLock<Weak<Services>>>);
+
+impl Keeping {
+    /// Days; 0 = for ever. `None` while the row cannot be read, or where there is none.
+    fn days(&self, workspace: WorkspaceId) -> Option<u32> {
+        let snapshot = self.0.get()?.upgrade()?.snapshot().ok()?;
+        let no = workspace::find(&snapshot, workspace).ok()??;
+        Some(workspace::get(&snapshot, no).ok()??.limits.logs_retention_days)
+    }
+}
+
+/// The store of events as the settings say.
+fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, keeping: &Keeping) -> EventOptions {
+    let clock = outside.clock.clone();
+    let keeping = keeping.clone();
+    EventOptions {
+        dir: settings.data_dir.join(EVENTS_DIR),
+        disk,
+        region: settings.region.clone(),
+        clock: Arc::new(move || clock.now_ms()),
+        queue_events: QUEUE_EVENTS,
+        // Nothing is deleted by the wall clock where tests move it (EXT-4).
+        retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),
+    }
+}
+
+/// The threads of queries as the settings say.
+fn start_queries(settings: &Settings, events: &Arc<Events>) -> Result<Query, ServicesError> {
+    let analytics = &settings.analytics;
+    let threads = match analytics.query_threads {
+        0 => std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1)),
+        threads => threads,
+    };
+    let options = keyward_query::Options {
+        threads,
+        concurrent: analytics.concurrent_queries,
+        waiting: analytics.waiting_queries,
+        memory_bytes: analytics.memory_bytes,
+    };
+    Query::start(Arc::clone(events), &options).map_err(ServicesError::QueryThreads)
 }
 
 /// Ends the process: going on would answer from a state that the disk does not hold. Starting again recovers it.

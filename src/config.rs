@@ -42,6 +42,8 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Storage.
     pub storage: Storage,
+    /// Queries over recorded events.
+    pub analytics: Analytics,
 }
 
 /// Operational logs, written to standard error.
@@ -124,6 +126,21 @@ pub struct Storage {
     pub min_free_bytes: u64,
 }
 
+/// Queries over recorded events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analytics {
+    /// Whether they are answered at all.
+    pub enabled: bool,
+    /// Threads that compute them; 0 means one fewer than processors, at least one.
+    pub query_threads: usize,
+    /// Queries that run at one time.
+    pub concurrent_queries: usize,
+    /// Queries that may wait for their turn.
+    pub waiting_queries: usize,
+    /// Memory of all running queries together.
+    pub memory_bytes: usize,
+}
+
 /// When spent credits reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditsJournal {
@@ -164,6 +181,7 @@ impl std::str::FromStr for Secret {
 }
 
 const MIB: u64 = 1024 * 1024;
+const GIB: usize = 1024 * 1024 * 1024;
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -196,6 +214,13 @@ impl Default for Settings {
                 credits_journal: CreditsJournal::Relaxed,
                 credits_journal_interval: Duration::from_millis(5),
                 min_free_bytes: 64 * MIB,
+            },
+            analytics: Analytics {
+                enabled: true,
+                query_threads: 0,
+                concurrent_queries: 4,
+                waiting_queries: 64,
+                memory_bytes: 2 * GIB,
             },
         }
     }

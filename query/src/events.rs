@@ -1,3 +1,38 @@
-//! Events: from the ring through the journal into Parquet.
+//! Events: from the ring through the journal into Parquet, and back out to queries.
+//!
+//! ```text
+//! request -> ring -> recorder (one thread): columns -> journal (10 ms) -> unsealed batches, seen by queries
+//!                                                                              |
+//!            keeper (one thread): seal -> Parquet parts + manifest, compact, retire
+//! ```
+//!
+//! What queries see is one immutable snapshot (`live`): the sealed parts and the unsealed batches, swapped as a whole, so
+//! that every event is in it once. What is on the disk is decided by one file (`manifest`): a part that it does not name
+//! does not exist, a journaled batch at or below its watermark is sealed.
 
+mod columns;
+mod compact;
+mod core;
+pub mod event;
+mod journal;
+mod keeper;
+mod live;
+mod manifest;
+mod merge;
+mod parts;
+mod recorder;
+mod retention;
+mod ring;
+mod rollup;
+pub mod scan;
+mod seal;
+mod store;
 pub mod tables;
+#[cfg(test)]
+mod testing;
+mod transfer;
+
+pub use event::{Event, Outcome, Ratelimit, Verification};
+pub use scan::{Scope, Spaces};
+pub use store::{Events, LastUse, OpenError, Options, Stats, Usage};
+pub use transfer::ImportError;

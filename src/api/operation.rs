@@ -34,6 +34,8 @@ pub trait Operation: Send + 'static {
     const CREDENTIAL: Credential = Credential::RootKey;
     /// Whether it can be called without a body.
     const BODY: Body = Body::Required;
+    /// How long it may take, and what becomes of it when nobody waits any more.
+    const PACE: Pace = Pace::Finishes;
     /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
     /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
     /// say otherwise; what is needed together is joined by ` & `. This is documentation; the handler asks.
@@ -48,7 +50,7 @@ pub trait Operation: Send + 'static {
     /// The answer.
     type Response: Reply;
 
-    /// The handler. Its future is run to its end even when the client hangs up.
+    /// The handler. Its future is run to its end even when the client hangs up, but for [`Pace::Stops`].
     fn run(call: Call, ask: Self::Request) -> impl Future<Output = Result<Self::Response, Problem>> + Send;
 }
 
@@ -71,6 +73,15 @@ pub enum Body {
     /// Where there is none it is read as `{}`, and no content type is asked for: some clients send neither for an operation
     /// without parameters.
     Optional,
+}
+
+/// How long an operation may take, and what becomes of it when its client has hung up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// The server's deadline holds. It runs to its end in any case: what it began to change is changed.
+    Finishes,
+    /// It changes nothing, and bounds its own time. It stops when nobody waits for it.
+    Stops,
 }
 
 /// Codes that any operation may answer with: they come from the steps before the handler, from storage, or from bugs.
@@ -112,6 +123,8 @@ pub struct Entry {
     pub credential: Credential,
     /// [`Operation::BODY`].
     pub body: Body,
+    /// [`Operation::PACE`].
+    pub pace: Pace,
     /// [`Operation::ALLOWS`].
     pub allows: &'static [&'static str],
     /// [`Operation::FAILS`].
@@ -141,6 +154,7 @@ impl Entry {
             description: O::DESCRIPTION,
             credential: O::CREDENTIAL,
             body: O::BODY,
+            pace: O::PACE,
             allows: O::ALLOWS,
             fails: O::FAILS,
             audits: O::AUDITS,

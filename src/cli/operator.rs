@@ -11,7 +11,7 @@ use std::sync::Arc;
 use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::root_key::{self, RootKeyRow};
 use keyward_storage::records::workspace::{self, WorkspaceLimits, WorkspaceRow};
-use keyward_storage::{Abort, Read, ReadError, TransactError, Tx};
+use keyward_storage::{Abort, Read, ReadError, TransactError, Turn, Tx};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -260,12 +260,12 @@ impl Desk<'_> {
         read(&snapshot).map_err(|error| unreadable(&error))
     }
 
-    /// Runs a transaction to its end.
+    /// Runs a transaction to its end, before whatever the tenants have waiting.
     fn transact<R: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<String>> + Send + 'static,
     ) -> Result<R, String> {
-        match self.services.transact_blocking(self.by.now, run) {
+        match self.services.transact_blocking(Turn::FIRST, self.by.now, run) {
             Ok(committed) => Ok(committed.value),
             Err(TransactError::Refused(refusal)) => Err(refusal),
             Err(TransactError::Unavailable(why)) => Err(why.to_string()),

@@ -308,7 +308,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         1_000_000_000,
         storage.rate_subjects_max,
         "Subjects with a live rate-limit window. At the limit a new subject is answered 503: a live window is never\n\
-         forgotten."
+         forgotten. A workspace that holds more than three times as many as there is room left for gets no new one, so\n\
+         that others do: alone it can have three quarters."
     ),
     millis!(
         "storage.checkpoint_interval_ms",
@@ -353,6 +354,45 @@ pub(super) static SETTINGS: &[Setting] = &[
         1024 * GIB,
         storage.min_free_bytes,
         "Free space on the disk below which changes are answered 503; verifications go on."
+    ),
+    Setting {
+        key: "analytics.enabled",
+        kind: Kind::Boolean,
+        meaning: "Whether queries over recorded events are answered; if not, they are answered 412.",
+        put: |settings, value| {
+            settings.analytics.enabled = value.boolean();
+            Ok(())
+        },
+        get: |settings| Value::Boolean(settings.analytics.enabled),
+    },
+    size!(
+        "analytics.query_threads",
+        0,
+        1024,
+        analytics.query_threads,
+        "Threads that compute queries, at the lowest priority; 0 means one fewer than processors, and at least one."
+    ),
+    size!(
+        "analytics.concurrent_queries",
+        1,
+        1024,
+        analytics.concurrent_queries,
+        "Queries that run at one time. Further ones wait for their turn, up to 10 seconds; who has fewer of them running\n\
+         is first."
+    ),
+    size!(
+        "analytics.waiting_queries",
+        1,
+        10_000,
+        analytics.waiting_queries,
+        "Queries that may wait for their turn, of one workspace half of them; one more is answered 503."
+    ),
+    size!(
+        "analytics.memory_bytes",
+        16 * MIB,
+        1024 * GIB,
+        analytics.memory_bytes,
+        "Memory of all running queries together. What one of them may take is a limit of its workspace."
     ),
 ];
 

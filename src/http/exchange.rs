@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -149,6 +149,9 @@ async fn operate<A: Application>(
             "Too many requests of this connection were given up and are still running. Please wait for answers.";
         return outbound_of(&Problem::no_capacity(detail), arrived.request_id);
     }
+    let stops = site.application.stops(operation);
+    // From the body's end on, the operation's own deadline holds where it has one.
+    let bounds_itself = AtomicBool::new(false);
     let work = async {
         let (bytes, room) = match read_body(&mut body, limit, &site.large_bodies).await {
             Ok(read) => read,
@@ -163,10 +166,11 @@ async fn operate<A: Application>(
                 return outbound_of(&problem, arrived.request_id);
             }
         };
+        bounds_itself.store(stops, Ordering::Relaxed);
         let inbound = inbound_of(connection, head, bytes, arrived);
         // Calling it may panic as well as running it.
         let answer = match catch_unwind(AssertUnwindSafe(|| site.application.respond(operation, inbound))) {
-            Ok(answer) => Running { answer: Some(answer), place: Arc::clone(&connection.place), room }.await,
+            Ok(answer) => Running { answer: Some(answer), stops, place: Arc::clone(&connection.place), room }.await,
             Err(_) => Err(Panicked),
         };
         answer.unwrap_or_else(|Panicked| {
@@ -179,7 +183,7 @@ async fn operate<A: Application>(
             outbound_of(&Problem::new(Code::UnexpectedError, detail), arrived.request_id)
         })
     };
-    match within(site.limits.request_deadline, work).await {
+    match within(site.limits.request_deadline, &bounds_itself, work).await {
         Some(outbound) => outbound,
         None => {
             let detail = format!(
@@ -191,12 +195,12 @@ async fn operate<A: Application>(
     }
 }
 
-/// Waits for `work`, at most as long as `limit`; `None` when the time is up.
+/// Waits for `work`, at most as long as `limit` unless it says that it bounds itself; `None` when the time is up.
 ///
 /// A request whose body is in memory already needs a second poll, since hyper hands it over only once it was asked for
 /// it. A timer costs more than that poll, so the first wait is answered by an immediate second try and the timer is
 /// set at the second.
-async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
+async fn within<F: Future>(limit: Duration, bounds_itself: &AtomicBool, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     let mut timer = pin!(None::<Sleep>);
     let mut waited = false;
@@ -207,6 +211,9 @@ async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
         if !waited {
             waited = true;
             cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if bounds_itself.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
         if timer.is_none() {
@@ -221,12 +228,13 @@ async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
 /// The operation panicked.
 struct Panicked;
 
-/// A running operation. Dropped before its end - the client went away, or the deadline passed - it goes on in a task
-/// of its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it
+/// A running operation. Dropped before its end - the client went away, or the deadline passed - it stops where it may,
+/// and otherwise goes on in a task of its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it
 /// ends it keeps its connection's place and its body's room, so that abandoned work stays bounded and a shutdown waits
 /// for it.
 struct Running {
     answer: Option<Answer>,
+    stops: bool,
     place: Arc<Place>,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -247,7 +255,7 @@ impl Future for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(answer) = self.answer.take() else { return };
+        let Some(answer) = self.answer.take().filter(|_| !self.stops) else { return };
         let abandoned = Abandoned { place: Arc::clone(&self.place), _room: self.room.take() };
         abandoned.place.abandoned.fetch_add(1, Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -360,6 +368,7 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let mut inbound = Inbound {
         request_id: arrived.request_id,
         now_ms: arrived.now_ms,
+        deadline_ms: arrived.now_ms.saturating_add(millis(site.limits.request_deadline)),
         test_time_ms: None,
         authorization: Authorization::Absent,
         portal_session: None,
@@ -398,6 +407,10 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let hops = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     inbound.client_ip = Some(site.trusted_proxies.client_of(connection.peer, hops));
     inbound
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(value: &HeaderValue) -> Box<str> {

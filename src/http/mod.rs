@@ -16,11 +16,12 @@ pub mod service_routes;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::api::operation::Pace;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
 
-/// An answer in the making. It is never dropped half-way: whoever stops waiting for it lets it run to its end
-/// elsewhere.
+/// An answer in the making. Unless its operation [stops](Application::stops) it is never dropped half-way: whoever stops
+/// waiting for it lets it run to its end elsewhere.
 pub type Answer = Pin<Box<dyn Future<Output = Outbound> + Send>>;
 
 /// What stands behind HTTP: the operations. Its second implementer is the HTTP layer's own test.
@@ -30,6 +31,10 @@ pub trait Application: Send + Sync + 'static {
 
     /// The operation at exactly this path, such as `/v2/keys.verifyKey`.
     fn find(&self, path: &str) -> Option<Self::Operation>;
+
+    /// Whether the operation only looks something up and bounds its own time: then no deadline holds for its answer, which is
+    /// dropped when nobody waits for it any more.
+    fn stops(&self, operation: Self::Operation) -> bool;
 
     /// Begins to answer a request. A panic in it becomes a 500.
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer;
@@ -43,6 +48,10 @@ impl Application for Api {
 
     fn find(&self, path: &str) -> Option<Self::Operation> {
         crate::api::find(path)
+    }
+
+    fn stops(&self, operation: Self::Operation) -> bool {
+        operation.pace == Pace::Stops
     }
 
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {

@@ -26,6 +26,16 @@ struct Behaviours {
     begun: Arc<Notify>,
     finished: Arc<AtomicUsize>,
     done: Arc<Notify>,
+    dropped: Arc<Notify>,
+}
+
+/// Says so when it is dropped.
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -34,6 +44,7 @@ enum Behaviour {
     Panic,
     PanicLater,
     Slow,
+    Look,
     Limited,
     NoRoom,
 }
@@ -47,10 +58,15 @@ impl Application for Behaviours {
             "/v2/test.panic" => Behaviour::Panic,
             "/v2/test.panicLater" => Behaviour::PanicLater,
             "/v2/test.slow" => Behaviour::Slow,
+            "/v2/test.look" => Behaviour::Look,
             "/v2/test.limited" => Behaviour::Limited,
             "/v2/test.noRoom" => Behaviour::NoRoom,
             _ => return None,
         })
+    }
+
+    fn stops(&self, behaviour: Behaviour) -> bool {
+        matches!(behaviour, Behaviour::Look)
     }
 
     fn respond(&self, behaviour: Behaviour, inbound: Inbound) -> Answer {
@@ -69,6 +85,12 @@ impl Application for Behaviours {
                 all.done.notify_one();
                 Outbound::ok(echo(&inbound).to_string())
             }),
+            Behaviour::Look => Box::pin(async move {
+                let _dropped = Dropped(all.dropped);
+                all.begun.notify_one();
+                all.gate.notified().await;
+                Outbound::ok(echo(&inbound).to_string())
+            }),
             Behaviour::Limited => Box::pin(async {
                 let limit = RateLimitHeaders { limit: 2, remaining: 0, reset_s: Some(7), refused: true };
                 Outbound { status: 429, is_problem: true, rate_limit: Some(limit), ..Outbound::ok("{}") }
@@ -84,6 +106,7 @@ fn echo(inbound: &Inbound) -> Value {
     json!({
         "requestId": inbound.request_id.as_str(),
         "now": inbound.now_ms,
+        "deadline": inbound.deadline_ms,
         "testTime": inbound.test_time_ms,
         "authorization": match &inbound.authorization {
             Authorization::Absent => "absent",
@@ -340,6 +363,7 @@ async fn headers_arrive_understood() {
     let plain = echoed("").await;
     for (name, value) in [
         ("now", json!(NOW_MS)),
+        ("deadline", json!(NOW_MS + 20_000)),
         ("testTime", json!(null)),
         ("authorization", json!("absent")),
         ("portalSession", json!(null)),
@@ -465,6 +489,29 @@ async fn only_the_reply_is_lost() {
     patient.behaviours.gate.notify_one();
     patient.behaviours.done.notified().await;
     assert_eq!(patient.behaviours.finished.load(Ordering::SeqCst), 1);
+}
+
+/// COM-BODY-09, AN-RES-01: what only looks something up bounds its own time and stops when its client has gone; the reading
+/// of its body is under the deadline all the same.
+#[tokio::test]
+async fn what_only_looks_stops_with_its_client() {
+    let world = World::start(|settings| settings.http.request_deadline = Duration::from_millis(50)).await;
+    let mut client = world.client().await;
+    client.send(&post("/v2/test.look", "", "{}")).await;
+    world.behaviours.begun.notified().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.behaviours.gate.notify_one();
+    assert_eq!(client.reply().await.status, 200, "long after the deadline");
+    world.behaviours.dropped.notified().await;
+
+    client.send(&post("/v2/test.look", "", "{}")).await;
+    world.behaviours.begun.notified().await;
+    drop(client);
+    world.behaviours.dropped.notified().await;
+
+    let mut silent = world.client().await;
+    silent.send("POST /v2/test.look HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{").await;
+    silent.reply().await.assert_problem(408, "user/bad_request/request_timeout");
 }
 
 /// Abandoned operations are bounded: a connection that gives up one after the other is told to wait, with a status that

@@ -85,6 +85,19 @@ impl Table {
         }
     }
 
+    /// Its number in files, for ever.
+    pub(crate) fn code(self) -> u8 {
+        let at = |found: Option<usize>| u8::try_from(found.expect("ALL names every one")).expect("a handful");
+        let family = at(Family::ALL.into_iter().position(|family| family == self.family));
+        family * 16 + at(Level::ALL.into_iter().position(|level| level == self.level))
+    }
+
+    /// The table with this number.
+    pub(crate) fn of_code(code: u8) -> Option<Table> {
+        let family = *Family::ALL.get(usize::from(code / 16))?;
+        Some(Table { family, level: *Level::ALL.get(usize::from(code % 16))? })
+    }
+
     /// Its columns, in the order of `SELECT *` (AN-TAB-07).
     pub fn columns(self) -> Vec<Column> {
         let column = |name, ty| Column { name, ty };

@@ -1,0 +1,247 @@
+//! The journal: what a crash leaves of events that are not in Parquet yet.
+//!
+//! A segment holds one Arrow IPC stream per family, cut into frames: a frame is what one flush wrote of one family (the
+//! first one with the stream's schema before the batch), with a checksum, the family, and the batch's source and number.
+//!
+//! ```text
+//! segment:  "KWEVJ001" frame*
+//! frame:    u32 payload length | u32 CRC-32 of the rest | u8 family | u32 source | u64 batch | payload
+//! ```
+//!
+//! Integers are little-endian. A segment is written by one run of the program and never again: the next run begins a new
+//! one, and so does this run after a write that failed, because what stands behind the failure is unknown. Reading stops
+//! at the first frame that is not whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::ipc::reader::StreamDecoder;
+use datafusion::arrow::ipc::writer::StreamWriter;
+use keyward_storage::disk::{Disk, DiskFile};
+
+use super::tables::{Family, Level, Table};
+
+const MAGIC: &[u8; 8] = b"KWEVJ001";
+const HEADER_BYTES: usize = 4 + 4 + 1 + 4 + 8;
+/// Largest payload that is believed; a flush is far smaller.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+const SUFFIX: &str = ".journal";
+
+/// Names a batch of events for ever: who recorded it, and its number there, from 1 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BatchId {
+    /// 0 = this server's own requests.
+    pub source: u32,
+    pub number: u64,
+}
+
+/// The source of events recorded here.
+pub(crate) const OWN: u32 = 0;
+
+/// A segment that is being written.
+pub(crate) struct Segment {
+    pub no: u64,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    streams: [Option<StreamWriter<Vec<u8>>>; 2],
+    frame: Vec<u8>,
+}
+
+/// A batch out of a segment.
+pub(crate) struct Journaled {
+    pub id: BatchId,
+    pub family: Family,
+    pub rows: RecordBatch,
+}
+
+/// What a segment holds, and whether all of it could be read.
+pub(crate) struct Contents {
+    pub batches: Vec<Journaled>,
+    pub bytes: u64,
+    pub whole: bool,
+}
+
+pub(crate) fn path(dir: &Path, no: u64) -> PathBuf {
+    dir.join(format!("{no:016x}{SUFFIX}"))
+}
+
+/// The numbers of the segments in a directory, in order.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found: Vec<u64> = disk
+        .list(dir)?
+        .iter()
+        .filter_map(|name| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok())
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn index(family: Family) -> usize {
+    match family {
+        Family::Verifications => 0,
+        Family::Ratelimits => 1,
+    }
+}
+
+fn arrow(error: datafusion::arrow::error::ArrowError) -> io::Error {
+    io::Error::other(error)
+}
+
+impl Segment {
+    pub fn begin(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Segment> {
+        let file = disk.open(&path(dir, no), true)?;
+        file.set_len(0)?;
+        file.write_all_at(0, MAGIC)?;
+        disk.sync_dir(dir)?;
+        Ok(Segment { no, file, length: MAGIC.len() as u64, streams: [None, None], frame: Vec::new() })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.length
+    }
+
+    /// The file, for whoever syncs it.
+    pub fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// Writes a batch. After an error the segment takes no more.
+    pub fn append(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<()> {
+        let stream = &mut self.streams[index(family)];
+        let stream = match stream {
+            Some(stream) => stream,
+            None => stream.insert(StreamWriter::try_new(Vec::new(), &rows.schema()).map_err(arrow)?),
+        };
+        stream.write(rows).map_err(arrow)?;
+        let payload = stream.get_mut();
+        self.frame.clear();
+        self.frame.extend_from_slice(&u32::try_from(payload.len()).map_err(io::Error::other)?.to_le_bytes());
+        self.frame.extend_from_slice(&[0; 4]);
+        self.frame.push(u8::try_from(index(family)).expect("two families"));
+        self.frame.extend_from_slice(&id.source.to_le_bytes());
+        self.frame.extend_from_slice(&id.number.to_le_bytes());
+        self.frame.extend_from_slice(payload);
+        payload.clear();
+        let sum = crc32fast::hash(&self.frame[8..]);
+        self.frame[4..8].copy_from_slice(&sum.to_le_bytes());
+        self.file.write_all_at(self.length, &self.frame)?;
+        self.length += self.frame.len() as u64;
+        Ok(())
+    }
+}
+
+/// Reads a segment up to its end or its first frame that is not whole.
+pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents> {
+    let file = disk.open(&path(dir, no), false)?;
+    let bytes = file.len()?;
+    let mut contents = Contents { batches: Vec::new(), bytes, whole: false };
+    let mut magic = [0; MAGIC.len()];
+    if bytes < magic.len() as u64 {
+        return Ok(contents);
+    }
+    file.read_exact_at(0, &mut magic)?;
+    if magic != *MAGIC {
+        return Ok(contents);
+    }
+    let schemas = Family::ALL.map(|family| Table { family, level: Level::Raw }.schema());
+    let mut streams = [StreamDecoder::new(), StreamDecoder::new()];
+    let mut at = magic.len() as u64;
+    while at + HEADER_BYTES as u64 <= bytes {
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(at, &mut header)?;
+        let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+        let sum = u32::from_le_bytes(header[4..8].try_into().expect("four bytes"));
+        let end = at + (HEADER_BYTES + length) as u64;
+        if length > PAYLOAD_BYTES_MAX || end > bytes || header[8] > 1 {
+            return Ok(contents);
+        }
+        let mut payload = vec![0; length];
+        file.read_exact_at(at + HEADER_BYTES as u64, &mut payload)?;
+        let mut seen = crc32fast::Hasher::new();
+        seen.update(&header[8..]);
+        seen.update(&payload);
+        if seen.finalize() != sum {
+            return Ok(contents);
+        }
+        let family = Family::ALL[usize::from(header[8])];
+        let mut payload = Buffer::from_vec(payload);
+        let mut rows = None;
+        while !payload.is_empty() {
+            match streams[usize::from(header[8])].decode(&mut payload) {
+                Ok(Some(batch)) => rows = Some(batch),
+                Ok(None) => {}
+                // Its checksum is right and its content is not: written by another version, or not by us.
+                Err(_) => return Ok(contents),
+            }
+        }
+        let Some(rows) = rows.filter(|rows| rows.schema().fields() == schemas[usize::from(header[8])].fields()) else {
+            return Ok(contents);
+        };
+        let id = BatchId {
+            source: u32::from_le_bytes(header[9..13].try_into().expect("four bytes")),
+            number: u64::from_le_bytes(header[13..21].try_into().expect("eight bytes")),
+        };
+        contents.batches.push(Journaled { id, family, rows });
+        at = end;
+    }
+    contents.whole = at == bytes;
+    Ok(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::columns::Columns;
+    use crate::events::testing::{identified, ratelimit, verification};
+    use keyward_storage::disk::MemoryDisk;
+
+    /// What is read of a segment is what was written up to the first bad byte, whichever byte that is: whole batches, in
+    /// order, never a torn one.
+    #[test]
+    fn a_damaged_segment_gives_whole_batches_up_to_the_damage() {
+        let disk = MemoryDisk::new();
+        let dir = Path::new("/journal");
+        disk.create_dir_all(dir).unwrap();
+        let mut segment = Segment::begin(&disk, dir, 7).unwrap();
+        let mut written = Vec::new();
+        let mut ends = vec![MAGIC.len() as u64];
+        for number in 1..=4 {
+            let mut columns = Columns::new("r");
+            columns.push(verification(number).into());
+            columns.push(identified(number, &["x"]).into());
+            columns.push(ratelimit(number).into());
+            let family = Family::ALL[usize::try_from(number % 2).unwrap()];
+            let rows = columns.take(family).unwrap();
+            segment.append(BatchId { source: OWN, number }, family, &rows).unwrap();
+            written.push((number, family, rows));
+            ends.push(segment.bytes());
+        }
+        assert_eq!(list(&disk, dir).unwrap(), [7]);
+        let image = disk.contents(&path(dir, 7)).unwrap();
+        let read_back = |image: &[u8]| {
+            let disk = MemoryDisk::new();
+            disk.plant(&path(dir, 7), image);
+            read(&disk, dir, 7).unwrap()
+        };
+        let check = |contents: &Contents, expected: usize| {
+            assert_eq!(contents.batches.len(), expected);
+            for (batch, (number, family, rows)) in contents.batches.iter().zip(&written) {
+                assert_eq!((batch.id.number, batch.family, &batch.rows), (*number, *family, rows));
+            }
+        };
+        let whole = read_back(&image);
+        check(&whole, 4);
+        assert!(whole.whole);
+        for cut in (0..image.len()).step_by(97) {
+            let expected = ends[1..].iter().filter(|end| **end <= cut as u64).count();
+            let contents = read_back(&image[..cut]);
+            check(&contents, expected);
+            let mut flipped = image.clone();
+            flipped[cut] ^= 0x10;
+            check(&read_back(&flipped), expected);
+        }
+    }
+}

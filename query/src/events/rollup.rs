@@ -1,0 +1,376 @@
+//! Roll-ups: raw rows summed up per UTC minute, hour, day and month, exactly (AN-ROLL).
+//!
+//! A *series* is a distinct combination of the group columns without time (AN-ROLL-02, AN-ROLL-03). Rows are first mapped to
+//! series by hash; minutes are summed per (series, minute), and each coarser level from the finer one. The result is sorted
+//! by (workspace, day of the directory, series, bucket), which is the order parts are kept in and merged by.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampSecondArray, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef, UInt64Type};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+use hashbrown::HashTable;
+use keyward_storage::ids::WorkspaceId;
+
+use super::event::workspace_of;
+use super::tables::{Family, Level, Table};
+
+/// Milliseconds of a minute.
+const MINUTE_MS: i64 = 60_000;
+/// Most sums a family has.
+const SUMS_MAX: usize = 4;
+
+/// The levels that are derived, from fine to coarse.
+pub(crate) const LEVELS: [Level; 4] = [Level::Minute, Level::Hour, Level::Day, Level::Month];
+
+/// The group columns but time, in the order roll-ups are sorted by.
+pub(crate) fn group_columns(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Verifications => &[
+            "workspace_id",
+            "key_space_id",
+            "key_id",
+            "identity_id",
+            "external_id",
+            "outcome",
+            "source",
+            "app_id",
+            "tags",
+        ],
+        Family::Ratelimits => &["workspace_id", "namespace_id", "identifier"],
+    }
+}
+
+/// The columns that are sums.
+pub(crate) fn sum_columns(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Verifications => &["count", "spent_credits"],
+        Family::Ratelimits => &["passed", "total", "total_tokens", "passed_tokens"],
+    }
+}
+
+/// Rows of a table, sorted, with where each workspace's days are in them.
+#[derive(Debug, Clone)]
+pub(crate) struct Rolled {
+    pub rows: RecordBatch,
+    pub slices: Vec<Slice>,
+}
+
+/// The rows of one workspace and directory day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub workspace: WorkspaceId,
+    pub day: i32,
+    pub start: usize,
+    pub length: usize,
+}
+
+impl Rolled {
+    /// The rows of a slice.
+    pub fn slice(&self, slice: Slice) -> RecordBatch {
+        self.rows.slice(slice.start, slice.length)
+    }
+}
+
+/// The first day of the month that a day is in, both as days since 1970.
+pub(crate) fn month_of(day: i64) -> i64 {
+    use chrono::Datelike;
+    let date = chrono::DateTime::from_timestamp(day.saturating_mul(86_400), 0).unwrap_or_default().date_naive();
+    day - i64::from(date.day0())
+}
+
+#[derive(Clone, Copy)]
+struct Group {
+    series: u32,
+    bucket: i64,
+    sums: [i64; SUMS_MAX],
+}
+
+/// Sums raw rows of one family up, one result per level of [`LEVELS`].
+pub(crate) fn roll_up(family: Family, raw: &RecordBatch) -> Result<[Rolled; 4], ArrowError> {
+    let keys: Vec<ArrayRef> = group_columns(family).iter().map(|name| column(raw, name)).collect::<Result<_, _>>()?;
+    let (of_row, first_rows) = series(&keys)?;
+    let time = column(raw, "time")?;
+    let time = time.as_primitive::<Int64Type>();
+    let mut minutes = Groups::new();
+    match family {
+        Family::Verifications => {
+            let spent = column(raw, "spent_credits")?;
+            let spent = spent.as_primitive::<Int64Type>();
+            for (row, series) in of_row.iter().enumerate() {
+                let bucket = time.value(row).div_euclid(MINUTE_MS);
+                minutes.add(*series, bucket, [1, spent.value(row), 0, 0]);
+            }
+        }
+        Family::Ratelimits => {
+            let (passed, tokens) = (column(raw, "passed")?, column(raw, "tokens")?);
+            let passed: &BooleanArray = passed.as_boolean();
+            let tokens: &UInt64Array = tokens.as_primitive::<UInt64Type>();
+            for (row, series) in of_row.iter().enumerate() {
+                let bucket = time.value(row).div_euclid(MINUTE_MS);
+                let (passed, tokens) = (passed.value(row), tokens.value(row).cast_signed());
+                let when = |value: i64| if passed { value } else { 0 };
+                minutes.add(*series, bucket, [when(1), 1, tokens, when(tokens)]);
+            }
+        }
+    }
+    let hours = minutes.coarser(|minute| minute.div_euclid(60));
+    let days = hours.coarser(|hour| hour.div_euclid(24));
+    let months = days.coarser(month_of);
+
+    let firsts = UInt32Array::from(first_rows);
+    let distinct: Vec<ArrayRef> =
+        keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
+    let order = SeriesOrder::of(&distinct)?;
+    let table = |level| Table { family, level };
+    Ok([
+        rolled(table(Level::Minute), &distinct, &order, minutes)?,
+        rolled(table(Level::Hour), &distinct, &order, hours)?,
+        rolled(table(Level::Day), &distinct, &order, days)?,
+        rolled(table(Level::Month), &distinct, &order, months)?,
+    ])
+}
+
+fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef, ArrowError> {
+    let column = rows.column_by_name(name);
+    column.cloned().ok_or_else(|| ArrowError::SchemaError(format!("there is no column {name}")))
+}
+
+/// The series of every row, numbered as they come, and the first row of each.
+fn series(keys: &[ArrayRef]) -> Result<(Vec<u32>, Vec<u32>), ArrowError> {
+    let rows = keys.first().map_or(0, |key| key.len());
+    let mut hashes = vec![0; rows];
+    create_hashes(keys, &RandomState::default(), &mut hashes)
+        .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+    let columns: Vec<Key<'_>> = keys.iter().map(Key::of).collect();
+    let same = |one: u32, other: u32| columns.iter().all(|key| key.same(one as usize, other as usize));
+    let mut table: HashTable<u32> = HashTable::new();
+    let mut firsts: Vec<u32> = Vec::new();
+    let mut of_row = Vec::with_capacity(rows);
+    for (row, hash) in hashes.iter().enumerate() {
+        let row = u32::try_from(row).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+        let found = table.find(*hash, |&series| same(firsts[series as usize], row));
+        of_row.push(match found {
+            Some(series) => *series,
+            None => {
+                let series = u32::try_from(firsts.len()).expect("no more series than rows");
+                firsts.push(row);
+                table.insert_unique(*hash, series, |&series| hashes[firsts[series as usize] as usize]);
+                series
+            }
+        });
+    }
+    Ok((of_row, firsts))
+}
+
+/// A group column, ready to compare two of its rows.
+enum Key<'a> {
+    Text(&'a StringViewArray),
+    Texts { offsets: &'a [i32], texts: &'a StringViewArray },
+}
+
+impl<'a> Key<'a> {
+    fn of(array: &'a ArrayRef) -> Key<'a> {
+        match array.as_string_view_opt() {
+            Some(text) => Key::Text(text),
+            None => {
+                let list = array.as_list::<i32>();
+                Key::Texts { offsets: list.value_offsets(), texts: list.values().as_string_view() }
+            }
+        }
+    }
+
+    fn same(&self, one: usize, other: usize) -> bool {
+        match self {
+            Key::Text(texts) => same_text(texts, one, other),
+            Key::Texts { offsets, texts } => {
+                let range = |row: usize| offsets[row] as usize..offsets[row + 1] as usize;
+                let (one, other) = (range(one), range(other));
+                one.len() == other.len() && one.zip(other).all(|(one, other)| same_text(texts, one, other))
+            }
+        }
+    }
+}
+
+fn same_text(texts: &StringViewArray, one: usize, other: usize) -> bool {
+    let (a, b) = (texts.views()[one], texts.views()[other]);
+    // A view begins with the length and four bytes of the text, or is all of a short one.
+    a == b || (a as u64 == b as u64 && texts.value(one) == texts.value(other))
+}
+
+/// Sums by (series, bucket).
+struct Groups {
+    table: HashTable<u32>,
+    groups: Vec<Group>,
+}
+
+fn group_hash(series: u32, bucket: i64) -> u64 {
+    // Fibonacci hashing of both, folded so that high and low bits are mixed (Knuth, TAOCP volume 3, 6.4).
+    let mixed = (u64::from(series) << 32 ^ bucket.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+impl Groups {
+    fn new() -> Groups {
+        Groups { table: HashTable::new(), groups: Vec::new() }
+    }
+
+    fn add(&mut self, series: u32, bucket: i64, sums: [i64; SUMS_MAX]) {
+        let Groups { table, groups } = self;
+        let found = table.find(group_hash(series, bucket), |&at| {
+            let group = &groups[at as usize];
+            group.series == series && group.bucket == bucket
+        });
+        match found {
+            Some(&at) => {
+                let held = &mut groups[at as usize].sums;
+                // Sums wrap as ClickHouse's do (AN-SEM-08).
+                held.iter_mut().zip(sums).for_each(|(held, more)| *held = held.wrapping_add(more));
+            }
+            None => {
+                let at = u32::try_from(groups.len()).expect("no more groups than rows");
+                groups.push(Group { series, bucket, sums });
+                table.insert_unique(group_hash(series, bucket), at, |&at| {
+                    let group = &groups[at as usize];
+                    group_hash(group.series, group.bucket)
+                });
+            }
+        }
+    }
+
+    fn coarser(&self, bucket: impl Fn(i64) -> i64) -> Groups {
+        let mut coarse = Groups::new();
+        for group in &self.groups {
+            coarse.add(group.series, bucket(group.bucket), group.sums);
+        }
+        coarse
+    }
+}
+
+/// Where each series stands among all.
+struct SeriesOrder {
+    rank: Vec<u32>,
+    /// Rank of the series' workspace, and the workspace.
+    workspace: Vec<u32>,
+    workspaces: Vec<String>,
+}
+
+impl SeriesOrder {
+    fn of(distinct: &[ArrayRef]) -> Result<SeriesOrder, ArrowError> {
+        let fields = distinct.iter().map(|key| SortField::new(key.data_type().clone())).collect();
+        let rows = RowConverter::new(fields)?.convert_columns(distinct)?;
+        let mut sorted: Vec<u32> = (0..u32::try_from(rows.num_rows()).expect("no more series than rows")).collect();
+        sorted.sort_unstable_by(|&one, &other| rows.row(one as usize).cmp(&rows.row(other as usize)));
+        let names = distinct[0].as_string_view();
+        let mut order =
+            SeriesOrder { rank: vec![0; sorted.len()], workspace: vec![0; sorted.len()], workspaces: Vec::new() };
+        for (rank, &series) in (0u32..).zip(&sorted) {
+            let name = names.value(series as usize);
+            if order.workspaces.last().is_none_or(|last| last != name) {
+                order.workspaces.push(name.to_owned());
+            }
+            order.rank[series as usize] = rank;
+            order.workspace[series as usize] = u32::try_from(order.workspaces.len() - 1).expect("fewer than series");
+        }
+        Ok(order)
+    }
+}
+
+/// The day whose directory a bucket belongs to.
+fn directory_day(level: Level, bucket: i64) -> i32 {
+    let day = match level {
+        Level::Raw | Level::Minute => bucket.div_euclid(24 * 60),
+        Level::Hour => bucket.div_euclid(24),
+        Level::Day | Level::Month => bucket,
+    };
+    i32::try_from(day).expect("times are bounded when rows are taken")
+}
+
+fn rolled(table: Table, distinct: &[ArrayRef], order: &SeriesOrder, groups: Groups) -> Result<Rolled, ArrowError> {
+    let mut groups = groups.groups;
+    let key = |group: &Group| {
+        let series = group.series as usize;
+        (order.workspace[series], directory_day(table.level, group.bucket), order.rank[series], group.bucket)
+    };
+    groups.sort_unstable_by_key(key);
+    let mut slices: Vec<Slice> = Vec::new();
+    let mut slice_of = None;
+    for (at, group) in groups.iter().enumerate() {
+        let (workspace, day, ..) = key(group);
+        if slice_of != Some((workspace, day)) {
+            slice_of = Some((workspace, day));
+            let name = &order.workspaces[workspace as usize];
+            let workspace = workspace_of(name)
+                .ok_or_else(|| ArrowError::InvalidArgumentError(format!("`{name}` is no workspace id")))?;
+            slices.push(Slice { workspace, day, start: at, length: 0 });
+        }
+        if let Some(slice) = slices.last_mut() {
+            slice.length += 1;
+        }
+    }
+    let firsts: UInt32Array = groups.iter().map(|group| group.series).collect();
+    let keys: Vec<ArrayRef> = distinct.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
+    let buckets = groups.iter().map(|group| group.bucket);
+    let days = |day: i64| i32::try_from(day).expect("times are bounded when rows are taken");
+    let time: ArrayRef = match table.level {
+        Level::Raw | Level::Minute => Arc::new(TimestampSecondArray::from_iter_values(buckets.map(|at| at * 60))),
+        Level::Hour => Arc::new(TimestampSecondArray::from_iter_values(buckets.map(|at| at * 3_600))),
+        Level::Day | Level::Month => Arc::new(Date32Array::from_iter_values(buckets.map(days))),
+    };
+    let sum = |at: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values(groups.iter().map(|it| it.sums[at]))) };
+    let rows = assemble(table, time, &keys, sum)?;
+    Ok(Rolled { rows, slices })
+}
+
+/// Puts the columns of a roll-up into the order of the table.
+fn assemble(
+    table: Table,
+    time: ArrayRef,
+    keys: &[ArrayRef],
+    sum: impl Fn(usize) -> ArrayRef,
+) -> Result<RecordBatch, ArrowError> {
+    let schema: SchemaRef = table.schema();
+    let columns = schema.fields().iter().map(|field| {
+        let name = field.name().as_str();
+        if let Some(at) = group_columns(table.family).iter().position(|key| *key == name) {
+            return Ok(Arc::clone(&keys[at]));
+        }
+        if let Some(at) = sum_columns(table.family).iter().position(|column| *column == name) {
+            return Ok(sum(at));
+        }
+        if name == "time" {
+            return Ok(Arc::clone(&time));
+        }
+        Err(ArrowError::SchemaError(format!("a roll-up has no column {name}")))
+    });
+    let columns = columns.collect::<Result<_, _>>()?;
+    RecordBatch::try_new(schema, columns)
+}
+
+/// The bounds of column `time` of a batch, in its own unit; `None` for no rows.
+pub(crate) fn time_bounds(rows: &RecordBatch) -> Option<(i64, i64)> {
+    use datafusion::arrow::array::types::{Date32Type, TimestampSecondType};
+    use datafusion::arrow::compute::{max, min};
+    use datafusion::arrow::datatypes::DataType;
+    let time = rows.column_by_name("time")?;
+    Some(match time.data_type() {
+        DataType::Int64 => {
+            let time = time.as_primitive::<Int64Type>();
+            (min(time)?, max(time)?)
+        }
+        DataType::Date32 => {
+            let time = time.as_primitive::<Date32Type>();
+            (min(time)?.into(), max(time)?.into())
+        }
+        _ => {
+            let time = time.as_primitive::<TimestampSecondType>();
+            (min(time)?, max(time)?)
+        }
+    })
+}
