@@ -36,9 +36,9 @@ pub struct Services {
     pub outside: Outside,
     /// Label of this server in events.
     pub region: String,
-    /// Recorded verifications and rate-limit decisions.
-    pub events: Arc<Events>,
-    /// Answers SELECTs over them; `None` where that is switched off.
+    /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
+    pub events: Option<Arc<Events>>,
+    /// Answers SELECTs over them. `None` where that is switched off.
     pub query: Option<Query>,
 }
 
@@ -95,7 +95,8 @@ impl Services {
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
-        let services = Arc::new(Services { storage, outside, region: settings.region.clone(), events, query });
+        let services =
+            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
         let _ = keeping.0.set(Arc::downgrade(&services));
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
@@ -114,7 +115,9 @@ impl Services {
 
     /// Writes everything down and closes the store.
     pub fn shutdown(&self) {
-        self.events.stop();
+        if let Some(events) = &self.events {
+            events.stop();
+        }
         self.storage.stop();
     }
 

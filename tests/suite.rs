@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod analytics;
 mod api_cli;
 mod apis;
 mod authority;

@@ -219,7 +219,10 @@ fn open(settings: &Settings) -> Result<Services, Closed> {
     telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
     let outside = Outside::system();
     match open_storage(settings, Arc::new(RealDisk), &outside) {
-        Ok(storage) => Ok(Services { storage, outside, region: settings.region.clone() }),
+        Ok(storage) => {
+            let region = settings.region.clone();
+            Ok(Services { storage, outside, region, events: None, query: None })
+        }
         Err(error @ OpenError::Locked(_)) => Err(Closed::InUse(error.to_string())),
         Err(error) => refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error))),
     }
