@@ -66,6 +66,14 @@ impl<W: Write + Send> RowWriter<W> {
         }
     }
 
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        match &self.0 {
+            Kind::Ndjson(writer) => writer.get_ref(),
+            Kind::Parquet(writer) => writer.inner(),
+        }
+    }
+
     /// Ends the file.
     ///
     /// # Errors
