@@ -36,9 +36,9 @@ pub struct Services {
     pub outside: Outside,
     /// Label of this server in events.
     pub region: String,
-    /// Recorded verifications and rate-limit decisions.
-    pub events: Arc<Events>,
-    /// Answers SELECTs over them; `None` where that is switched off.
+    /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
+    pub events: Option<Arc<Events>>,
+    /// Answers SELECTs over them. `None` where that is switched off.
     pub query: Option<Query>,
 }
 
@@ -95,7 +95,8 @@ impl Services {
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
-        let services = Arc::new(Services { storage, outside, region: settings.region.clone(), events, query });
+        let services =
+            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
         let _ = keeping.0.set(Arc::downgrade(&services));
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
@@ -114,7 +115,9 @@ impl Services {
 
     /// Writes everything down and closes the store.
     pub fn shutdown(&self) {
-        self.events.stop();
+        if let Some(events) = &self.events {
+            events.stop();
+        }
         self.storage.stop();
     }
 
@@ -243,9 +246,17 @@ fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, k
         region: settings.region.clone(),
         clock: Arc::new(move || clock.now_ms()),
         queue_events: QUEUE_EVENTS,
+        min_free_bytes: settings.storage.min_free_bytes,
         // Nothing is deleted by the wall clock where tests move it (EXT-4).
         retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),
     }
+}
+
+/// Opens the store of events for a command, while no server runs and the directory is locked. It deletes nothing, however
+/// old: that is the server's.
+pub fn open_events(settings: &Settings, outside: &Outside) -> Result<Events, keyward_query::events::OpenError> {
+    let options = events_options(settings, Arc::new(RealDisk), outside, &Keeping::default());
+    Events::open(EventOptions { retention: None, ..options })
 }
 
 /// The threads of queries as the settings say.

@@ -101,9 +101,10 @@ def conditions(table, case):
 
 
 class Referee:
-    """A ClickHouse that has the fixed events."""
+    """A ClickHouse that has the fixed events, and for each of `renamings` (name -> other name) the events of the
+    workspaces in it once more, under the other names."""
 
-    def __init__(self):
+    def __init__(self, renamings=()):
         from chdb.session import Session  # here: everything else of this file works without the package
 
         self.session = Session(tempfile.mkdtemp(prefix="oracle-"))
@@ -115,8 +116,12 @@ class Referee:
         for table, columns in COLUMNS.items():
             structure = ", ".join(f"`{name}` {kind}" for name, kind in columns)
             self.session.query(f"CREATE TABLE every.{table} ({structure}) ENGINE = Memory")
-            self.session.query(f"INSERT INTO every.{table} SELECT * FROM file('{DATA}/{table}.ndjson', JSONEachRow, "
-                               f"'{structure.replace(chr(39), '')}')")
+            self.load(table, structure, DATA / f"{table}.ndjson")
+            for renaming in renamings:
+                with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as file:
+                    file.writelines(renamed_lines(table, renaming))
+                    file.flush()
+                    self.load(table, structure, file.name)
             of, keys, sums = ROLLUPS[table]
             for level, (kind, bucket) in LEVELS.items():
                 name = rollup(table, level)
@@ -124,6 +129,9 @@ class Referee:
                 self.session.query(
                     f"INSERT INTO every.{name} SELECT {bucket}(fromUnixTimestamp64Milli(time, 'UTC')) AS bucket, {keys}, "
                     f"{sums} FROM every.{table} GROUP BY bucket, {keys}")
+
+    def load(self, table, structure, path):
+        self.session.query(f"INSERT INTO every.{table} SELECT * FROM file('{path}', JSONEachRow, '{structure}')")
 
     def database(self, case):
         """The database that holds what a case's caller may see, made at the first asking."""
@@ -188,6 +196,16 @@ class Referee:
                 piece.text = f"toDate({CLOCK // DAY})"
                 shown.setdefault(piece.text, "today()")
         return "".join(piece.text for piece in found), shown
+
+
+def renamed_lines(table, renaming):
+    """The lines of a table's events of the workspaces in a renaming, with the other names."""
+    with open(DATA / f"{table}.ndjson", encoding="utf-8") as file:
+        for line in file:
+            if json.loads(line)["workspace_id"] in renaming:
+                for name, other in renaming.items():
+                    line = line.replace(f'"{name}"', f'"{other}"')
+                yield line
 
 
 def rollup(table, level):

@@ -26,12 +26,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "sdk"))
 
-from compare import difference, shown
-from events import CLOCK, DATA
-from referee import CASES, RETENTION
+from compare import difference
+from events import CLOCK
+from referee import CASES, RETENTION, renamed_lines
 from server import Keyward, build
 
-EXAMPLES = ROOT.parent.parent / "shared" / "contract" / "analytics-queries.json"
+# Where the contract may lie: beside the repository, or beside the folder of its worktrees.
+EXAMPLES = [place / "shared" / "contract" / "analytics-queries.json" for place in (ROOT.parent, ROOT.parent.parent)]
 OPERATIONS = {"verifications": "analytics.getVerifications", "ratelimits": "analytics.getRatelimits"}
 # Where a refusal's code stands for an HTTP status other than 400 (AN-ERR).
 STATUS = {"insufficient_permissions": 403, "analytics_not_configured": 412, "query_execution_timeout": 422,
@@ -61,26 +62,26 @@ class Subject:
         self.server = server
         self.retention = {}
         self.keys = {}
-        self.main, self.main_root = server.workspace("main")
-        other, _ = server.workspace("other")
+        self.main, main_root = server.workspace("main")
         # Grants of key spaces need APIs: they live in a workspace of their own, with the same events.
-        self.granted, self.granted_root = server.workspace("granted")
-        for workspace in (self.main, self.granted):
+        self.granted, granted_root = server.workspace("granted")
+        self.roots = {self.main: main_root, self.granted: granted_root}
+        for workspace in self.roots:
             server.operate("workspace", "update", "--workspace", workspace, "--queries-per-hour", "100000000",
                            "--query-seconds-per-hour", "100000000")
         names = ["ks_1234", "ks_5678", "ks_9abc"]
         for name in names:
-            server.must("apis.createApi", {"name": name.replace("_", "-")}, self.granted_root)
-        apis = server.must("apis.listApis", {}, self.granted_root)
+            server.must("apis.createApi", {"name": name.replace("_", "-")}, granted_root)
+        apis = server.must("apis.listApis", {}, granted_root)
         # In the order of the ids they stand for, so that answers sorted by key space stay as they are.
         self.spaces = dict(zip(names, sorted(api["keyspaceId"] for api in apis)))
         self.apis = {api["keyspaceId"]: api["id"] for api in apis}
-        ours = {"ws_main": self.main, "ws_other": other}
+        # What the names of the stored files are called here.
+        self.renamings = [{"ws_main": self.main}, {"ws_other": server.workspace("other")[0]},
+                          {"ws_main": self.granted, **self.spaces}]
         for table in ("key_verifications_v1", "ratelimits_v1"):
-            lines = (DATA / f"{table}.ndjson").read_text(encoding="utf-8").splitlines(keepends=True)
-            for name, workspace in ours.items():
-                self.load(table, workspace, [line for line in lines if json.loads(line)["workspace_id"] == name])
-            self.load(table, self.granted, [self.in_spaces(line) for line in lines if '"ws_main"' in line])
+            for renaming in self.renamings:
+                self.load(table, next(iter(renaming.values())), list(renamed_lines(table, renaming)))
 
     def load(self, table, workspace, lines):
         with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as file:
@@ -90,43 +91,50 @@ class Subject:
         if done != {"rows": len(lines)}:
             raise SystemExit(f"{len(lines)} rows of {table} were imported, but the answer is {done}")
 
-    def in_spaces(self, text):
-        for name, space in self.spaces.items():
-            text = text.replace(name, space)
-        return text
-
     def keep(self, workspace, days):
         """Sets a workspace's retention."""
         if self.retention.get(workspace, RETENTION) != days:
             self.server.operate("workspace", "update", "--workspace", workspace, "--logs-retention-days", str(days))
             self.retention[workspace] = days
 
-    def key(self, workspace, grants):
-        """A root key with these permissions."""
+    def key(self, case):
+        """A root key that sees what the case's caller may see."""
+        workspace = case["workspace"]
+        if "key_spaces" in case:
+            # An API that is not there grants nothing.
+            apis = [self.apis[space] for space in case["key_spaces"]] or ["api_absent"]
+            grants = [f"api.{api}.read_analytics" for api in apis]
+        elif "namespaces" in case:
+            grants = [f"ratelimit.{name}.read_analytics" for name in case["namespaces"]]
+        else:
+            return self.roots[workspace]
         held = (workspace, *grants)
         if held not in self.keys:
             options = [option for grant in grants for option in ("--permission", grant)]
             self.keys[held] = self.server.root_key(workspace, *options)["key"]
         return self.keys[held]
 
+    def ask_as_is(self, case):
+        """The answer to a case that has the names of this server."""
+        self.keep(case["workspace"], case.get("retention_days", RETENTION))
+        operation = OPERATIONS[case.get("endpoint", "verifications")]
+        clock = {"X-Test-Time": str(CLOCK)}
+        return Answer(*self.server.post(operation, {"query": case["sql"]}, self.key(case), **clock))
+
     def ask(self, case):
-        """The answer to a case, with the ids of the stored files."""
-        days = case.get("retention_days", RETENTION)
-        workspace, key, sql = self.main, self.main_root, case["sql"]
+        """The answer to a case, with the names of the stored files in question and answer."""
+        renaming = self.renamings[2 if "key_spaces" in case else 0]
+        sql = case["sql"]
+        for name, other in renaming.items():
+            sql = sql.replace(name, other)
+        here = {**case, "sql": sql, "workspace": renaming["ws_main"]}
         if "key_spaces" in case:
-            workspace, sql = self.granted, self.in_spaces(sql)
-            wanted = [self.apis[self.spaces[name]] for name in case["key_spaces"]] or ["api_absent"]
-            key = self.key(workspace, [f"api.{api}.read_analytics" for api in wanted])
-        elif "namespaces" in case:
-            key = self.key(workspace, [f"ratelimit.{name}.read_analytics" for name in case["namespaces"]])
-        self.keep(workspace, days)
-        body = {"query": sql.replace("ws_main", self.main)}
-        status, answer = self.server.post(OPERATIONS[case.get("endpoint", "verifications")], body, key,
-                                          **{"X-Test-Time": str(CLOCK)})
-        text = json.dumps(answer, ensure_ascii=False).replace(workspace, "ws_main")
-        for name, space in self.spaces.items():
-            text = text.replace(space, name)
-        return Answer(status, json.loads(text))
+            here["key_spaces"] = [self.spaces[name] for name in case["key_spaces"]]
+        answer = self.ask_as_is(here)
+        text = json.dumps(answer.body, ensure_ascii=False)
+        for name, other in renaming.items():
+            text = text.replace(other, name)
+        return Answer(answer.status, json.loads(text))
 
 
 def judge(case, answer, rows=None):
@@ -188,10 +196,11 @@ def run_stored(subject, tally, only, referee):
 
 def run_examples(subject, tally, only, referee):
     """The examples of the public documentation: 100 to answer as ClickHouse does, 23 to refuse."""
-    if not EXAMPLES.exists():
-        print(f"  skip  the published examples: no {EXAMPLES}")
+    path = next(filter(Path.exists, EXAMPLES), None)
+    if path is None:
+        print(f"  skip  the published examples: no {EXAMPLES[0]}")
         return
-    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    examples = json.loads(path.read_text(encoding="utf-8"))
     for example in examples["queries"]:
         days = max(EXAMPLE_RETENTION, example.get("min_retention_days", 0))
         case = {**example, "retention_days": days}
@@ -212,17 +221,16 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
-    referee = None
-    if arguments.referee or arguments.random:
-        from referee import Referee
-
-        referee = Referee()
     tally = Tally(arguments.verbose)
     with Keyward(arguments.binary or build(), "--test-mode") as server:
         missing = [operation for operation in OPERATIONS.values() if operation not in server.served]
         if missing:
             raise SystemExit(f"the server does not serve {', '.join(missing)}")
-        subject = Subject(server)
+        subject, referee = Subject(server), None
+        if arguments.referee or arguments.random:
+            from referee import Referee
+
+            referee = Referee(subject.renamings)
         run_stored(subject, tally, arguments.only, referee if arguments.referee else None)
         if arguments.referee:
             run_examples(subject, tally, arguments.only, referee)

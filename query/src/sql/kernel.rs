@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::create_physical_expr;
 
+use super::run::watch;
 use super::typed::Typed;
 use super::types::Type;
 use crate::error::Refusal;
@@ -224,6 +225,11 @@ impl ScalarUDFImpl for Kernel {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        (self.run)(&arguments.args, arguments.number_rows)
+        watch::check()?;
+        let made = (self.run)(&arguments.args, arguments.number_rows)?;
+        if let ColumnarValue::Array(column) = &made {
+            watch::check_bytes(column.get_array_memory_size())?;
+        }
+        Ok(made)
     }
 }

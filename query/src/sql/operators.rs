@@ -35,3 +35,8 @@ pub use literal::{boolean, null, number};
 pub use logic::{and, is_not_null, is_null, not, or};
 pub use membership::{in_list, not_in_list};
 pub use unify::{coerce, default_of, super_type};
+
+/// The value of a constant whole number.
+pub fn exact(value: &datafusion::common::ScalarValue) -> Option<i128> {
+    compare::exact(value).and_then(|(whole, above)| (!above).then_some(whole))
+}

@@ -11,6 +11,7 @@ pub mod quota;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+mod window;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -23,7 +24,6 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -33,11 +33,13 @@ use futures::StreamExt;
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::{AbortHandle, JoinError};
 
-use super::json::{Encoder, OutputColumn};
+use super::bind::Bound;
+use super::json::Encoder;
 use crate::error::Refusal;
 use line::{Line, Place};
 use memory::{Pool, Total};
 use watch::{Watch, WatchPlanning, WatchPlans};
+use window::watch_windows;
 
 /// Address space of a thread's stack: plans of the largest statements are walked recursively. Pages that are never touched
 /// cost nothing.
@@ -49,8 +51,9 @@ const READERS: usize = 4;
 const NICE: i32 = 19;
 /// Rows of a batch: large enough to make calls cheap, small enough for the caches and for a stop between two.
 const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(8_192).expect("it is not zero");
-/// A column of a batch may have this part of a query's memory.
+/// A column of a batch may have this part of a query's memory, and a little in any case.
 const COLUMN_PART: usize = 4;
+const COLUMN_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// How long a query may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -78,14 +81,6 @@ pub struct Limits {
     pub rows: u64,
     /// Bytes of the rows as JSON text.
     pub answer_bytes: usize,
-}
-
-/// A plan, and what its columns are called and mean.
-pub struct Planned {
-    /// What to compute.
-    pub plan: LogicalPlan,
-    /// The columns of the plan, in its order.
-    pub columns: Vec<OutputColumn>,
 }
 
 /// The rows of an answer.
@@ -173,9 +168,9 @@ impl Engine {
         &self,
         place: Place,
         limits: Limits,
-        plan: impl FnOnce() -> Result<Planned, Refusal> + Send + 'static,
+        plan: impl FnOnce() -> Result<Bound, Refusal> + Send + 'static,
     ) -> Result<Rows, Refusal> {
-        let watch = Arc::new(Watch::new(limits.memory_bytes / COLUMN_PART));
+        let watch = Arc::new(Watch::new((limits.memory_bytes / COLUMN_PART).max(COLUMN_BYTES_MIN)));
         let pool = Arc::new(Pool::new(limits.memory_bytes, Arc::clone(&self.memory)));
         let session = self.session(Arc::<Pool>::clone(&pool));
         let work = async move {
@@ -262,10 +257,11 @@ impl From<DataFusionError> for Failure {
     }
 }
 
-async fn carry_out(planned: Planned, session: &SessionState, limits: Limits) -> Result<Rows, Failure> {
+async fn carry_out(bound: Bound, session: &SessionState, limits: Limits) -> Result<Rows, Failure> {
     let began = Instant::now();
-    let Planned { plan, columns } = planned;
+    let Bound { plan, columns } = bound;
     let mut encoder = Encoder::new(&columns, limits.answer_bytes)?;
+    let plan = watch_windows(plan)?;
     let physical = session.create_physical_plan(&plan).await?;
     let planned = began.elapsed();
     let mut batches = execute_stream(physical, session.task_ctx())?;

@@ -4,8 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::bind::{self, Surroundings};
+use super::gate::{self, Rules};
 use super::run::quota::{Allowed, Quotas};
-use super::run::{self, Engine, Limits, Planned, Rows};
+use super::run::{self, Engine, Limits, Rows};
 use crate::error::Refusal;
 use crate::events::tables::Family;
 use crate::events::{Events, Scope};
@@ -55,12 +57,17 @@ impl Query {
     pub async fn select(&self, select: Select) -> Result<Rows, Refusal> {
         let Select { family, text, account, scope, allowed, limits } = select;
         let now_ms = i64::try_from(scope.now_ms).unwrap_or(i64::MAX);
-        let checked = self.engine.do_briefly(move || check(&text, family)).await??;
+        let rules = Rules { family, now_ms, retention_days: scope.retention_days };
+        let statement = self.engine.do_briefly(move || gate::check(&text, &rules)).await??;
         self.quotas.begin(account, allowed, now_ms)?;
         let place = self.engine.turn(account).await?;
         let counted = Counted { quotas: &self.quotas, account, now_ms, began: Instant::now() };
         let events = Arc::clone(&self.events);
-        let rows = self.engine.run(place, limits, move || plan(checked, &events, &scope)).await;
+        let rows = self.engine.run(place, limits, move || {
+            let scan = |table| Ok(events.provider(table, &scope));
+            bind::bind(&statement, &Surroundings { family, now_ms, rows_max: limits.rows, scan: &scan })
+        });
+        let rows = rows.await;
         drop(counted);
         rows
     }
@@ -78,17 +85,4 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.quotas.add(self.account, self.now_ms, self.began.elapsed());
     }
-}
-
-/// The gate.
-fn check(text: &str, family: Family) -> Result<Family, Refusal> {
-    match text.is_empty() {
-        true => Err(Refusal::query("The query is empty.")),
-        false => Ok(family),
-    }
-}
-
-/// Scope and translation.
-fn plan(_: Family, _: &Events, _: &Scope) -> Result<Planned, Refusal> {
-    Err(Refusal::Unavailable)
 }

@@ -257,3 +257,130 @@ fn decimals(operation: Operation, a: Typed, b: Typed) -> Result<Typed, Refusal> 
         Ok(Arc::new(values.with_data_type(arrow.clone())) as ArrayRef)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn types_widen_and_values_wrap() {
+        cases(
+            r#"
+            1+1 => UInt16 "2"
+            255+1 => UInt16 "256"
+            toUInt8(1)+toInt8(1) => Int16 "2"
+            toUInt16(1)+toInt32(1) => Int64 "2"
+            toUInt32(1)+toInt8(1) => Int64 "2"
+            toUInt64(1)+toInt64(1) => Int64 "2"
+            toUInt64(1)+toUInt8(1) => UInt64 "2"
+            toInt64(1)+1.5 => Float64 "2.5"
+            toFloat32(1)+1 => Float64 "2"
+            toFloat32(1)+toInt64(1) => Float64 "2"
+            toFloat32(1)+toFloat64(1) => Float64 "2"
+            true+true => UInt16 "2"
+            true+1 => UInt16 "2"
+            toUInt8(1)-toUInt8(2) => Int16 "-1"
+            toUInt64(1)-toUInt64(2) => Int64 "-1"
+            toUInt32(1)-toUInt32(2) => Int64 "-1"
+            toUInt64(1)-toInt8(2) => Int64 "-1"
+            toInt8(1)-toUInt8(2) => Int16 "-1"
+            toUInt8(3)*toUInt8(4) => UInt16 "12"
+            toInt8(3)*toUInt8(4) => Int16 "12"
+            toUInt64(3)*toInt64(-4) => Int64 "-12"
+            toInt64(9223372036854775807)+1 => Int64 "-9223372036854775808"
+            toUInt64(18446744073709551615)+1 => UInt64 "0"
+            5/2 => Float64 "2.5"
+            toFloat32(5)/toFloat32(2) => Float64 "2.5"
+            5/0 => Float64 "inf"
+            0/0 => Float64 "nan"
+            -5/0 => Float64 "-inf"
+            true/2 => Float64 "0.5"
+            5%3 => UInt8 "2"
+            -5%3 => Int16 "-2"
+            5%-3 => UInt8 "2"
+            toUInt8(5)%toUInt16(3) => UInt16 "2"
+            toUInt16(5)%toUInt8(3) => UInt8 "2"
+            toInt64(5)%toInt8(3) => Int16 "2"
+            toInt8(5)%toInt64(3) => Int64 "2"
+            toUInt64(5)%toInt8(3) => UInt8 "2"
+            toInt8(-5)%toUInt64(3) => Int64 "-2"
+            toUInt64(5)%toInt64(-3) => UInt64 "2"
+            toInt64(-5)%toUInt8(3) => Int16 "-2"
+            5%0 => refused
+            5.5%2 => Float64 "1.5"
+            5.5%0 => Float64 "nan"
+            5%2.5 => Float64 "0"
+            toInt64(-9223372036854775808)%toInt64(-1) => refused
+            -toUInt8(1) => Int16 "-1"
+            -toUInt64(1) => Int64 "-1"
+            -toUInt16(1) => Int32 "-1"
+            -toUInt32(1) => Int64 "-1"
+            -toInt8(-128) => Int8 "-128"
+            -toInt64(1) => Int64 "-1"
+            -1.5 => Float64 "-1.5"
+            -true => Int16 "-1"
+            -'a' => refused
+            -toDate('2020-01-01') => refused
+            -toDateTime('2020-01-01') => refused
+            1+'a' => refused
+            'a'+'b' => refused
+            'a'/1 => refused
+            NULL+1 => Nullable(Nothing) NULL
+            1%NULL => Nullable(Nothing) NULL
+            NULL+NULL => Nullable(Nothing) NULL
+            NULL/NULL => Nullable(Nothing) NULL
+            -NULL => Nullable(Nothing) NULL
+            [1]+[2] => refused
+            [1,2]*2 => refused
+            (1,2)+(3,4) => refused
+            -(1,2) => refused
+            (1,2)*2 => refused
+            toDate('2026-03-18')+1 => Date "2026-03-19"
+            1+toDate('2026-03-18') => Date "2026-03-19"
+            toDate('2026-03-18')+toInt64(1) => Date "2026-03-19"
+            toDate('2026-03-18')+1.5 => Date "2026-03-19"
+            toDate('2026-03-18')-1 => Date "2026-03-17"
+            1-toDate('2026-03-18') => refused
+            toDate('2026-03-18')*2 => refused
+            toDateTime('2026-03-18 01:02:03')+1 => DateTime "2026-03-18 01:02:04"
+            toDateTime('2026-03-18 01:02:03')-1 => DateTime "2026-03-18 01:02:02"
+            toDateTime('2026-03-18 01:02:03')+1.5 => DateTime "2026-03-18 01:02:04"
+            toDateTime64('2026-03-18 01:02:03.456',3)+1 => DateTime64(3) "2026-03-18 01:02:04.456"
+            toDateTime64('2026-03-18 01:02:03.456',3)-1 => DateTime64(3) "2026-03-18 01:02:02.456"
+            toDateTime64('2026-03-18 01:02:03.456',3)+1.5 => DateTime64(3) "2026-03-18 01:02:04.456"
+            toDate('2026-03-18')-toDate('2026-03-10') => Int32 "8"
+            toDate('2026-03-10')-toDate('2026-03-18') => Int32 "-8"
+            toDateTime('2026-03-18 01:02:03')-toDateTime('2026-03-18 01:02:00') => Int32 "3"
+            toDateTime('2026-03-18 01:02:00')-toDateTime('2026-03-18 01:02:03') => Int32 "-3"
+            toDateTime64('2026-03-18 01:02:03.456',3)-toDateTime64('2026-03-18 01:02:00',3) => Decimal(18, 3) "3.456"
+            toDateTime64('2026-03-18 01:02:03.456',3)-toDateTime64('2026-03-18 01:02:00',6) => Decimal(18, 6) "3.456"
+            toDateTime64('2026-03-18 01:02:03.456',3)-toDateTime('2026-03-18 01:02:00') => Decimal(18, 3) "3.456"
+            toDateTime('2026-03-18 01:02:00')-toDateTime64('2026-03-18 01:02:03.456',3) => Decimal(18, 3) "-3.456"
+            toDateTime('2026-03-18 01:02:03')-toDate('2026-03-18') => refused
+            toDate('2026-03-18')-toDateTime('2026-03-18 01:02:03') => refused
+            toDate('2026-03-18')-toDateTime64('2026-03-18 01:02:03.4',3) => refused
+            toDateTime64('2026-03-18 01:02:03.4',3)-toDate('2026-03-18') => refused
+            toDate('2026-03-18')+toDate('2026-03-10') => refused
+            toDate('2026-03-18')+true => Date "2026-03-19"
+            toDate('2026-03-18') % 7 => UInt8 "6"
+            toDate('2026-03-18') / 2 => refused
+            toDateTime('2026-03-18 01:02:00') % 60 => UInt8 "0"
+            toDateTime('2026-03-18 01:02:00') / 60 => refused
+            toDateTime('2026-03-18 01:02:00') * 2 => refused
+            toDateTime64('2026-03-18 01:02:00',3) * 2 => refused
+            toDateTime64('2026-03-18 01:02:00',3) / 2 => refused
+            toDateTime64('2026-03-18 01:02:00',3) % 2 => refused
+            toDateTime('1970-01-01 00:00:00')-1 => DateTime "2106-02-07 06:28:15"
+            toDate('1970-01-01')-1 => Date "2149-06-06"
+            toDate('2149-06-06')+1 => Date "1970-01-01"
+            toDateTime('2106-02-07 06:28:15')+1 => DateTime "1970-01-01 00:00:00"
+            toDateTime64('2026-03-18 01:02:03.456',3)-NULL => Nullable(Nothing) NULL
+            toDateTime('2026-03-18 01:02:03','Europe/Berlin')-toDateTime('2026-03-18 01:02:03','UTC') => Int32 "-3600"
+            toDateTime('2026-03-18 01:02:03','Europe/Berlin')+1 => DateTime('Europe/Berlin') "2026-03-18 01:02:04"
+            "#,
+        );
+    }
+    // TABLE END
+}

@@ -133,3 +133,56 @@ pub fn array_element(a: Typed, index: Typed) -> Result<Typed, Refusal> {
         Ok(zip(&is_null(indexes)?, &null, &filled)?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn elements_share_a_type() {
+        cases(
+            r#"
+            [1,2,3] => Array(UInt8) "[1,2,3]"
+            [1,-2] => Array(Int16) "[1,-2]"
+            [1,256] => Array(UInt16) "[1,256]"
+            [1,1.5] => Array(Float64) "[1,1.5]"
+            [1,NULL] => Array(Nullable(UInt8)) "[1,NULL]"
+            [] => Array(Nothing) "[]"
+            [[1],[2]] => Array(Array(UInt8)) "[[1],[2]]"
+            [[],[1]] => Array(Array(UInt8)) "[[],[1]]"
+            [true,false] => Array(Bool) "[true,false]"
+            [true,2] => Array(Bool) "[true,true]"
+            [toDate('2020-01-01'),toDateTime('2020-01-01 00:00:00')] => Array(DateTime) "['2020-01-01 00:00:00','2020-01-01 00:00:00']"
+            [1][1] => UInt8 "1"
+            [1,2,3][-1] => UInt8 "3"
+            [1,2,3][4] => UInt8 "0"
+            [1,2,3][0] => UInt8 "0"
+            [1,2,3][-4] => UInt8 "0"
+            ['a'][5] => String ""
+            [toDate('2020-01-01')][5] => Date "1970-01-01"
+            [1,NULL][2] => Nullable(UInt8) NULL
+            [1,NULL][5] => Nullable(UInt8) NULL
+            [][1] => refused
+            [1,2]['a'] => refused
+            [1,2][1.5] => refused
+            [1,2][toInt64(1)] => UInt8 "1"
+            [1,2][NULL] => Nullable(Nothing) NULL
+            [[1],[2]][5] => Array(UInt8) "[]"
+            'abc'[1] => refused
+            [1,2][toUInt64(1)] => UInt8 "1"
+            [1,2][true] => UInt8 "1"
+            [1,2,3][materialize(2)] => UInt8 "2"
+            [2,true] => Array(UInt8) "[2,1]"
+            [1, toFloat32(1)] => Array(Float32) "[1,1]"
+            [toInt32(1), toFloat32(1)] => Array(Float64) "[1,1]"
+            [toUInt32(1), toInt32(1)] => Array(Int64) "[1,1]"
+            [toUInt8(1), toInt8(1)] => Array(Int16) "[1,1]"
+            [toUInt16(1), toInt8(1)] => Array(Int32) "[1,1]"
+            [toIntervalDay(1), toIntervalDay(2)] => Array(IntervalDay) "[1,2]"
+            "#,
+        );
+    }
+    // TABLE END
+}

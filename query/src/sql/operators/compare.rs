@@ -541,3 +541,112 @@ fn tuples(comparison: Comparison, a: &Typed, b: &Typed) -> Result<Typed, Refusal
     }
     outcome.ok_or_else(|| illegal(comparison.name(), a, b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn values_of_unlike_types_compare() {
+        cases(
+            r#"
+            toUInt64(18446744073709551615) = toInt64(-1) => UInt8 "0"
+            toUInt64(18446744073709551615) > toInt64(-1) => UInt8 "1"
+            toInt64(-1) < toUInt64(0) => UInt8 "1"
+            9007199254740993 = 9007199254740992.0 => UInt8 "0"
+            toInt64(9007199254740993) > toFloat64(9007199254740992) => UInt8 "1"
+            toUInt64(18446744073709551615) = 18446744073709551615.0 => UInt8 "0"
+            0.1 = toFloat32(0.1) => UInt8 "0"
+            1 = true => UInt8 "1"
+            2 = true => UInt8 "0"
+            true = 'true' => UInt8 "1"
+            true = 't' => UInt8 "1"
+            true = '1' => UInt8 "1"
+            true = 'yes' => UInt8 "1"
+            true > false => UInt8 "1"
+            1 = '1' => refused
+            1 = 'a' => refused
+            materialize(1) = '1' => refused
+            toInt64(1) = '1' => refused
+            toFloat64(1) = '1' => refused
+            1 = materialize('1') => refused
+            'a' < 'b' => UInt8 "1"
+            'a' < 'B' => UInt8 "0"
+            toDate('2026-03-18') = '2026-03-18' => UInt8 "1"
+            toDate('2026-03-18') >= '2026-3-8' => UInt8 "1"
+            toDate('2026-03-18') >= '2026-03-18 00:00:00' => refused
+            toDate('2026-03-18') >= '2026-03-18 10:00:00' => refused
+            toDate('2026-03-18') = 'abc' => refused
+            toDate('2026-03-18') = '' => refused
+            toDate('2026-03-18') = '20260318' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18 00:00:00' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18T00:00:00' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18T00:00:00Z' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18T00:00:00.000Z' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18 00:00:00.5' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '2026-03-18 00:00' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '1773792000' => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') = '12345' => refused
+            toDateTime('2026-03-18 00:00:00') = 'abc' => refused
+            toDateTime('2026-03-18 00:00:00') = '' => refused
+            toDateTime('2026-03-18 00:00:00','Europe/Berlin') = '2026-03-18 00:00:00' => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00',3) = '2026-03-18 00:00:00.000' => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00',3) = '2026-03-18 00:00:00' => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00',3) = '2026-03-18' => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00',3) < '2026-03-18 00:00:00.0005' => UInt8 "0"
+            toDateTime64('2026-03-18 00:00:00',3) < '2026-03-18T00:00:00.123Z' => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00',3) = 'abc' => refused
+            '2026-03-18' = toDate('2026-03-18') => UInt8 "1"
+            toDate('2026-03-18') = materialize('2026-03-18') => refused
+            materialize(toDate('2026-03-18')) = materialize('2026-03-18') => refused
+            materialize(toDate('2026-03-18')) = concat('2026-03-','18') => UInt8 "1"
+            toDate('2026-03-18') = toDateTime('2026-03-18 00:00:00') => UInt8 "1"
+            toDate('2026-03-18') < toDateTime('2026-03-18 00:00:01') => UInt8 "1"
+            toDate('2026-03-18') < toDateTime64('2026-03-18 00:00:00.001',3) => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') < toDateTime64('2026-03-18 00:00:00.001',3) => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00.001',3) = toDateTime64('2026-03-18 00:00:00.001',6) => UInt8 "1"
+            toDate('2026-03-18') = toDateTime('2026-03-18 00:00:00','Europe/Berlin') => UInt8 "1"
+            toDate('2026-03-18') = 20530 => refused
+            toDate('2026-03-18') > 1 => refused
+            toDate('2026-03-18') > 1.5 => refused
+            toDateTime('2026-03-18 00:00:00') = 1773792000 => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') > 1773792000.5 => UInt8 "0"
+            toDateTime('2026-03-18 00:00:00') > toInt64(-1) => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00.5',3) > 1773792000 => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00.5',3) > 1773792000.4 => UInt8 "1"
+            toDateTime64('2026-03-18 00:00:00.5',3) = toInt64(1773792000) => UInt8 "0"
+            toInt64(1773792000000) >= now64() => UInt8 "1"
+            toInt64(1773792000000) >= toDate('2026-03-18') => refused
+            toInt64(1773792000000) >= today() => refused
+            toDateTime('2026-03-18 00:00:00') > true => UInt8 "1"
+            [1,2] = [1,2] => UInt8 "1"
+            [1,2] < [1,3] => UInt8 "1"
+            [1,2] < [1,2,0] => UInt8 "1"
+            [1,2] = [1.0,2.0] => UInt8 "1"
+            [] = [1] => UInt8 "0"
+            ['a'] = ['b'] => UInt8 "0"
+            [1] = ['a'] => refused
+            [1] = 1 => refused
+            '[1]' = [1] => refused
+            [NULL] = [NULL] => UInt8 "1"
+            [1,NULL] = [1,NULL] => UInt8 "1"
+            (1,'a') = (1,'a') => UInt8 "1"
+            (1,2) < (1,3) => UInt8 "1"
+            (1,NULL) = (1,NULL) => Nullable(UInt8) NULL
+            (1,2) = (1,2,3) => refused
+            (1,2) != (1,3) => UInt8 "1"
+            NULL = NULL => Nullable(Nothing) NULL
+            NULL = 1 => Nullable(Nothing) NULL
+            1 < NULL => Nullable(Nothing) NULL
+            NULL = 'a' => Nullable(Nothing) NULL
+            0/0 = 0/0 => UInt8 "0"
+            0/0 != 0/0 => UInt8 "1"
+            0/0 < 1 => UInt8 "0"
+            "#,
+        );
+    }
+    // TABLE END
+}

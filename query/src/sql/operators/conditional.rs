@@ -92,3 +92,35 @@ pub fn coalesce(arguments: Vec<Typed>) -> Result<Typed, Refusal> {
     }
     kernel::fold(Typed::new(Expr::Case(Case::new(None, branches, Some(Box::new(last.expr)))), ty))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn branches() {
+        cases(
+            r#"
+            CASE WHEN 1 THEN 2 END => Nullable(UInt8) "2"
+            CASE WHEN 0 THEN 2 END => Nullable(UInt8) NULL
+            CASE WHEN 0 THEN 'a' WHEN 1 THEN 'b' ELSE 'c' END => String "b"
+            CASE WHEN NULL THEN 1 ELSE 2 END => UInt8 "2"
+            CASE 1 WHEN 1 THEN 'a' ELSE 'b' END => String "a"
+            CASE 1 WHEN 1 THEN 'a' END => Nullable(String) "a"
+            CASE 'x' WHEN 'x' THEN 1 ELSE 2 END => UInt8 "1"
+            CASE NULL WHEN NULL THEN 1 ELSE 2 END => UInt8 "1"
+            CASE 1 WHEN '1' THEN 1 ELSE 2 END => refused
+            CASE 5 WHEN 1 THEN 1 WHEN 2 THEN 2 END => Nullable(UInt8) NULL
+            CASE WHEN 1 THEN 2 ELSE NULL END => Nullable(UInt8) "2"
+            CASE WHEN 5 THEN 1 ELSE 2 END => UInt8 "1"
+            CASE WHEN toInt64(5) THEN 1 ELSE 2 END => refused
+            CASE WHEN materialize(toInt64(5)) THEN 1 ELSE 2 END => refused
+            CASE WHEN 'a' THEN 1 ELSE 2 END => refused
+            CASE materialize('x') WHEN 'x' THEN 'X' WHEN 'y' THEN 'Y' ELSE 'Z' END => String "X"
+            "#,
+        );
+    }
+    // TABLE END
+}

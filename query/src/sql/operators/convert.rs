@@ -192,10 +192,11 @@ fn step(from: &Type, to: &Type, lenient: bool) -> Option<Step> {
             run(move |column| of_ticks(saturated(column)?.unary(|value| value.clamp(0, DATE_TIME_MAX)), &target))
         }
         (_, Type::DateTime64(precision, _)) if from.is_integer() => {
-            let ticks = ticks_per_second(*precision);
+            let (ticks, grain) = (ticks_per_second(*precision), grain(*precision));
             run(move |column| {
-                let moved = saturated(column)?
-                    .unary(|value| value.clamp(DATE_TIME64_MIN_S, DATE_TIME64_MAX_S).saturating_mul(ticks));
+                let last = DATE_TIME64_MAX_S.saturating_mul(ticks).saturating_add(ticks - grain);
+                let moved =
+                    saturated(column)?.unary(|value| value.max(DATE_TIME64_MIN_S).saturating_mul(ticks).min(last));
                 of_ticks(moved, &target)
             })
         }
@@ -357,8 +358,11 @@ fn truncate(values: &PrimitiveArray<Float64Type>, to: &Type) -> Result<ArrayRef>
         const HALF: f64 = 9_223_372_036_854_775_808.0;
         let whole: PrimitiveArray<UInt64Type> = values.try_unary(|value| {
             let value = finite(value)?;
-            let (low, top) = if value < HALF { (value, 0) } else { (value - HALF, 1 << 63) };
-            Ok::<_, DataFusionError>(least_if_beyond(low, 64) as u64 ^ top)
+            Ok::<_, DataFusionError>(if (HALF..2.0 * HALF).contains(&value) {
+                (value - HALF) as u64 | 1 << 63
+            } else {
+                least_if_beyond(value, 64) as u64
+            })
         })?;
         return Ok(Arc::new(whole));
     }
@@ -545,4 +549,167 @@ fn unreadable(text: &str, target: &str) -> DataFusionError {
 /// The field of an array's elements.
 pub(super) fn item(element: &Type) -> Arc<Field> {
     Arc::new(element.field("item"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn conversions() {
+        cases(
+            r#"
+            CAST(1.9 AS Int32) => Int32 "1"
+            CAST(-1.9 AS Int32) => Int32 "-1"
+            CAST(300 AS UInt8) => UInt8 "44"
+            CAST(-1 AS UInt8) => UInt8 "255"
+            CAST(1e20 AS Int64) => Int64 "-9223372036854775808"
+            CAST(nan AS Int64) => refused
+            CAST(inf AS Int32) => refused
+            CAST(-1e20 AS Int64) => Int64 "-9223372036854775808"
+            CAST(1e20 AS UInt64) => UInt64 "9223372036854775808"
+            CAST(1e10 AS Int32) => Int32 "-2147483648"
+            CAST(-1.5 AS UInt8) => UInt8 "255"
+            CAST(300.7 AS UInt8) => UInt8 "44"
+            CAST('12' AS Int32) => Int32 "12"
+            CAST(' 12' AS Int32) => refused
+            CAST('12 ' AS Int32) => refused
+            CAST('+12' AS Int32) => Int32 "12"
+            CAST('-12' AS Int32) => Int32 "-12"
+            CAST('1.5' AS Int32) => refused
+            CAST('' AS Int32) => refused
+            CAST('-12' AS UInt8) => refused
+            CAST('300' AS UInt8) => UInt8 "44"
+            CAST('99999999999' AS Int32) => Int32 "1215752191"
+            CAST('9999999999999999999999' AS Int64) => Int64 "1864712049423024127"
+            CAST('007' AS Int32) => Int32 "7"
+            CAST('1e3' AS Int32) => refused
+            CAST('0x10' AS Int32) => refused
+            CAST('-' AS Int32) => refused
+            CAST('--1' AS Int32) => refused
+            CAST('1.5' AS Float64) => Float64 "1.5"
+            CAST('1e3' AS Float64) => Float64 "1000"
+            CAST('inf' AS Float64) => Float64 "inf"
+            CAST('Infinity' AS Float64) => Float64 "inf"
+            CAST('-inf' AS Float64) => Float64 "-inf"
+            CAST('+inf' AS Float64) => Float64 "inf"
+            CAST('nan' AS Float64) => Float64 "nan"
+            CAST('NaN' AS Float64) => Float64 "nan"
+            CAST('NAN' AS Float64) => Float64 "nan"
+            CAST('1.' AS Float64) => Float64 "1"
+            CAST('.5' AS Float64) => Float64 "0.5"
+            CAST('1.5a' AS Float64) => refused
+            CAST('' AS Float64) => refused
+            CAST(' 1' AS Float64) => refused
+            CAST('+1' AS Float64) => Float64 "1"
+            CAST('1e400' AS Float64) => Float64 "inf"
+            CAST('0x10' AS Float64) => refused
+            CAST('.' AS Float64) => refused
+            CAST('1e' AS Float64) => refused
+            CAST('-' AS Float64) => refused
+            CAST(1 AS Bool) => Bool "true"
+            CAST(2 AS Bool) => Bool "true"
+            CAST(0.5 AS Bool) => Bool "true"
+            CAST('true' AS Bool) => Bool "true"
+            CAST('TRUE' AS Bool) => Bool "true"
+            CAST('t' AS Bool) => Bool "true"
+            CAST('1' AS Bool) => Bool "true"
+            CAST('yes' AS Bool) => Bool "true"
+            CAST('on' AS Bool) => Bool "true"
+            CAST('Y' AS Bool) => Bool "true"
+            CAST('abc' AS Bool) => refused
+            CAST(true AS String) => String "true"
+            CAST(true AS UInt8) => UInt8 "1"
+            CAST(true AS Int64) => Int64 "1"
+            CAST(1.5 AS String) => String "1.5"
+            CAST(1 AS String) => String "1"
+            CAST(toDate('2020-01-01') AS String) => String "2020-01-01"
+            CAST(NULL AS Int32) => refused
+            CAST(NULL AS Nullable(Int32)) => Nullable(Int32) NULL
+            CAST('5' AS Nullable(Int32)) => Nullable(Int32) "5"
+            CAST('abc' AS Nullable(Int32)) => Nullable(Int32) NULL
+            CAST(toNullable(5) AS Int32) => Int32 "5"
+            CAST(toNullable(5) AS String) => String "5"
+            CAST('2026-03-18' AS Date) => Date "2026-03-18"
+            CAST('2026-03-18 10:00:00' AS Date) => Date "2026-03-18"
+            CAST('2026-03-18 10:00:00' AS DateTime) => DateTime "2026-03-18 10:00:00"
+            CAST('2026-03-18' AS DateTime) => DateTime "2026-03-18 00:00:00"
+            CAST('2026-03-18 10:00:00.5' AS DateTime) => DateTime "2026-03-18 10:00:00"
+            CAST('2026-03-18 10:00:00.5' AS DateTime64(3)) => DateTime64(3) "2026-03-18 10:00:00.500"
+            CAST('2026-03-18 10:00:00.123' AS DateTime64(3,'Europe/Berlin')) => DateTime64(3, 'Europe/Berlin') "2026-03-18 10:00:00.123"
+            CAST('2026-03-18 10:00:00.123456789123' AS DateTime64(9)) => DateTime64(9) "2026-03-18 10:00:00.123456789"
+            CAST(1 AS Date) => Date "1970-01-02"
+            CAST(100000 AS Date) => Date "1970-01-02"
+            CAST(65535 AS Date) => Date "2149-06-06"
+            CAST(65536 AS Date) => Date "1970-01-01"
+            CAST(-1 AS Date) => Date "1970-01-01"
+            CAST(1773792000 AS Date) => Date "2026-03-18"
+            CAST(1773792000.7 AS Date) => Date "2026-03-18"
+            CAST(5.7 AS Date) => Date "1970-01-06"
+            CAST(1e30 AS Date) => Date "2106-02-07"
+            CAST(1773792000123 AS Date) => Date "2106-02-07"
+            CAST(1773792000 AS DateTime) => DateTime "2026-03-18 00:00:00"
+            CAST(-1 AS DateTime) => DateTime "1970-01-01 00:00:00"
+            CAST(5000000000 AS DateTime) => DateTime "2106-02-07 06:28:15"
+            CAST(1773792000.7 AS DateTime) => DateTime "2026-03-18 00:00:00"
+            CAST(-1.5 AS DateTime) => DateTime "1970-01-01 00:00:00"
+            CAST(nan AS DateTime) => refused
+            CAST(1773792000123 AS DateTime) => DateTime "2106-02-07 06:28:15"
+            CAST(1773792000 AS DateTime64(3)) => DateTime64(3) "2026-03-18 00:00:00.000"
+            CAST(1773792000.7 AS DateTime64(3)) => DateTime64(3) "2026-03-18 00:00:00.700"
+            CAST(-1 AS DateTime64(3)) => DateTime64(3) "1969-12-31 23:59:59.000"
+            CAST(1773792000123 AS DateTime64(3)) => DateTime64(3) "9999-12-31 23:59:59.999"
+            CAST(1e20 AS DateTime64(3)) => DateTime64(3) "9999-12-31 23:59:59.999"
+            CAST(toDate('2026-03-18') AS DateTime) => DateTime "2026-03-18 00:00:00"
+            CAST(toDate('2026-03-18') AS DateTime64(3)) => DateTime64(3) "2026-03-18 00:00:00.000"
+            CAST(toDateTime('2026-03-18 10:00:00') AS Date) => Date "2026-03-18"
+            CAST(toDateTime('2026-03-18 23:30:00') AS DateTime64(6)) => DateTime64(6) "2026-03-18 23:30:00.000000"
+            CAST(toDateTime64('2026-03-18 23:30:00.9',1) AS DateTime) => DateTime "2026-03-18 23:30:00"
+            CAST(toDateTime64('1969-12-31 23:59:59.9',1) AS DateTime) => DateTime "2106-02-07 06:28:15"
+            CAST(toDateTime64('1960-12-31 23:59:59.9',1) AS Date) => Date "2140-06-06"
+            CAST(toDateTime64('2026-03-18 23:30:00.987654',6) AS DateTime64(2)) => DateTime64(2) "2026-03-18 23:30:00.98"
+            CAST(toDateTime64('1969-12-31 23:59:59.987654',6) AS DateTime64(2)) => DateTime64(2) "1969-12-31 23:59:59.99"
+            CAST(toDate('2026-03-18') AS Int32) => Int32 "20530"
+            CAST(toDate('2026-03-18') AS UInt8) => UInt8 "50"
+            CAST(toDateTime('2026-03-18 10:00:00') AS Int64) => Int64 "1773828000"
+            CAST(toDateTime('2026-03-18 10:00:00') AS Float64) => Float64 "1773828000"
+            CAST(toDateTime64('2026-03-18 10:00:00.5',3) AS Int64) => Int64 "1773828000"
+            CAST(toDateTime64('2026-03-18 10:00:00.5',3) AS Float64) => Float64 "1773828000.5"
+            CAST(toDateTime64('1969-12-31 23:59:59.5',3) AS Int64) => Int64 "0"
+            CAST(1.456 AS Decimal(10,2)) => Decimal(10, 2) "1.45"
+            CAST(-1.456 AS Decimal(10,2)) => Decimal(10, 2) "-1.45"
+            CAST(1.455 AS Decimal(10,2)) => Decimal(10, 2) "1.45"
+            CAST('1.456' AS Decimal(10,2)) => Decimal(10, 2) "1.45"
+            CAST('1.4' AS Decimal(10,2)) => Decimal(10, 2) "1.4"
+            CAST(5 AS Decimal(10,2)) => Decimal(10, 2) "5"
+            CAST(CAST(1.456 AS Decimal(10,2)) AS Float64) => Float64 "1.45"
+            CAST(CAST(1.956 AS Decimal(10,2)) AS Int64) => Int64 "1"
+            CAST(CAST(1.456 AS Decimal(10,2)) AS String) => String "1.45"
+            CAST(123456789 AS Decimal(5,2)) => refused
+            CAST(1.5 AS Decimal(10,2)) + 1 => Decimal(38, 2) "2.5"
+            CAST(1.5 AS Decimal(10,2)) + 1.5 => Float64 "3"
+            CAST(1.5 AS Decimal(10,2)) * CAST(1.5 AS Decimal(10,3)) => Decimal(38, 5) "2.25"
+            CAST(1.5 AS Decimal(10,2)) / 2 => Decimal(38, 2) "0.75"
+            CAST(1.5 AS Decimal(10,2)) - CAST(1.5 AS Decimal(20,3)) => Decimal(38, 3) "0"
+            CAST([1,2] AS Array(String)) => Array(String) "['1','2']"
+            CAST(['1','2'] AS Array(Int32)) => Array(Int32) "[1,2]"
+            CAST('[1,2]' AS Array(Int32)) => refused
+            CAST([] AS Array(Int32)) => Array(Int32) "[]"
+            CAST([1,2] AS String) => String "[1,2]"
+            CAST([1] AS Int32) => refused
+            CAST(1 AS Float32) => Float32 "1"
+            CAST(0.1 AS Float32) => Float32 "0.1"
+            CAST(toIntervalDay(5) AS Int64) => Int64 "5"
+            CAST(toIntervalDay(5) AS String) => String "5"
+            1::String => String "1"
+            '1'::Int8 => Int8 "1"
+            toDateTime('2026-03-29 02:30:00','Europe/Berlin')::Int64 => Int64 "1774744200"
+            toDateTime('2026-10-25 02:30:00','Europe/Berlin')::Int64 => Int64 "1792888200"
+            toDateTime('2026-10-25 01:30:00','Europe/Berlin')::Int64 => Int64 "1792884600"
+            "#,
+        );
+    }
+    // TABLE END
 }

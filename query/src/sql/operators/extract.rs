@@ -125,3 +125,37 @@ pub fn extract(part: Part, x: Typed) -> Result<Typed, Refusal> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn parts_of_times() {
+        cases(
+            r#"
+            EXTRACT(YEAR FROM toDate('2026-03-18')) => UInt16 "2026"
+            EXTRACT(MONTH FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "3"
+            EXTRACT(DAY FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "18"
+            EXTRACT(HOUR FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "10"
+            EXTRACT(MINUTE FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "11"
+            EXTRACT(SECOND FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "12"
+            EXTRACT(QUARTER FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "1"
+            EXTRACT(WEEK FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "12"
+            EXTRACT(DOW FROM toDateTime('2026-03-18 10:11:12')) => UInt8 "3"
+            EXTRACT(DOY FROM toDateTime('2026-03-18 10:11:12')) => UInt16 "77"
+            EXTRACT(EPOCH FROM toDateTime('2026-03-18 10:11:12')) => UInt32 "1773828672"
+            EXTRACT(MILLISECOND FROM toDateTime64('2026-03-18 10:11:12.345',3)) => UInt16 "345"
+            EXTRACT(HOUR FROM toDate('2026-03-18')) => refused
+            EXTRACT(YEAR FROM '2026-03-18') => refused
+            EXTRACT(YEAR FROM 5) => refused
+            EXTRACT(DAY FROM NULL) => Nullable(Nothing) NULL
+            EXTRACT(HOUR FROM toDateTime('2026-03-18 10:11:12','Europe/Berlin')) => UInt8 "10"
+            EXTRACT(YEAR FROM toDateTime64('1960-03-18 10:11:12',3)) => UInt16 "1960"
+            "#,
+        );
+    }
+    // TABLE END
+}

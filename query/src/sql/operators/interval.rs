@@ -188,3 +188,81 @@ pub(super) fn decimal_seconds(x: Typed, precision: u8) -> Result<Typed, Refusal>
         Ok(Arc::new(digits.with_data_type(arrow.clone())))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn times_move() {
+        cases(
+            r#"
+            toDateTime('2026-03-31 10:00:00') - INTERVAL 1 MONTH => DateTime "2026-02-28 10:00:00"
+            toDate('2026-03-31') - INTERVAL 1 MONTH => Date "2026-02-28"
+            toDate('2026-03-31') + INTERVAL 1 HOUR => DateTime "2026-03-31 01:00:00"
+            toDate('2026-03-31') - INTERVAL 30 MINUTE => DateTime "2026-03-30 23:30:00"
+            toDate('2026-03-31') + INTERVAL 1 SECOND => DateTime "2026-03-31 00:00:01"
+            toDate('2026-03-31') + INTERVAL 1 MILLISECOND => refused
+            toDate('2026-03-31') + INTERVAL 1 MICROSECOND => refused
+            toDate('2026-03-31') + INTERVAL 1 NANOSECOND => refused
+            toDate('2026-03-31') + INTERVAL 1 DAY => Date "2026-04-01"
+            toDate('2026-03-31') + INTERVAL 1 WEEK => Date "2026-04-07"
+            toDate('2026-03-31') + INTERVAL 1 QUARTER => Date "2026-06-30"
+            toDate('2024-02-29') + INTERVAL 1 YEAR => Date "2025-02-28"
+            toDate('2024-02-29') + INTERVAL -1 YEAR => Date "2023-02-28"
+            toDateTime('2026-03-31 10:00:00') + INTERVAL 1 MILLISECOND => DateTime64(3) "2026-03-31 10:00:00.001"
+            toDateTime('2026-03-31 10:00:00') + INTERVAL 1 MICROSECOND => DateTime64(6) "2026-03-31 10:00:00.000001"
+            toDateTime('2026-03-31 10:00:00') + INTERVAL 1 NANOSECOND => DateTime64(9) "2026-03-31 10:00:00.000000001"
+            toDateTime64('2026-03-31 10:00:00.5',1) + INTERVAL 1 MILLISECOND => DateTime64(3) "2026-03-31 10:00:00.501"
+            toDateTime64('2026-03-31 10:00:00.5',3) + INTERVAL 1 MILLISECOND => DateTime64(3) "2026-03-31 10:00:00.501"
+            toDateTime64('2026-03-31 10:00:00.5',3) + INTERVAL 1 MICROSECOND => DateTime64(6) "2026-03-31 10:00:00.500001"
+            toDateTime64('2026-03-31 10:00:00.5',9) + INTERVAL 1 MICROSECOND => DateTime64(9) "2026-03-31 10:00:00.500001000"
+            toDateTime64('2026-03-31 10:00:00.5',4) + INTERVAL 1 MILLISECOND => DateTime64(4) "2026-03-31 10:00:00.5010"
+            toDateTime64('2026-03-31 10:00:00.5',3) + INTERVAL 1 MONTH => DateTime64(3) "2026-04-30 10:00:00.500"
+            toDateTime64('2026-03-31 10:00:00.5',3) + INTERVAL 1 DAY => DateTime64(3) "2026-04-01 10:00:00.500"
+            toDateTime64('2026-03-31 10:00:00.5',3) - INTERVAL 1 QUARTER => DateTime64(3) "2025-12-31 10:00:00.500"
+            toDateTime('2026-03-28 10:00:00','Europe/Berlin') + INTERVAL 1 DAY => DateTime('Europe/Berlin') "2026-03-29 10:00:00"
+            toDateTime('2026-03-28 10:00:00','Europe/Berlin') + INTERVAL 24 HOUR => DateTime('Europe/Berlin') "2026-03-29 11:00:00"
+            toDateTime('2026-03-28 02:30:00','Europe/Berlin') + INTERVAL 1 DAY => DateTime('Europe/Berlin') "2026-03-29 01:30:00"
+            toDateTime('2026-10-24 02:30:00','Europe/Berlin') + INTERVAL 1 DAY => DateTime('Europe/Berlin') "2026-10-25 02:30:00"
+            INTERVAL 1 DAY + toDate('2026-03-31') => Date "2026-04-01"
+            INTERVAL 1 DAY - toDate('2026-03-31') => refused
+            INTERVAL 1 DAY + INTERVAL 2 DAY => IntervalDay "3"
+            INTERVAL 1 DAY + INTERVAL 2 HOUR => refused
+            INTERVAL 3 DAY - INTERVAL 1 DAY => IntervalDay "2"
+            INTERVAL 3 DAY * 2 => refused
+            2 * INTERVAL 3 DAY => refused
+            INTERVAL 3 DAY / 2 => refused
+            INTERVAL 3 DAY + 1 => refused
+            -INTERVAL 3 DAY => IntervalDay "-3"
+            INTERVAL '3' DAY => IntervalDay "3"
+            INTERVAL 1.5 DAY => IntervalDay "1"
+            INTERVAL 3 DAY = INTERVAL 3 DAY => UInt8 "1"
+            INTERVAL 3 DAY < INTERVAL 4 DAY => UInt8 "1"
+            INTERVAL 1 DAY = INTERVAL 24 HOUR => refused
+            INTERVAL 3 DAY = 3 => refused
+            INTERVAL NULL DAY => Nullable(Nothing) NULL
+            toDate('2026-03-31') + INTERVAL NULL DAY => Nullable(Nothing) NULL
+            '2026-03-31' + INTERVAL 1 DAY => DateTime64(3) "2026-04-01 00:00:00.000"
+            '2026-03-31 10:00:00' - INTERVAL 1 DAY => DateTime64(3) "2026-03-30 10:00:00.000"
+            'abc' - INTERVAL 1 DAY => refused
+            5 + INTERVAL 1 DAY => refused
+            toDateTime('2026-03-31 10:00:00') + (INTERVAL 1 DAY, INTERVAL 1 HOUR) => refused
+            toDate('1970-01-01') - INTERVAL 1 DAY => Date "2149-06-06"
+            toDateTime('1970-01-01 00:00:00') - INTERVAL 1 DAY => DateTime "2106-02-06 06:28:16"
+            toDateTime('1970-01-01 00:00:00') - INTERVAL 1 SECOND => DateTime "2106-02-07 06:28:15"
+            toDateTime('2026-03-31 10:00:00') - INTERVAL 100 YEAR => DateTime "1970-01-01 00:00:00"
+            toDate('2026-03-31') - INTERVAL 100 YEAR => Date "1970-01-01"
+            toDateTime64('2026-03-31 10:00:00',3) - INTERVAL 100 YEAR => DateTime64(3) "1926-03-31 10:00:00.000"
+            toDateTime64('2026-03-31 10:00:00',3) + INTERVAL 1000 YEAR => DateTime64(3) "3026-03-31 10:00:00.000"
+            toDate('2026-03-31') + INTERVAL 200 YEAR => Date "2046-10-24"
+            toDateTime('2026-03-31 10:00:00') + INTERVAL 100 YEAR => DateTime "1990-02-22 03:31:44"
+            toDateTime('2026-03-31 10:00:00') + INTERVAL 365000 DAY => DateTime "2072-11-12 12:42:08"
+            toDate('2026-03-31') + INTERVAL 365000 DAY => Date "2128-06-04"
+            "#,
+        );
+    }
+    // TABLE END
+}

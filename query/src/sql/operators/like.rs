@@ -70,3 +70,42 @@ fn escape(pattern: &str) -> Result<String, Refusal> {
     }
     Ok(escaped)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn patterns_and_escapes() {
+        cases(
+            r#"
+            'abc' like 'a%' => UInt8 "1"
+            'abc' like 'A%' => UInt8 "0"
+            'abc' ilike 'A%' => UInt8 "1"
+            'abc' like 'a_c' => UInt8 "1"
+            'a%c' like 'a\\%c' => UInt8 "1"
+            'abc' like 'a\\%c' => UInt8 "0"
+            'a\\c' like 'a\\\\c' => UInt8 "1"
+            'a\\bc' like 'a\\bc' => UInt8 "1"
+            'abc' like 'a\\bc' => UInt8 "0"
+            'abc' like 'abc\\' => refused
+            'abc\\' like 'abc\\' => refused
+            'äbc' like '_bc' => UInt8 "1"
+            'äbc' like '__bc' => UInt8 "0"
+            'Äbc' ilike 'äbc' => UInt8 "1"
+            'a\nc' like 'a%c' => UInt8 "1"
+            'a\nc' like 'a_c' => UInt8 "1"
+            1 like '1' => refused
+            'a' like 1 => refused
+            toNullable('a') like 'a' => Nullable(UInt8) "1"
+            NULL like 'a' => Nullable(Nothing) NULL
+            'a' like NULL => Nullable(Nothing) NULL
+            [1] like 'a' => refused
+            'a' like materialize('a%') => UInt8 "1"
+            "#,
+        );
+    }
+    // TABLE END
+}

@@ -77,7 +77,41 @@ fn signed(magnitude: u64) -> Option<Typed> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::testing::cases;
     use super::*;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn literals_have_the_least_type() {
+        cases(
+            r#"
+            1 => UInt8 "1"
+            255 => UInt8 "255"
+            256 => UInt16 "256"
+            65536 => UInt32 "65536"
+            4294967296 => UInt64 "4294967296"
+            18446744073709551615 => UInt64 "18446744073709551615"
+            18446744073709551616 => Float64 "18446744073709552000"
+            -1 => Int8 "-1"
+            -128 => Int8 "-128"
+            -129 => Int16 "-129"
+            -32769 => Int32 "-32769"
+            -2147483649 => Int64 "-2147483649"
+            -9223372036854775808 => Int64 "-9223372036854775808"
+            -9223372036854775809 => Float64 "-9223372036854776000"
+            1.5 => Float64 "1.5"
+            1e3 => Float64 "1000"
+            1. => Float64 "1"
+            .5 => Float64 "0.5"
+            -0 => UInt8 "0"
+            -0.0 => Float64 "-0"
+            true => Bool "true"
+            NULL => Nullable(Nothing) NULL
+            "#,
+        );
+    }
+    // TABLE END
 
     /// Types as ClickHouse names them.
     #[test]

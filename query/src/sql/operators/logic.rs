@@ -66,3 +66,42 @@ fn nullness(a: Typed, asked: bool) -> Result<Typed, Refusal> {
     let condition = if asked { a.expr.is_null() } else { a.expr.is_not_null() };
     kernel::fold(Typed::flag(condition, false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn three_values() {
+        cases(
+            r#"
+            1 and 2 => UInt8 "1"
+            1 and 0 => UInt8 "0"
+            1 or NULL => Nullable(UInt8) "1"
+            0 and NULL => Nullable(UInt8) "0"
+            1 and NULL => Nullable(UInt8) NULL
+            NULL and NULL => Nullable(UInt8) NULL
+            NULL or NULL => Nullable(UInt8) NULL
+            not NULL => Nullable(Nothing) NULL
+            not 5 => UInt8 "0"
+            not 0 => UInt8 "1"
+            not true => Bool "false"
+            true and 1 => Bool "true"
+            true and true => Bool "true"
+            1.5 and 1 => UInt8 "1"
+            'a' and 1 => refused
+            toDate('2020-01-01') and 1 => refused
+            not 'a' => refused
+            not 1.5 => UInt8 "0"
+            NULL is null => UInt8 "1"
+            1 is null => UInt8 "0"
+            materialize(toNullable(1)) is null => UInt8 "0"
+            (1,2) is null => UInt8 "0"
+            [1] is null => UInt8 "0"
+            "#,
+        );
+    }
+    // TABLE END
+}

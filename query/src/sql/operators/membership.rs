@@ -168,3 +168,59 @@ fn constant(a: &Typed, element: &Typed) -> Result<Element, Refusal> {
         _ => Err(refusal()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::cases;
+
+    // TABLE BEGIN
+    /// Each line as ClickHouse 26 answers it, but for what the module says.
+    #[test]
+    fn lists_are_brought_to_the_left_type() {
+        cases(
+            r#"
+            1 in (1,2) => UInt8 "1"
+            1 in (1,'2') => refused
+            1 in ('1') => refused
+            1 in ('a') => refused
+            1 in (NULL, 1) => UInt8 "1"
+            NULL in (1) => Nullable(Nothing) NULL
+            toNullable(1) in (1) => Nullable(UInt8) "1"
+            materialize(toNullable(3)) in (1) => Nullable(UInt8) "0"
+            1 in (256) => UInt8 "0"
+            toUInt8(1) in (257) => UInt8 "0"
+            toInt64(1) in (1.5, 1.0) => UInt8 "1"
+            1 in (1.0) => UInt8 "1"
+            1.5 in (1, 1.5) => UInt8 "1"
+            'a' in ('a','b') => UInt8 "1"
+            'a' in (1) => UInt8 "0"
+            '1' in (1) => UInt8 "1"
+            toDate('2026-03-18') in ('2026-03-18') => UInt8 "1"
+            toDate('2026-03-18') in ('abc') => refused
+            toDateTime('2026-03-18 00:00:00') in ('2026-03-18 00:00:00') => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') in (1773792000) => UInt8 "1"
+            toDateTime('2026-03-18 00:00:00') in (toDate('2026-03-18')) => UInt8 "1"
+            toDate('2026-03-18') in (toDateTime('2026-03-18 00:00:00')) => UInt8 "1"
+            toDate('2026-03-18') in (20530) => UInt8 "1"
+            true in (1) => UInt8 "1"
+            true in ('true') => UInt8 "1"
+            (1,2) in ((1,2),(3,4)) => UInt8 "1"
+            (1,2) in ((1,3),(3,4)) => UInt8 "0"
+            (1,'a') in ((1,'a')) => UInt8 "1"
+            (1,2) in (1,2) => UInt8 "1"
+            (1,2) in ((1,2)) => UInt8 "1"
+            (1,NULL) in ((1,NULL)) => UInt8 "0"
+            (1,2) in ((1,2,3)) => refused
+            [1] in ([1],[2]) => UInt8 "1"
+            1 not in (1,2) => UInt8 "0"
+            1 in (1, toUInt8(2)) => UInt8 "1"
+            1 in (1+1, 1) => UInt8 "1"
+            0/0 in (nan) => UInt8 "0"
+            '2026-03-18' in (toDate('2026-03-18')) => refused
+            toInt64(5) in (-5, 5) => UInt8 "1"
+            toUInt64(5) in (-5, 5) => UInt8 "1"
+            "#,
+        );
+    }
+    // TABLE END
+}

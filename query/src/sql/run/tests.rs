@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 };
 
 use super::*;
+use crate::sql::json::OutputColumn;
 use crate::sql::types::Type;
 
 const LIMITS: Limits = Limits { memory_bytes: 500_000_000, seconds: 60, rows: 1_000, answer_bytes: 4_194_304 };
@@ -44,7 +45,7 @@ fn table(name: &str, rows: i64) -> LogicalPlanBuilder {
 }
 
 /// The plan, its columns said to be whole numbers.
-fn planned(builder: LogicalPlanBuilder) -> Planned {
+fn planned(builder: LogicalPlanBuilder) -> Bound {
     let plan = builder.build().expect("a plan");
     let columns = plan.schema().fields().iter().map(|field| OutputColumn {
         name: field.name().clone(),
@@ -53,7 +54,7 @@ fn planned(builder: LogicalPlanBuilder) -> Planned {
             _ => Type::Int64,
         },
     });
-    Planned { columns: columns.collect(), plan }
+    Bound { columns: columns.collect(), plan }
 }
 
 fn counted(builder: LogicalPlanBuilder) -> LogicalPlanBuilder {
@@ -74,7 +75,7 @@ fn over(function: Expr, frame: WindowFrame) -> Expr {
         .expect("a window")
 }
 
-async fn answer(engine: &Engine, limits: Limits, planned: Planned) -> Result<Rows, Refusal> {
+async fn answer(engine: &Engine, limits: Limits, planned: Bound) -> Result<Rows, Refusal> {
     let place = engine.turn(1).await?;
     engine.run(place, limits, move || Ok(planned)).await
 }
