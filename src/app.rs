@@ -246,6 +246,7 @@ fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, k
         region: settings.region.clone(),
         clock: Arc::new(move || clock.now_ms()),
         queue_events: QUEUE_EVENTS,
+        min_free_bytes: settings.storage.min_free_bytes,
         // Nothing is deleted by the wall clock where tests move it (EXT-4).
         retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),
     }
