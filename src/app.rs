@@ -252,6 +252,13 @@ fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, k
     }
 }
 
+/// Opens the store of events for a command, while no server runs and the directory is locked. It deletes nothing, however
+/// old: that is the server's.
+pub fn open_events(settings: &Settings, outside: &Outside) -> Result<Events, keyward_query::events::OpenError> {
+    let options = events_options(settings, Arc::new(RealDisk), outside, &Keeping::default());
+    Events::open(EventOptions { retention: None, ..options })
+}
+
 /// The threads of queries as the settings say.
 fn start_queries(settings: &Settings, events: &Arc<Events>) -> Result<Query, ServicesError> {
     let analytics = &settings.analytics;

@@ -116,6 +116,8 @@ class Query:
         self.array_join = None
         self.where = [None]
         self.group = None
+        # "", ROLLUP or CUBE.
+        self.sets = ""
         self.having = [None]
         self.order = []
         self.fill = None
@@ -135,7 +137,8 @@ class Query:
         if self.where[0]:
             found.append(f"WHERE {self.where[0].text()}")
         if self.group is not None:
-            found.append(f"GROUP BY {', '.join(node.text() for node in self.group)}")
+            keys = ", ".join(node.text() for node in self.group)
+            found.append(f"GROUP BY {self.sets}({keys})" if self.sets else f"GROUP BY {keys}")
         if self.having[0]:
             found.append(f"HAVING {self.having[0].text()}")
         if self.order:
@@ -149,6 +152,9 @@ class Query:
         if self.branch:
             found.append(f"{self.branch[0]} {self.branch[1].text()}")
         return " ".join(found)
+
+    def text_of_items(self):
+        return ", ".join(item.text() for item in self.items)
 
     def holders(self):
         """Lists that hold expressions of this very query."""
@@ -320,7 +326,9 @@ class Maker:
 
     def make_I(self, scope, depth):
         whole = lambda: self.expression("I", scope, depth)
-        form = self.dice.randrange(14)
+        form = self.dice.randrange(15)
+        if form == 14:
+            return Node("I", "(", self.expression("B", scope, depth), f" {self.pick('+', '-', '*')} ", whole(), ")")
         if form in (0, 1):
             return Node("I", "(", whole(), f" {self.pick('+', '-', '*')} ", whole(), ")")
         if form == 2:
@@ -419,6 +427,12 @@ class Maker:
             return Node("B", "(", self.condition(scope, depth - 1) if depth > 0 else self.leaf("B", scope), f" {self.pick('AND', 'OR')} ",
                         self.expression("B", scope, depth), ")")
         if form == 12:
+            times = [column.name for column in scope if column.kind == "I" and column.name.endswith("time")]
+            if times and self.chance(2):
+                # Milliseconds meet seconds (AN-TIME-05).
+                return Node("B", f"({self.dice.choice(times)} {self.pick('<', '>=', '!=')} ", self.expression("T", scope, depth), ")")
+            if self.chance(4):
+                return Node("B", "(", self.expression("T", scope, depth), f" {self.pick('<', '>=', '!=')} {self.pick(1710892800, 1709208000)})")
             return Node("B", "(NOT ", self.expression("B", scope, depth), ")")
         if form == 13:
             nullable = [column for column in scope if column.nullable]
@@ -470,6 +484,12 @@ class Maker:
         if form == 6:
             return Node("T", "(", self.expression("D", scope, depth), f" {self.pick('+', '-')} INTERVAL {self.pick(1, 30)} {self.dice.choice(UNITS[:3])})")
         if form == 7:
+            times = [column.name for column in scope if column.kind == "I" and re.search(r"\b(time|reset_at)$", column.name)]
+            if times and self.chance(2):
+                return Node("T", f"toDateTime({self.dice.choice(times)} / 1000)")
+            if self.chance(2):
+                unit = self.pick("Second", "Minute", "Hour", "Day", "Week", "Month", "Year")
+                return Node("T", "(", self.expression("T", scope, depth), f" {self.pick('+', '-')} toInterval{unit}((length(", self.expression("S", scope, depth), ") % 40)))")
             return Node("T", "(", self.expression("T", scope, depth), f" {self.pick('+', '-')} {self.pick(1, 3600, 86400)})")
         return self.conditional("T", scope, depth)
 
@@ -548,6 +568,11 @@ class Maker:
                 return Item(Node("I", "sum(toInt64(", self.expression("I", scope, depth), "))"), self.name())
             return Item(Node(result, "sum(", self.expression(kind, scope, depth), ")"), self.name())
         if form == 5:
+            kind = self.pick("I", "U")
+            if self.chance(4):
+                return Item(Node("F", "avg(DISTINCT ", self.expression(kind, scope, depth), ")"), self.name())
+            if self.chance(4):
+                return Item(Node("U", "sum(DISTINCT ", self.expression("U", scope, depth), ")"), self.name())
             return Item(Node("F", "avg(", number(), ")"), self.name())
         if form in (6, 7, 8):
             kind = self.any_kind(scope)
@@ -619,9 +644,20 @@ class Maker:
     def plain(self, depth):
         query = Query()
         query.source, scope = self.source(depth)
-        query.items = [self.item(self.any_kind(scope), scope) for _ in range(self.dice.randint(1, 4))]
+        visible = list(scope)
+        for _ in range(self.dice.randint(1, 4)):
+            item = self.item(self.any_kind(visible), visible)
+            query.items.append(item)
+            # An alias is seen by the columns after it, and in WHERE (AN-SEM-01).
+            if self.chance(2):
+                visible.append(Column(item.alias, item.kind, item.nullable))
+        if self.chance(12):
+            # An alias that hides a column of its name.
+            column = self.dice.choice(scope)
+            if "." not in column.name and column.kind == "S" and not column.nullable and column.name not in query.text_of_items():
+                query.items.append(Item(Node("S", "concat(", Node("S", column.name), ", '!')"), column.name))
         if not self.chance(3):
-            query.where = [self.filter(scope, 2)]
+            query.where = [self.filter(visible, 2)]
         query.distinct = self.chance(4)
         self.ends(query)
         if not query.limit and depth == 2:
@@ -636,6 +672,8 @@ class Maker:
         values = [self.aggregate(scope) for _ in range(self.dice.randint(1, 3))]
         query.items = keys + values
         query.group = [Node(item.kind, item.alias) for item in keys]
+        if self.chance(10):
+            query.sets = self.pick("ROLLUP", "CUBE")
         if not self.chance(3):
             query.where = [self.filter(scope, 2)]
         if self.chance(3):
@@ -860,7 +898,7 @@ def smaller(query):
     for each in list(query.queries()):
         if each.branch:
             yield member(each, "branch", None)
-        for name in ("limit", "limit_by", "fill"):
+        for name in ("limit", "limit_by", "fill", "sets"):
             if getattr(each, name):
                 yield member(each, name, None)
         if each.order and not each.limit and not each.limit_by and not each.fill:

@@ -31,7 +31,8 @@ from events import CLOCK
 from referee import CASES, RETENTION, renamed_lines
 from server import Keyward, build
 
-EXAMPLES = ROOT.parent.parent / "shared" / "contract" / "analytics-queries.json"
+# Where the contract may lie: beside the repository, or beside the folder of its worktrees.
+EXAMPLES = [place / "shared" / "contract" / "analytics-queries.json" for place in (ROOT.parent, ROOT.parent.parent)]
 OPERATIONS = {"verifications": "analytics.getVerifications", "ratelimits": "analytics.getRatelimits"}
 # Where a refusal's code stands for an HTTP status other than 400 (AN-ERR).
 STATUS = {"insufficient_permissions": 403, "analytics_not_configured": 412, "query_execution_timeout": 422,
@@ -195,10 +196,11 @@ def run_stored(subject, tally, only, referee):
 
 def run_examples(subject, tally, only, referee):
     """The examples of the public documentation: 100 to answer as ClickHouse does, 23 to refuse."""
-    if not EXAMPLES.exists():
-        print(f"  skip  the published examples: no {EXAMPLES}")
+    path = next(filter(Path.exists, EXAMPLES), None)
+    if path is None:
+        print(f"  skip  the published examples: no {EXAMPLES[0]}")
         return
-    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    examples = json.loads(path.read_text(encoding="utf-8"))
     for example in examples["queries"]:
         days = max(EXAMPLE_RETENTION, example.get("min_retention_days", 0))
         case = {**example, "retention_days": days}

@@ -1,7 +1,7 @@
 //! The functions of the allowlist (AN-FN-01), one file each: what it takes, what it gives, how ClickHouse behaves.
 
 mod abs;
-mod arguments;
+pub(super) mod arguments;
 mod concat;
 mod conditions;
 mod date_trunc;

@@ -14,7 +14,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{ColumnarValue, Expr as Plan};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType as Written, DateTimeField, Expr, FunctionArg, FunctionArgExpr,
+    AccessExpr, BinaryOperator, CeilFloorKind, DataType as Written, DateTimeField, Expr, FunctionArg, FunctionArgExpr,
     FunctionArguments, Subscript, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::ClickHouseDialect;
@@ -253,20 +253,25 @@ impl Binder {
                 }
                 function("substring", arguments)
             }
-            Expr::Trim { expr, .. } => {
-                let argument = self.first(expr)?;
-                function("trim", vec![argument])
+            Expr::Trim { expr, trim_characters, .. } => {
+                let mut arguments = vec![self.first(expr)?];
+                for characters in trim_characters.iter().flatten() {
+                    arguments.push(self.bind(characters)?);
+                }
+                function("trim", arguments)
             }
-            Expr::Floor { expr, .. } => {
-                let argument = self.first(expr)?;
-                function("floor", vec![argument])
-            }
-            Expr::Ceil { expr, .. } => {
-                let argument = self.first(expr)?;
-                function("ceil", vec![argument])
-            }
+            Expr::Floor { expr, field } => self.round("floor", expr, field),
+            Expr::Ceil { expr, field } => self.round("ceil", expr, field),
             other => panic!("no such expression in tables of cases: {other:?}"),
         }
+    }
+
+    fn round(&mut self, name: &str, expr: &Expr, places: &CeilFloorKind) -> Result<Typed, Refusal> {
+        let mut arguments = vec![self.first(expr)?];
+        if let CeilFloorKind::Scale(places) = places {
+            arguments.push(self.bind(&Expr::Value(places.clone()))?);
+        }
+        function(name, arguments)
     }
 
     fn call(&mut self, name: &str, arguments: &FunctionArguments) -> Result<Typed, Refusal> {

@@ -118,7 +118,7 @@ mod tests {
             concat('a',toDate('2020-01-01'),1.5,true,[1,2]) => String "a2020-01-011.5true[1,2]"
             concat([1],[2]) => Array(UInt8) "[1,2]"
             concat(toNullable('a'),'b') => Nullable(String) "ab"
-            concat((1,2),(3,4)) => Tuple(UInt8, UInt8, UInt8, UInt8) "(1,2,3,4)"
+            concat((1,2),(3,4)) => String "(1,2)(3,4)"
             concat(NULL) => Nullable(Nothing) NULL
             "#,
         );

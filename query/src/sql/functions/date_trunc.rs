@@ -69,12 +69,12 @@ mod tests {
             date_trunc('hour', toDate('2026-05-18')) => refused
             date_trunc('minute', toDateTime('2026-05-18 10:11:12')) => DateTime "2026-05-18 10:11:00"
             date_trunc('second', toDateTime('2026-05-18 10:11:12')) => DateTime "2026-05-18 10:11:12"
-            date_trunc('second', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime64(0) "2026-05-18 10:11:12"
+            date_trunc('second', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime "2026-05-18 10:11:12"
             date_trunc('millisecond', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime64(3) "2026-05-18 10:11:12.567"
             date_trunc('millisecond', toDateTime('2026-05-18 10:11:12')) => refused
             date_trunc('microsecond', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime64(6) "2026-05-18 10:11:12.567000"
-            date_trunc('hour', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime64(0) "2026-05-18 10:00:00"
-            date_trunc('month', toDateTime64('2026-05-18 10:11:12.567',3)) => Date32 "2026-05-01"
+            date_trunc('hour', toDateTime64('2026-05-18 10:11:12.567',3)) => DateTime "2026-05-18 10:00:00"
+            date_trunc('month', toDateTime64('2026-05-18 10:11:12.567',3)) => Date "2026-05-01"
             date_trunc('day', toDateTime('2026-05-18 02:11:12'), 'America/New_York') => DateTime('America/New_York') "2026-05-17 00:00:00"
             date_trunc('month', toDateTime('2026-05-01 02:11:12'), 'America/New_York') => Date "2026-04-01"
             date_trunc('week', toDateTime('2026-05-18 02:11:12'), 'America/New_York') => Date "2026-05-11"

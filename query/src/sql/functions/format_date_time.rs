@@ -2,7 +2,7 @@
 //!
 //! ClickHouse's constant format, after MySQL's: `%Y` year, `%y` its last two digits, `%C` its century, `%G` and `%g` the ISO
 //! year, `%V` the ISO week, `%Q` quarter, `%m` and `%c` month, `%M` and `%b` its name and short name, `%d` and `%e` day
-//! (`%e` padded with a blank), `%j` day of the year, `%W` and `%a` the weekday's name and short name, `%w` and `%u` its
+//! (`%e` in as few digits as it has), `%j` day of the year, `%W` and `%a` the weekday's name and short name, `%w` and `%u` its
 //! number from Sunday 0 and from Monday 1, `%H` and `%k` hour, `%I` `%h` `%l` hour of twelve, `%p` AM or PM, `%i` minute,
 //! `%S` and `%s` second, `%f` six digits of its fraction, `%F` date, `%D` `mm/dd/yy`, `%T` time, `%R` `hh:mm`, `%r`
 //! `hh:mm AM`, `%z` offset, `%n` `%t` `%%` themselves. Any other is refused, and so is a lone `%` at the end. A Date is its
@@ -156,12 +156,7 @@ fn write(parts: &[Part], local: i64, offset: i64, below_us: i64, text: &mut Stri
                 'M' => text.push_str(name(&MONTHS, month - 1)),
                 'b' => text.push_str(&name(&MONTHS, month - 1)[..3]),
                 'd' => two(day, text),
-                'e' => {
-                    if day < 10 {
-                        text.push(' ');
-                    }
-                    render::digits(day, 1, text);
-                }
+                'e' => render::digits(day, 1, text),
                 'j' => render::digits(calendar::day_of_year(days), 3, text),
                 'W' => text.push_str(name(&WEEKDAYS, weekday)),
                 'a' => text.push_str(&name(&WEEKDAYS, weekday)[..3]),

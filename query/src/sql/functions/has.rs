@@ -216,7 +216,7 @@ mod tests {
             hasAny([[1]],[[1]]) => UInt8 "1"
             hasAny([1]) => refused
             hasAny(materialize([1,2]),materialize([2])) => UInt8 "1"
-            hasAll([toInt64(1)],[toUInt64(1)]) => refused
+            hasAll([toInt64(1)],[toUInt64(1)]) => UInt8 "1"
             "#,
         );
     }

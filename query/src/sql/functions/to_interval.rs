@@ -55,7 +55,7 @@ mod tests {
             toIntervalDay() => refused
             toIntervalDay(true) => IntervalDay "1"
             toIntervalDay(toIntervalDay(3)) => IntervalDay "3"
-            toIntervalDay(toIntervalHour(3)) => IntervalDay "0"
+            toIntervalDay(toIntervalHour(3)) => refused
             "#,
         );
     }

@@ -332,11 +332,11 @@ mod tests {
             NULL+NULL => Nullable(Nothing) NULL
             NULL/NULL => Nullable(Nothing) NULL
             -NULL => Nullable(Nothing) NULL
-            [1]+[2] => Array(UInt16) "[3]"
-            [1,2]*2 => Array(UInt16) "[2,4]"
-            (1,2)+(3,4) => Tuple(UInt16, UInt16) "(4,6)"
-            -(1,2) => Tuple(Int16, Int16) "(-1,-2)"
-            (1,2)*2 => Tuple(UInt16, UInt16) "(2,4)"
+            [1]+[2] => refused
+            [1,2]*2 => refused
+            (1,2)+(3,4) => refused
+            -(1,2) => refused
+            (1,2)*2 => refused
             toDate('2026-03-18')+1 => Date "2026-03-19"
             1+toDate('2026-03-18') => Date "2026-03-19"
             toDate('2026-03-18')+toInt64(1) => Date "2026-03-19"

@@ -566,11 +566,11 @@ mod tests {
             true = '1' => UInt8 "1"
             true = 'yes' => UInt8 "1"
             true > false => UInt8 "1"
-            1 = '1' => UInt8 "1"
+            1 = '1' => refused
             1 = 'a' => refused
-            materialize(1) = '1' => UInt8 "1"
-            toInt64(1) = '1' => UInt8 "1"
-            toFloat64(1) = '1' => UInt8 "1"
+            materialize(1) = '1' => refused
+            toInt64(1) = '1' => refused
+            toFloat64(1) = '1' => refused
             1 = materialize('1') => refused
             'a' < 'b' => UInt8 "1"
             'a' < 'B' => UInt8 "0"
@@ -630,7 +630,7 @@ mod tests {
             ['a'] = ['b'] => UInt8 "0"
             [1] = ['a'] => refused
             [1] = 1 => refused
-            '[1]' = [1] => UInt8 "1"
+            '[1]' = [1] => refused
             [NULL] = [NULL] => UInt8 "1"
             [1,NULL] = [1,NULL] => UInt8 "1"
             (1,'a') = (1,'a') => UInt8 "1"

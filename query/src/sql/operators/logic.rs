@@ -90,7 +90,7 @@ mod tests {
             not true => Bool "false"
             true and 1 => Bool "true"
             true and true => Bool "true"
-            1.5 and 1 => refused
+            1.5 and 1 => UInt8 "1"
             'a' and 1 => refused
             toDate('2020-01-01') and 1 => refused
             not 'a' => refused
