@@ -1,18 +1,17 @@
 //! Every stored query with its answer, through gate, binder, DataFusion and encoding: the answers are ClickHouse's.
 
-mod harness;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use harness::compare::Rules;
-use harness::tables::{Caller, Events};
 use keyward_query::Refusal;
 use keyward_query::events::tables::Family;
 use keyward_query::sql::bind::{self, Surroundings};
 use keyward_query::sql::gate;
 use keyward_query::sql::run::{Engine, Limits, Options, Planned};
 use serde_json::Value;
+
+use crate::compare::Rules;
+use crate::tables::{Caller, Events};
 
 /// 2024-03-20T14:23:45.678Z.
 const NOW_MS: i64 = 1_710_944_625_678;
