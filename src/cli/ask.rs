@@ -194,9 +194,7 @@ pub fn print_answer(answer: &[u8]) -> ExitCode {
 fn ask(settings: &Settings, command: &str, arguments: Map<String, Value>, patience: Duration) -> Result<Done, String> {
     let call = || call(&settings.data_dir, command, arguments.clone());
     match reach(settings, Opening::RecordsAlone, patience, call)? {
-        Reached::Server(done) => {
-            serde_json::from_value(done).map_err(|error| format!("the server's answer: {error}"))
-        }
+        Reached::Server(done) => serde_json::from_value(done).map_err(|error| format!("the server's answer: {error}")),
         Reached::Directory(services) => {
             let request = AdminRequest { command: command.to_owned(), arguments, operator: Operator::current() };
             let outcome = execute(&services, request);
@@ -278,13 +276,11 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
     // What storage has to say is told only where it is a warning.
     telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
     let outside = Outside::system();
-    let failed = |error: &dyn std::error::Error| {
-        Closed::No(format!("cannot open the data directory {shown}: {}", error_chain(error)))
-    };
+    let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
     let storage = match open_storage(settings, Arc::new(RealDisk), &outside) {
         Ok(storage) => storage,
         Err(error @ OpenError::Locked(_)) => return Err(Closed::InUse(error.to_string())),
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(failed(error_chain(&error))),
     };
     // The events come second: the records' lock is the directory's.
     let events = match opening {
@@ -293,7 +289,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
             Ok(events) => Some(Arc::new(events)),
             Err(error) => {
                 storage.stop();
-                return Err(failed(&error));
+                return Err(failed(error_chain(&error)));
             }
         },
     };

@@ -10,6 +10,7 @@ pub mod stream;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -252,13 +253,15 @@ async fn run_stream(
         let _ = tell.send(frames.send_line(&in_json(outcome)));
     })?;
     let mut told = pin!(told);
-    tokio::select! {
-        sent = &mut told => sent.unwrap_or_else(|_| Err(io::Error::other("a stream ended by a bug"))),
-        _ = ending.wait_for(|ending| *ending) => {
-            let _ = cut.shutdown(std::net::Shutdown::Both);
-            told.await.unwrap_or(Ok(()))
+    let ends = async { drop(ending.wait_for(|ending| *ending).await) };
+    let ended = tokio::select! {
+        ended = &mut told => ended,
+        () = ends => {
+            let _ = cut.shutdown(Shutdown::Both);
+            told.await
         }
-    }
+    };
+    ended.unwrap_or_else(|_| Err(io::Error::other("a stream ended by a bug")))
 }
 
 /// Runs a command on a task of its own, so that it comes to its end whatever its client does.

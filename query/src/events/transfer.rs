@@ -209,9 +209,10 @@ impl Export {
     ) -> Export {
         let live = core.view.load();
         let table = Table { family, level: Level::Raw };
-        let of_table = live.all_parts().iter().filter(|((of, whose), _)| {
-            *of == table && workspace.is_none_or(|workspace| workspace == *whose)
-        });
+        let of_table = live
+            .all_parts()
+            .iter()
+            .filter(|((of, whose), _)| *of == table && workspace.is_none_or(|workspace| workspace == *whose));
         let mut parts: Vec<Arc<Part>> = of_table.flat_map(|(_, parts)| parts.iter().cloned()).collect();
         parts.retain(|part| {
             start.is_none_or(|start| part.info.greatest_time >= start)

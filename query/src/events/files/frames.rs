@@ -128,7 +128,8 @@ fn compact(array: &ArrayRef) -> ArrayRef {
         },
         DataType::List(field) => {
             let lists = array.as_list::<i32>();
-            let offsets = OffsetBuffer::from_lengths(lists.offsets().windows(2).map(|pair| (pair[1] - pair[0]) as usize));
+            let offsets =
+                OffsetBuffer::from_lengths(lists.offsets().windows(2).map(|pair| (pair[1] - pair[0]) as usize));
             let elements = compact(&elements(lists));
             Arc::new(ListArray::new(Arc::clone(field), offsets, elements, lists.nulls().cloned()))
         }

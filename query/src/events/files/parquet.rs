@@ -33,22 +33,11 @@ pub(super) struct Parquet {
 impl Parquet {
     pub fn open(family: Family, workspace: Option<String>, file: File) -> Result<Parquet, FileError> {
         let length = file.metadata().map_err(FileError::Disk)?.len();
-        let metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(FileError::Parquet)?;
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(FileError::Parquet)?;
         let table = raw(family);
         let columns = table.columns();
         check_columns(table, &columns, workspace.is_some(), &metadata)?;
-        Ok(Parquet {
-            file,
-            length,
-            metadata,
-            family,
-            columns,
-            workspace,
-            next_group: 0,
-            reading: None,
-            rows: 0,
-        })
+        Ok(Parquet { file, length, metadata, family, columns, workspace, next_group: 0, reading: None, rows: 0 })
     }
 
     pub fn bytes(&self) -> u64 {
