@@ -255,9 +255,10 @@ impl Keeper {
             }
             let since = *since.get_or_insert(now);
             now.duration_since(since) < linger
-                || core.disk.remove(&journal::path(&dir, closed.segment)).is_err_and(|error| {
-                    error.kind() != io::ErrorKind::NotFound
-                })
+                || core
+                    .disk
+                    .remove(&journal::path(&dir, closed.segment))
+                    .is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
         core.counters.closed_bytes.store(bytes, Ordering::Relaxed);
     }

@@ -107,8 +107,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(error),
         };
-        let mut manifest =
-            Manifest { disk, dir: dir.to_path_buf(), file: None, length: 0, folded: 0, state };
+        let mut manifest = Manifest { disk, dir: dir.to_path_buf(), file: None, length: 0, folded: 0, state };
         manifest.fold()?;
         Ok(manifest)
     }
