@@ -246,9 +246,17 @@ fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, k
         region: settings.region.clone(),
         clock: Arc::new(move || clock.now_ms()),
         queue_events: QUEUE_EVENTS,
+        min_free_bytes: settings.storage.min_free_bytes,
         // Nothing is deleted by the wall clock where tests move it (EXT-4).
         retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),
     }
+}
+
+/// Opens the store of events for a command, while no server runs and the directory is locked. It deletes nothing, however
+/// old: that is the server's.
+pub fn open_events(settings: &Settings, outside: &Outside) -> Result<Events, keyward_query::events::OpenError> {
+    let options = events_options(settings, Arc::new(RealDisk), outside, &Keeping::default());
+    Events::open(EventOptions { retention: None, ..options })
 }
 
 /// The threads of queries as the settings say.

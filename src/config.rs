@@ -92,6 +92,8 @@ pub struct Http {
     pub header_read_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub idle_timeout: Duration,
+    /// How long a client may take for the next 64 KiB of a reply.
+    pub reply_stall_timeout: Duration,
     /// How long running requests may take to finish once the server was asked to stop.
     pub shutdown_deadline: Duration,
     /// Peers whose `X-Forwarded-For` is believed.
@@ -198,6 +200,7 @@ impl Default for Settings {
                 request_deadline: Duration::from_secs(20),
                 header_read_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(75),
+                reply_stall_timeout: Duration::from_secs(30),
                 shutdown_deadline: Duration::from_secs(25),
                 trusted_proxies: PRIVATE_NETWORKS
                     .iter()

@@ -22,6 +22,7 @@ mod list_keys;
 mod migrate;
 mod namespaces;
 mod overrides;
+mod pages;
 mod parity;
 mod permissions;
 mod properties;

@@ -14,6 +14,7 @@ mod columns;
 mod compact;
 mod core;
 pub mod event;
+pub mod files;
 mod journal;
 mod keeper;
 mod live;
@@ -32,6 +33,7 @@ pub mod tables;
 mod testing;
 mod transfer;
 
+pub use datafusion::arrow::array::RecordBatch;
 pub use event::{Event, Outcome, Ratelimit, Verification};
 pub use scan::{Scope, Spaces};
 pub use store::{Events, LastUse, OpenError, Options, Stats, Usage};

@@ -5,6 +5,8 @@
 //! object and with warnings for the operator. A plaintext key appears in the answer of the command that made it, and
 //! nowhere else.
 
+pub mod events;
+
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use super::workspace::{
     WorkspaceList, WorkspaceShown,
 };
 use crate::app::{Services, find_workspace};
-use crate::http::admin::{AdminRequest, Dispatch, Operator};
+use crate::http::admin::{AdminRequest, Answer, Dispatch, Operator, Stream};
 use crate::telemetry::error_chain;
 use crate::tenants::{self, By, NewRootKey};
 
@@ -46,9 +48,9 @@ pub struct Done {
 
 /// The commands of a running server, for its operator's socket.
 pub fn commands(services: &Arc<Services>) -> Dispatch {
-    let services = Arc::clone(services);
-    Arc::new(move |request| {
-        let services = Arc::clone(&services);
+    let (answering, streaming) = (Arc::clone(services), Arc::clone(services));
+    let answer: Answer = Arc::new(move |request| {
+        let services = Arc::clone(&answering);
         Box::pin(async move {
             // Commands read from disk and wait for the writer; socket workers must do neither.
             match tokio::task::spawn_blocking(move || execute(&services, request)).await {
@@ -59,7 +61,9 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
                 },
             }
         })
-    })
+    });
+    let stream: Stream = Arc::new(move |request, frames| events::stream(&streaming, request, frames));
+    Dispatch { answer, stream, is_streamed: events::is_streamed }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.

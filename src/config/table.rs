@@ -269,6 +269,14 @@ pub(super) static SETTINGS: &[Setting] = &[
          hold on to theirs, and above that of a load balancer in front."
     ),
     millis!(
+        "http.reply_stall_timeout_ms",
+        10,
+        10 * 60 * SECOND_MS,
+        http.reply_stall_timeout,
+        "How long a client may take for the next 64 KiB of a reply. Then the connection is closed: a reply that is not\n\
+         read is memory that others need."
+    ),
+    millis!(
         "http.shutdown_deadline_ms",
         0,
         10 * 60 * SECOND_MS,

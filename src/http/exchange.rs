@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -25,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::listen::{Connection, Place};
+use super::reply_body::ReplyBody;
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
@@ -57,13 +58,14 @@ const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 /// The cookie of a portal session.
 const PORTAL_COOKIE: &str = "portal_session";
 
-type Reply = Response<Full<Bytes>>;
+/// A reply, its body whole.
+type Reply = Response<Bytes>;
 
 /// Answers one request of a connection.
 pub(super) async fn answer<A: Application>(
     connection: Arc<Connection<A>>,
     request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
+) -> Result<Response<ReplyBody>, Infallible> {
     let _running = connection.activity.begin();
     let site = &*connection.site;
     let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy), now_ms: site.outside.clock.now_ms() };
@@ -101,7 +103,7 @@ pub(super) async fn answer<A: Application>(
         let refused = Refused { head: &head, status: reply.status(), arrived, client_ip, failure };
         site.refusals.log(site.outside.clock.now_ms(), &refused);
     }
-    Ok(reply)
+    Ok(reply.map(|body| ReplyBody::new(body, &connection.activity)))
 }
 
 /// What the server notes when a request arrives.
@@ -462,7 +464,7 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
 }
 
 fn reply_of(outbound: Outbound, request: &HeaderMap) -> Reply {
-    let mut reply = Response::new(Full::new(outbound.body));
+    let mut reply = Response::new(outbound.body);
     *reply.status_mut() = StatusCode::from_u16(outbound.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = reply.headers_mut();
     let content_type = if outbound.is_problem { error_content_type(request) } else { JSON };
@@ -529,7 +531,7 @@ fn cleaned(head: &Parts) -> Option<String> {
 }
 
 fn redirect(location: &str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()));
+    let mut reply = Response::new(Bytes::new());
     *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
     let location = HeaderValue::from_str(location).expect("the paths of the pages are ASCII");
     reply.headers_mut().insert(header::LOCATION, location);

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod client_ip;
 mod exchange;
 pub mod listen;
+mod reply_body;
 pub mod service_routes;
 
 use std::pin::Pin;

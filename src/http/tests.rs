@@ -615,11 +615,8 @@ async fn nobody_holds_a_place_for_nothing() {
     assert_eq!(many.head().await.status, 431);
 }
 
-/// COM-RT-07: HTTP/2 without TLS, by its preface (RFC 9113, RFC 7541): one request, frame by frame.
-#[tokio::test]
-async fn http2_is_understood() {
-    let world = World::start(|_| {}).await;
-    let mut client = world.client().await;
+/// An HTTP/2 connection's first bytes: settings, and one request to `test.echo` with this body, frame by frame.
+fn http2_echo(settings: &[u8], body: &[&[u8]]) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -627,8 +624,50 @@ async fn http2_is_understood() {
     // Static table: `:method POST`, `:scheme http`; then `:path` and `:authority` as literals.
     let path = "/v2/test.echo";
     let fields = [&[0x83, 0x86, 0x04, path.len() as u8], path.as_bytes(), &[0x01, 1, b'x']].concat();
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    client.send_bytes(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 1, 1, b"{}")].concat()).await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([frame(4, 0, 0, settings), frame(1, 4, 1, &fields)].concat());
+    for (number, piece) in body.iter().enumerate() {
+        bytes.extend(frame(0, u8::from(number + 1 == body.len()), 1, piece));
+    }
+    bytes
+}
+
+/// Who does not read a reply loses the connection, and the memory is free again: over HTTP/1.1 by leaving the socket
+/// full, over HTTP/2 by granting no window while the socket is empty. Who reads gets all of it, however large.
+#[tokio::test]
+async fn a_reply_that_is_not_read_is_not_kept() {
+    const LARGE: usize = 9 * 1024 * 1024;
+    let patient = World::start(|_| {}).await;
+    let reply = patient.ask(&post("/v2/test.echo", "", &"x".repeat(LARGE))).await;
+    assert_eq!((reply.status, reply.json()["bytes"].as_u64()), (200, Some(LARGE as u64)));
+
+    // Neither the idle timeout nor the drain's deadline would end these in time: the server ends with nothing cut.
+    let mut world = World::start(|settings| settings.http.reply_stall_timeout = Duration::from_millis(50)).await;
+    let mut deaf = world.client().await;
+    deaf.send(&post("/v2/test.echo", "", &"x".repeat(LARGE))).await;
+    assert_eq!(deaf.head().await.status, 200);
+
+    let mut windowless = world.client().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0; what is echoed is twice as long, since a quotation mark is escaped.
+    let quotes = vec![b'"'; 10_000];
+    windowless.send_bytes(&http2_echo(&[0, 4, 0, 0, 0, 0], &[&*quotes; 4])).await;
+    let mut frames = Vec::new();
+    let _ = windowless.0.read_to_end(&mut frames).await;
+    assert!(!frames.is_empty() && frames.len() < 4_096, "a head, and no body: {} bytes", frames.len());
+
+    world.stop();
+    assert_eq!(world.server.await.expect("no bug"), Drained::All);
+    let mut rest = Vec::new();
+    let _ = deaf.0.read_to_end(&mut rest).await;
+    assert!(rest.len() < LARGE, "it was cut off");
+}
+
+/// COM-RT-07: HTTP/2 without TLS, by its preface (RFC 9113, RFC 7541): one request, frame by frame.
+#[tokio::test]
+async fn http2_is_understood() {
+    let world = World::start(|_| {}).await;
+    let mut client = world.client().await;
+    client.send_bytes(&http2_echo(&[], &[b"{}"])).await;
     let (mut status, mut body) = (None, Vec::new());
     loop {
         let mut head = [0; 9];

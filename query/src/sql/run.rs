@@ -210,6 +210,7 @@ impl Engine {
         SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(RuntimeEnv { memory_pool: pool, ..self.environment.clone() }))
+            .with_query_planner(super::nodes::planner())
             .with_optimizer_rules(WatchPlanning::between(Optimizer::new().rules))
             .with_physical_optimizer_rules(rules)
             .build()

@@ -279,7 +279,7 @@ impl<'q> Binder<'_, 'q> {
             Some(known) => known.id.clone(),
             None => {
                 let id = self.id();
-                list.push(Exploded { array: array.expr, element: (**element).clone(), id: id.clone() });
+                list.push(Exploded { array: array.expr, id: id.clone() });
                 id
             }
         };

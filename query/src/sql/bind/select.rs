@@ -391,7 +391,7 @@ impl<'q> Binder<'_, 'q> {
     /// Multiplies rows by the elements of arrays, one array after the other.
     fn explode(&mut self, plan: LogicalPlan, all: &[Exploded]) -> Result<LogicalPlan, Refusal> {
         let mut plan = plan;
-        for Exploded { array, element: _, id } in all {
+        for Exploded { array, id } in all {
             let mut projected = everything(&plan);
             projected.push(array.clone().alias(id));
             let options = UnnestOptions { null_handling: NullHandling::Drop, recursions: Vec::new() };

@@ -116,8 +116,6 @@ impl Windows {
 pub(super) struct Exploded {
     /// The array.
     pub array: Expr,
-    /// What its elements are.
-    pub element: Type,
     /// The element's name in the plan.
     pub id: String,
 }
