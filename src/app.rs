@@ -1,9 +1,11 @@
 //! Puts the parts together, in order, and takes them apart in reverse: the only file that knows them all.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyward_query::events::{self, Events};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
@@ -22,14 +24,19 @@ pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
 /// Name of the workspace made at the first start.
 const FIRST_WORKSPACE: &str = "default";
 
+/// The directory of the events in the data directory.
+const EVENTS_DIR: &str = "events";
+/// What a second of peak load is when the events' queue is sized.
+const PEAK_EVENTS_PER_SECOND: usize = 65_536;
+
 /// What the operations work on.
 pub struct Services {
     /// Records and counters.
-    pub storage: Storage,
+    pub storage: Arc<Storage>,
+    /// Verifications and rate-limit decisions.
+    pub events: Events,
     /// Clock and randomness.
     pub outside: Outside,
-    /// Label of this server in events.
-    pub region: String,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -38,6 +45,9 @@ pub enum ServicesError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] OpenError),
+    /// The events.
+    #[error(transparent)]
+    Events(#[from] events::OpenError),
     /// The processor lacks what keyward's counters need.
     #[error(
         "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
@@ -76,7 +86,7 @@ impl Services {
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
-        let services = Arc::new(Services { storage, outside, region: settings.region.clone() });
+        let services = Arc::new(Services::on(storage, settings, Arc::clone(&disk), outside)?);
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
@@ -92,8 +102,21 @@ impl Services {
         Ok(services)
     }
 
-    /// Writes everything down and closes the store.
+    /// Puts the rest on an open store.
+    pub fn on(
+        storage: Storage,
+        settings: &Settings,
+        disk: Arc<dyn Disk>,
+        outside: Outside,
+    ) -> Result<Services, events::OpenError> {
+        let storage = Arc::new(storage);
+        let events = open_events(settings, disk, &outside, &storage)?;
+        Ok(Services { storage, events, outside })
+    }
+
+    /// Writes everything down and closes the stores: events first, then what they refer to.
     pub fn shutdown(&self) {
+        self.events.stop();
         self.storage.stop();
     }
 
@@ -221,6 +244,52 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
     Storage::open(options)
+}
+
+/// Opens the events as the settings say, and hands the last uses of keys that their journal holds to the records.
+fn open_events(
+    settings: &Settings,
+    disk: Arc<dyn Disk>,
+    outside: &Outside,
+    storage: &Arc<Storage>,
+) -> Result<Events, events::OpenError> {
+    let clock = outside.clock.clone();
+    let records = Arc::clone(storage);
+    let retention: events::Retention = Arc::new(move |workspace| retention_days(&records, workspace));
+    let seconds = usize::try_from(settings.analytics.queue_seconds).unwrap_or(usize::MAX);
+    let events = Events::open(events::Options {
+        dir: settings.data_dir.join(EVENTS_DIR),
+        disk,
+        region: settings.region.clone(),
+        clock: Arc::new(move || clock.now_ms()),
+        queue_events: seconds.saturating_mul(PEAK_EVENTS_PER_SECOND),
+        min_free_bytes: settings.storage.min_free_bytes,
+        // In test mode the clock is the requests', and nothing is deleted by the server's (EXT-4).
+        retention: (!settings.test_mode).then_some(retention),
+    })?;
+    let uses = events.take_last_uses();
+    if let Ok(snapshot) = storage.snapshot() {
+        let number = |id| workspace::find(&snapshot, id).ok().flatten();
+        let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
+        let known = uses.into_iter().filter_map(|last| {
+            let no = *numbers.entry(last.workspace).or_insert_with(|| number(last.workspace));
+            Some((no?, last.key, last.time))
+        });
+        let known: Vec<_> = known.collect();
+        storage.restore_uses(known);
+    }
+    Ok(events)
+}
+
+/// Days a workspace's events are kept. Where that cannot be read nothing is deleted.
+fn retention_days(storage: &Storage, id: WorkspaceId) -> Option<u32> {
+    const KEEP: u32 = 0;
+    let row = || -> Result<Option<workspace::WorkspaceRow>, keyward_storage::ReadError> {
+        let snapshot = storage.snapshot()?;
+        let Some(no) = workspace::find(&snapshot, id)? else { return Ok(None) };
+        workspace::get(&snapshot, no)
+    };
+    row().map_or(Some(KEEP), |row| row.map(|row| row.limits.logs_retention_days))
 }
 
 fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -42,6 +42,8 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Storage.
     pub storage: Storage,
+    /// Events and their analytics.
+    pub analytics: Analytics,
 }
 
 /// Operational logs, written to standard error.
@@ -124,6 +126,13 @@ pub struct Storage {
     pub min_free_bytes: u64,
 }
 
+/// Events and their analytics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analytics {
+    /// Seconds of peak load that may wait to be recorded.
+    pub queue_seconds: u64,
+}
+
 /// When spent credits reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditsJournal {
@@ -197,6 +206,7 @@ impl Default for Settings {
                 credits_journal_interval: Duration::from_millis(5),
                 min_free_bytes: 64 * MIB,
             },
+            analytics: Analytics { queue_seconds: 2 },
         }
     }
 }

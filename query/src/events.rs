@@ -32,6 +32,7 @@ pub mod tables;
 mod testing;
 mod transfer;
 
+pub use core::Retention;
 pub use event::{Event, Outcome, Ratelimit, Verification};
 pub use scan::{Scope, Spaces};
 pub use store::{Events, LastUse, OpenError, Options, Stats, Usage};

@@ -58,8 +58,9 @@ impl Kit {
     pub fn new() -> Kit {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
-        let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
-        let services = Arc::new(Services { storage, outside, region: "test".to_owned() });
+        let disk = Arc::new(MemoryDisk::new());
+        let storage = open_storage(&settings, disk.clone(), &outside).expect("opened");
+        let services = Arc::new(Services::on(storage, &settings, disk, outside).expect("opened"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entropy = &services.outside.entropy;
         let id = WorkspaceId(tenants::draw_id(entropy));

@@ -194,7 +194,7 @@ enum Closed {
 /// Opens a data directory that a server has made.
 fn open(settings: &Settings) -> Result<Services, Closed> {
     let shown = settings.data_dir.display();
-    let refuse = |reason: String| Err(Closed::No(reason));
+    let refuse = |reason: String| -> Result<Services, Closed> { Err(Closed::No(reason)) };
     match RealDisk.list(&settings.data_dir) {
         Ok(names) if names.iter().any(|name| name == FORMAT_FILE) => {}
         Ok(_) => return refuse(absent(&settings.data_dir)),
@@ -219,7 +219,8 @@ fn open(settings: &Settings) -> Result<Services, Closed> {
     telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
     let outside = Outside::system();
     match open_storage(settings, Arc::new(RealDisk), &outside) {
-        Ok(storage) => Ok(Services { storage, outside, region: settings.region.clone() }),
+        Ok(storage) => Services::on(storage, settings, Arc::new(RealDisk), outside)
+            .or_else(|error| refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error)))),
         Err(error @ OpenError::Locked(_)) => Err(Closed::InUse(error.to_string())),
         Err(error) => refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error))),
     }

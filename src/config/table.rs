@@ -354,6 +354,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         storage.min_free_bytes,
         "Free space on the disk below which changes are answered 503; verifications go on."
     ),
+    number!(
+        "analytics.queue_seconds",
+        1,
+        600,
+        analytics.queue_seconds,
+        "Seconds of peak load (65,536 events each, about 10 MiB) that may wait to be recorded while the disk is busy.\n\
+         When the queue is full, a request waits up to 5 ms; then its event is dropped and counted, and health says\n\
+         degraded."
+    ),
 ];
 
 /// The setting of this name.

@@ -53,6 +53,10 @@ impl Application for Behaviours {
         })
     }
 
+    fn is_degraded(&self) -> bool {
+        false
+    }
+
     fn respond(&self, behaviour: Behaviour, inbound: Inbound) -> Answer {
         let all = self.clone();
         match behaviour {

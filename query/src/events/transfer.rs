@@ -120,7 +120,8 @@ fn check<E>(family: Family, rows: &RecordBatch, before: u64) -> Result<(), Impor
     let column = |name: &str| rows.column_by_name(name).expect("the columns were compared");
     let times = column("time").as_primitive::<Int64Type>();
     if let Some(row) = times.values().iter().position(|time| !(0..=TIME_MAX_MS).contains(time)) {
-        let reason = format!("{} is not between 0 and {TIME_MAX_MS}, the milliseconds from 1970 to 9999", times.value(row));
+        let reason =
+            format!("{} is not between 0 and {TIME_MAX_MS}, the milliseconds from 1970 to 9999", times.value(row));
         return Err(refuse(row, "time", reason));
     }
     let mut known = "";
@@ -190,9 +191,10 @@ impl Export {
     ) -> Export {
         let live = core.view.load();
         let table = Table { family, level: Level::Raw };
-        let of_table = live.all_parts().iter().filter(|((of, whose), _)| {
-            *of == table && workspace.is_none_or(|workspace| workspace == *whose)
-        });
+        let of_table = live
+            .all_parts()
+            .iter()
+            .filter(|((of, whose), _)| *of == table && workspace.is_none_or(|workspace| workspace == *whose));
         let mut parts: Vec<Arc<Part>> = of_table.flat_map(|(_, parts)| parts.iter().cloned()).collect();
         parts.retain(|part| {
             start.is_none_or(|start| part.info.greatest_time >= start)
