@@ -4,6 +4,7 @@
 //! operation is one file and one line here. [`respond`] takes a request through the contract's order of checks
 //! (COM-ORD): credential presence, content type, body, authentication, workspace limit, handler.
 
+pub mod analytics;
 pub mod apis;
 mod attached_limits;
 pub mod call;
@@ -42,6 +43,8 @@ use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
 /// Every operation, in the order of the reference page. Written by hand: a list one can read.
 pub static OPERATIONS: &[&Entry] = &[
+    &const { Entry::of::<analytics::get_verifications::GetVerifications>() },
+    &const { Entry::of::<analytics::get_ratelimits::GetRatelimits>() },
     &const { Entry::of::<apis::create_api::CreateApi>() },
     &const { Entry::of::<apis::get_api::GetApi>() },
     &const { Entry::of::<apis::delete_api::DeleteApi>() },
@@ -186,6 +189,7 @@ async fn answer<O: Operation>(
         principal,
         request_id,
         now,
+        deadline: inbound.deadline_ms,
         client_ip: inbound.client_ip,
         user_agent: inbound.user_agent,
         metrics_disabled: inbound.metrics_disabled,

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
-use keyward_query::events::{self, Events};
+use keyward_query::events::Options as EventOptions;
+use keyward_query::{Events, Query};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
-use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Tx, Unavailable};
+use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
 
 use crate::config::{CreditsJournal, Settings};
@@ -21,22 +22,25 @@ use crate::tenants::{self, By, NewRootKey};
 pub const ROOT_KEY_FILE: &str = "root.key";
 /// Fewest characters of a root key the operator chooses (EXT-1).
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
+/// The directory of events, below the data directory.
+const EVENTS_DIR: &str = "events";
+/// What a second of peak load is where the queue of events is sized.
+const PEAK_EVENTS_PER_SECOND: usize = 65_536;
 /// Name of the workspace made at the first start.
 const FIRST_WORKSPACE: &str = "default";
-
-/// The directory of the events in the data directory.
-const EVENTS_DIR: &str = "events";
-/// What a second of peak load is when the events' queue is sized.
-const PEAK_EVENTS_PER_SECOND: usize = 65_536;
 
 /// What the operations work on.
 pub struct Services {
     /// Records and counters.
-    pub storage: Arc<Storage>,
-    /// Verifications and rate-limit decisions.
-    pub events: Events,
+    pub storage: Storage,
     /// Clock and randomness.
     pub outside: Outside,
+    /// Label of this server in events.
+    pub region: String,
+    /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
+    pub events: Option<Arc<Events>>,
+    /// Answers SELECTs over them. `None` where that is switched off.
+    pub query: Option<Query>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -45,14 +49,17 @@ pub enum ServicesError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] OpenError),
-    /// The events.
-    #[error(transparent)]
-    Events(#[from] events::OpenError),
     /// The processor lacks what keyward's counters need.
     #[error(
         "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
     )]
     Processor,
+    /// The events.
+    #[error(transparent)]
+    Events(#[from] keyward_query::events::OpenError),
+    /// The threads of queries.
+    #[error("cannot start the threads that compute queries")]
+    QueryThreads(#[source] io::Error),
     /// The first root key could not be written down.
     #[error("cannot write the first root key to {path}")]
     RootKeyFile {
@@ -86,7 +93,13 @@ impl Services {
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
-        let services = Arc::new(Services::on(storage, settings, Arc::clone(&disk), outside)?);
+        let keeping = Keeping::default();
+        let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
+        let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
+        let services =
+            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
+        let _ = keeping.0.set(Arc::downgrade(&services));
+        services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
@@ -102,27 +115,41 @@ impl Services {
         Ok(services)
     }
 
-    /// Puts the rest on an open store.
-    pub fn on(
-        storage: Storage,
-        settings: &Settings,
-        disk: Arc<dyn Disk>,
-        outside: Outside,
-    ) -> Result<Services, events::OpenError> {
-        let storage = Arc::new(storage);
-        let events = open_events(settings, disk, &outside, &storage)?;
-        Ok(Services { storage, events, outside })
+    /// Hands the last uses of keys that the events' journal holds to the records, which write theirs down only now and then
+    /// (KEYS-ANALYTICS-5).
+    fn restore_uses(&self) -> Result<(), OpenError> {
+        let uses = self.events.as_ref().map(|events| events.take_last_uses()).unwrap_or_default();
+        let snapshot = self.storage.snapshot()?;
+        let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
+        let mut known = Vec::with_capacity(uses.len());
+        for last in uses {
+            let no = match numbers.get(&last.workspace) {
+                Some(no) => *no,
+                None => {
+                    let no = workspace::find(&snapshot, last.workspace)?;
+                    numbers.insert(last.workspace, no);
+                    no
+                }
+            };
+            known.extend(no.map(|no| (no, last.key, last.time)));
+        }
+        drop(snapshot);
+        self.storage.restore_uses(known);
+        Ok(())
     }
 
-    /// Writes everything down and closes the stores: events first, then what they refer to.
+    /// Writes everything down and closes the stores: events first, then the records they refer to.
     pub fn shutdown(&self) {
-        self.events.stop();
+        if let Some(events) = &self.events {
+            events.stop();
+        }
         self.storage.stop();
     }
 
-    /// Runs a transaction and waits for its fate. The transaction itself runs to its end even if nobody waits.
+    /// Runs a transaction and waits for its fate. Once begun it runs to its end even if nobody waits.
     pub async fn transact<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -131,7 +158,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             // Nobody waits any more: only the reply is lost.
             let _ = tell.send(fate);
         });
@@ -142,6 +169,7 @@ impl Services {
     /// As [`Services::transact`], for a thread that may block.
     pub fn transact_blocking<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
     ) -> Result<Committed<R>, TransactError<X>>
@@ -150,7 +178,7 @@ impl Services {
         X: Send + 'static,
     {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.storage.transact(now, run, move |fate| {
+        self.storage.transact(turn, now, run, move |fate| {
             let _ = tell.send(fate);
         });
         told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
@@ -194,11 +222,15 @@ impl Services {
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
-        self.transact_blocking(by.now, move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
-            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
-            tenants::create_root_key(tx, no, key, &by);
-            Ok(no)
-        })
+        self.transact_blocking(
+            Turn::FIRST,
+            by.now,
+            move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
+                let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
+                tenants::create_root_key(tx, no, key, &by);
+                Ok(no)
+            },
+        )
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,
@@ -213,6 +245,65 @@ impl Services {
         );
         Ok(())
     }
+}
+
+/// How long a workspace's events are kept, as its row says when it is asked: the store of events is opened before there are
+/// services to ask.
+#[derive(Default, Clone)]
+struct Keeping(Arc<OnceLock<Weak<Services>>>);
+
+impl Keeping {
+    /// Days; 0 = for ever, also while the row cannot be read: what is deleted by mistake does not come back. `None` where
+    /// there is no such workspace.
+    fn days(&self, workspace: WorkspaceId) -> Option<u32> {
+        const FOR_EVER: u32 = 0;
+        let Some(services) = self.0.get().and_then(Weak::upgrade) else { return Some(FOR_EVER) };
+        let row = || -> Result<Option<workspace::WorkspaceRow>, keyward_storage::ReadError> {
+            let snapshot = services.storage.snapshot()?;
+            let Some(no) = workspace::find(&snapshot, workspace)? else { return Ok(None) };
+            workspace::get(&snapshot, no)
+        };
+        row().map_or(Some(FOR_EVER), |row| row.map(|row| row.limits.logs_retention_days))
+    }
+}
+
+/// The store of events as the settings say.
+fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, keeping: &Keeping) -> EventOptions {
+    let clock = outside.clock.clone();
+    let keeping = keeping.clone();
+    EventOptions {
+        dir: settings.data_dir.join(EVENTS_DIR),
+        disk,
+        region: settings.region.clone(),
+        clock: Arc::new(move || clock.now_ms()),
+        queue_events: settings.analytics.queue_seconds.saturating_mul(PEAK_EVENTS_PER_SECOND),
+        min_free_bytes: settings.storage.min_free_bytes,
+        // Nothing is deleted by the wall clock where tests move it (EXT-4).
+        retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),
+    }
+}
+
+/// Opens the store of events for a command, while no server runs and the directory is locked. It deletes nothing, however
+/// old: that is the server's.
+pub fn open_events(settings: &Settings, outside: &Outside) -> Result<Events, keyward_query::events::OpenError> {
+    let options = events_options(settings, Arc::new(RealDisk), outside, &Keeping::default());
+    Events::open(EventOptions { retention: None, ..options })
+}
+
+/// The threads of queries as the settings say.
+fn start_queries(settings: &Settings, events: &Arc<Events>) -> Result<Query, ServicesError> {
+    let analytics = &settings.analytics;
+    let threads = match analytics.query_threads {
+        0 => std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1)),
+        threads => threads,
+    };
+    let options = keyward_query::Options {
+        threads,
+        concurrent: analytics.concurrent_queries,
+        waiting: analytics.waiting_queries,
+        memory_bytes: analytics.memory_bytes,
+    };
+    Query::start(Arc::clone(events), &options).map_err(ServicesError::QueryThreads)
 }
 
 /// Ends the process: going on would answer from a state that the disk does not hold. Starting again recovers it.
@@ -244,52 +335,6 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
     Storage::open(options)
-}
-
-/// Opens the events as the settings say, and hands the last uses of keys that their journal holds to the records.
-fn open_events(
-    settings: &Settings,
-    disk: Arc<dyn Disk>,
-    outside: &Outside,
-    storage: &Arc<Storage>,
-) -> Result<Events, events::OpenError> {
-    let clock = outside.clock.clone();
-    let records = Arc::clone(storage);
-    let retention: events::Retention = Arc::new(move |workspace| retention_days(&records, workspace));
-    let seconds = usize::try_from(settings.analytics.queue_seconds).unwrap_or(usize::MAX);
-    let events = Events::open(events::Options {
-        dir: settings.data_dir.join(EVENTS_DIR),
-        disk,
-        region: settings.region.clone(),
-        clock: Arc::new(move || clock.now_ms()),
-        queue_events: seconds.saturating_mul(PEAK_EVENTS_PER_SECOND),
-        min_free_bytes: settings.storage.min_free_bytes,
-        // In test mode the clock is the requests', and nothing is deleted by the server's (EXT-4).
-        retention: (!settings.test_mode).then_some(retention),
-    })?;
-    let uses = events.take_last_uses();
-    if let Ok(snapshot) = storage.snapshot() {
-        let number = |id| workspace::find(&snapshot, id).ok().flatten();
-        let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
-        let known = uses.into_iter().filter_map(|last| {
-            let no = *numbers.entry(last.workspace).or_insert_with(|| number(last.workspace));
-            Some((no?, last.key, last.time))
-        });
-        let known: Vec<_> = known.collect();
-        storage.restore_uses(known);
-    }
-    Ok(events)
-}
-
-/// Days a workspace's events are kept. Where that cannot be read nothing is deleted.
-fn retention_days(storage: &Storage, id: WorkspaceId) -> Option<u32> {
-    const KEEP: u32 = 0;
-    let row = || -> Result<Option<workspace::WorkspaceRow>, keyward_storage::ReadError> {
-        let snapshot = storage.snapshot()?;
-        let Some(no) = workspace::find(&snapshot, id)? else { return Ok(None) };
-        workspace::get(&snapshot, no)
-    };
-    row().map_or(Some(KEEP), |row| row.map(|row| row.limits.logs_retention_days))
 }
 
 fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Storage.
     pub storage: Storage,
-    /// Events and their analytics.
+    /// Queries over recorded events.
     pub analytics: Analytics,
 }
 
@@ -92,6 +92,8 @@ pub struct Http {
     pub header_read_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub idle_timeout: Duration,
+    /// How long a client may take for the next 64 KiB of a reply.
+    pub reply_stall_timeout: Duration,
     /// How long running requests may take to finish once the server was asked to stop.
     pub shutdown_deadline: Duration,
     /// Peers whose `X-Forwarded-For` is believed.
@@ -126,11 +128,21 @@ pub struct Storage {
     pub min_free_bytes: u64,
 }
 
-/// Events and their analytics.
+/// Queries over recorded events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analytics {
+    /// Whether they are answered at all.
+    pub enabled: bool,
     /// Seconds of peak load that may wait to be recorded.
-    pub queue_seconds: u64,
+    pub queue_seconds: usize,
+    /// Threads that compute them; 0 means one fewer than processors, at least one.
+    pub query_threads: usize,
+    /// Queries that run at one time.
+    pub concurrent_queries: usize,
+    /// Queries that may wait for their turn.
+    pub waiting_queries: usize,
+    /// Memory of all running queries together.
+    pub memory_bytes: usize,
 }
 
 /// When spent credits reach the disk.
@@ -173,6 +185,7 @@ impl std::str::FromStr for Secret {
 }
 
 const MIB: u64 = 1024 * 1024;
+const GIB: usize = 1024 * 1024 * 1024;
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -189,6 +202,7 @@ impl Default for Settings {
                 request_deadline: Duration::from_secs(20),
                 header_read_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(75),
+                reply_stall_timeout: Duration::from_secs(30),
                 shutdown_deadline: Duration::from_secs(25),
                 trusted_proxies: PRIVATE_NETWORKS
                     .iter()
@@ -206,7 +220,14 @@ impl Default for Settings {
                 credits_journal_interval: Duration::from_millis(5),
                 min_free_bytes: 64 * MIB,
             },
-            analytics: Analytics { queue_seconds: 2 },
+            analytics: Analytics {
+                enabled: true,
+                queue_seconds: 2,
+                query_threads: 0,
+                concurrent_queries: 4,
+                waiting_queries: 64,
+                memory_bytes: 2 * GIB,
+            },
         }
     }
 }

@@ -671,3 +671,45 @@ fn client_variables_are_no_settings() {
     let output = shell.run(&["workspace", "list", "--data-dir", workspace.server.dir.text()]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
 }
+
+/// Rows of a query as people and programs like them; a query may come from a file; a refusal says what to do.
+/// AN-OP-01, AN-OP-02, AN-ERR-03, AN-ERR-11
+#[test]
+fn queries_from_a_shell() {
+    let workspace = Workspace::new();
+    let shell = Shell::of(&workspace);
+    let sql = "SELECT count() AS n, 'x,\"y\"' AS t FROM key_verifications_v1";
+    let asked = |more: &[&str]| shell.run(&[&["api", "analytics", "get-verifications"], more].concat());
+    let as_json = json!([{"n": 0, "t": "x,\"y\""}]);
+    for more in [vec!["--query", sql], vec!["--query", sql, "--format", "json"]] {
+        let output = asked(&more);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(serde_json::from_str::<Value>(&output.stdout).unwrap(), as_json);
+    }
+    let output = asked(&["--query", sql, "--format", "csv"]);
+    assert_eq!(output.stdout, "n,t\r\n0,\"x,\"\"y\"\"\"\r\n");
+    assert!(output.stderr.contains("1 row, req_") && output.stderr.contains("took"), "{output:?}");
+    let output = asked(&["--query", sql, "--format", "table"]);
+    assert_eq!(output.stdout, "n  t\n0  x,\"y\"\n");
+    let none = asked(&["--query", "SELECT key_id FROM key_verifications_v1", "--format", "table"]);
+    assert_eq!((none.stdout.as_str(), none.stderr.contains("0 rows")), ("", true), "{none:?}");
+    assert_eq!(asked(&["--query", sql, "--format", "csv", "--output", "json"]).code, Some(2));
+
+    let file = shell.home.path().join("query.sql");
+    std::fs::write(&file, format!("-- a comment\n{sql}\n")).unwrap();
+    let arguments = ["api", "analytics", "get-verifications", "--query-file"];
+    let from_file = shell.run(&[&arguments[..], &[file.to_str().unwrap()]].concat());
+    assert_eq!(serde_json::from_str::<Value>(&from_file.stdout).unwrap(), as_json, "{from_file:?}");
+    let piped = shell.pipe(&[&arguments[..], &["-"]].concat(), sql);
+    assert_eq!(serde_json::from_str::<Value>(&piped.stdout).unwrap(), as_json, "{piped:?}");
+    assert!(shell.refused(&[&arguments[..], &["/nowhere"]].concat(), 2).contains("/nowhere"));
+
+    let ask = |sql: &'static str| ["api", "analytics", "get-ratelimits", "--query", sql];
+    let told = shell.refused(&ask("SELECT 1 FROM key_verifications_v1"), 1);
+    assert!(
+        told.contains("key_verifications_v1") && told.contains("fix: `keyward api analytics get-ratelimits --help`")
+    );
+    workspace.change(&["--queries-per-hour", "0"]);
+    let told = shell.refused(&ask("SELECT count() FROM ratelimits_v1"), 1);
+    assert!(told.contains("--queries-per-hour N"), "{told}");
+}

@@ -115,6 +115,20 @@ fn unused(what: &str) -> String {
 /// The operations, in the order of the document's names.
 pub const ROWS: &[Row] = &[
     Row {
+        name: "analytics.getRatelimits",
+        body: |_| json!({"query": "SELECT count() AS decisions FROM ratelimits_v1"}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["ratelimit.*.read_analytics", "ratelimit.{namespace}.read_analytics"],
+    },
+    Row {
+        name: "analytics.getVerifications",
+        body: |_| json!({"query": "SELECT count() AS verifications FROM key_verifications_v1"}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["api.*.read_analytics", "api.{api}.read_analytics"],
+    },
+    Row {
         name: "apis.createApi",
         body: |_| json!({"name": "payments"}),
         weak: DENIED,

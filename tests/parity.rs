@@ -32,6 +32,7 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("apis.listKeys", "answer.data[].plaintext: only theirs", "APIS-LIST-9"),
     ("keys.getKey", "answer.data.plaintext: only theirs", "KEYS-GET-3"),
     // Single operations.
+    ("analytics.getVerifications", "status 412: only ours", "AN-ERR-07"),
     ("apis.listKeys", "status 412: only ours", "APIS-LIST-2"),
     ("keys.migrateKeys", "request.keys: maxItems: theirs none, ours 10000", "KEYS-MIGRATE-1"),
     ("keys.migrateKeys", "request.keys[].hash: maxLength: theirs none, ours 256", "KEYS-MIGRATE-1"),

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod analytics;
 mod api_cli;
 mod apis;
 mod authority;
@@ -21,6 +22,7 @@ mod list_keys;
 mod migrate;
 mod namespaces;
 mod overrides;
+mod pages;
 mod parity;
 mod permissions;
 mod properties;

@@ -43,6 +43,7 @@ fn inbound(services: &Services, root_key: &str, body: Bytes) -> Inbound {
     Inbound {
         request_id: RequestId::draw(&services.outside.entropy),
         now_ms: services.outside.clock.now_ms(),
+        deadline_ms: u64::MAX,
         test_time_ms: None,
         authorization: Authorization::One(root_key.into()),
         portal_session: None,

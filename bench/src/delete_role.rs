@@ -155,6 +155,7 @@ impl Caller {
         let inbound = Inbound {
             request_id: RequestId::draw(&self.services.outside.entropy),
             now_ms: self.services.outside.clock.now_ms(),
+            deadline_ms: u64::MAX,
             test_time_ms: None,
             authorization: Authorization::One(self.bearer.as_str().into()),
             portal_session: None,

@@ -10,10 +10,12 @@
 //! - [`client`]: a blocking client for set-up work.
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
 //! - [`restart`]: start-up time and memory of a store with many keys.
+//! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
 
+pub mod analytics;
 pub mod child;
 pub mod client;
 pub mod compare;

@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{Error, Result, analytics, compare, create_key, delete_role, floor, restart};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -40,6 +40,8 @@ enum Command {
     Restart(Restart),
     /// Deleting a role that very many keys hold, beside other changes.
     DeleteRole(DeleteRole),
+    /// Ingest of events, their bytes on disk, and SELECTs over them.
+    Analytics(Analytics),
 }
 
 #[derive(Args)]
@@ -227,6 +229,25 @@ struct DeleteRole {
     json: bool,
 }
 
+#[derive(Args)]
+struct Analytics {
+    /// Directory for the data, which is kept there; default: the system's for temporary files, removed afterwards.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Events to make.
+    #[arg(long, default_value_t = 10_000_000)]
+    events: u64,
+    /// Threads of the query engine.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// How often each SELECT is timed, after a first time that is not.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -260,6 +281,7 @@ fn main() -> ExitCode {
         Command::CreateKey(arguments) => create(arguments),
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
+        Command::Analytics(arguments) => ask(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -392,6 +414,12 @@ fn delete(arguments: DeleteRole) -> Result<()> {
         delete_role::Options { directory: arguments.directory, keys: arguments.keys, most_ms: arguments.most_ms };
     let report = delete_role::delete_role(&options, &mut say)?;
     print(arguments.json, &report, || report.table())
+}
+
+fn ask(arguments: Analytics) -> Result<()> {
+    let Analytics { directory, events, threads, rounds, json } = arguments;
+    let report = analytics::analytics(&analytics::Options { directory, events, threads, rounds }, &mut say)?;
+    print(json, &report, || report.table())
 }
 
 /// Progress and complaints; stdout is for results.

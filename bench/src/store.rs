@@ -11,7 +11,7 @@ use keyward::tenants::{By, draw_id, system_actor, target};
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, RatelimitId, RoleId, WorkspaceNo};
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::key::{self, KeyRow, Ratelimit};
-use keyward_storage::{Abort, Storage};
+use keyward_storage::{Abort, Storage, Turn};
 
 use crate::{Error, Result};
 
@@ -118,6 +118,7 @@ fn transact(
 ) -> Result<()> {
     let (tell, told) = mpsc::sync_channel(1);
     storage.transact(
+        Turn::FIRST,
         now,
         move |tx| -> std::result::Result<(), Abort<std::convert::Infallible>> {
             run(tx);

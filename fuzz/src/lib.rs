@@ -13,6 +13,7 @@ pub mod log_frame;
 pub mod mutate;
 pub mod permission_query;
 pub mod row;
+pub mod sql_gate;
 
 /// What a target made of its input. A corpus has some of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +48,5 @@ pub const TARGETS: &[Target] = &[
         cases: 20_000,
     },
     Target { name: "row", run: row::run, dictionary: row::DICTIONARY, cases: 20_000 },
+    Target { name: "sql_gate", run: sql_gate::run, dictionary: sql_gate::DICTIONARY, cases: 5_000 },
 ];

@@ -29,8 +29,16 @@ pub enum Refusal {
     #[error("{0}")]
     Rows(String),
     /// A quota of the current window is used up (AN-ERR-11).
-    #[error("{0}")]
-    Quota(String),
+    #[error("{text}")]
+    Quota {
+        /// Which, and when the window ends.
+        text: String,
+        /// Seconds until then, rounded up.
+        retry_after_s: u32,
+    },
+    /// Too many queries wait for their turn.
+    #[error("too many queries are running")]
+    Busy,
     /// Nobody waits for the answer any more.
     #[error("the query was cancelled")]
     Cancelled,

@@ -14,6 +14,7 @@ mod columns;
 mod compact;
 mod core;
 pub mod event;
+pub mod files;
 mod journal;
 mod keeper;
 mod live;
@@ -33,6 +34,7 @@ mod testing;
 mod transfer;
 
 pub use core::Retention;
+pub use datafusion::arrow::array::RecordBatch;
 pub use event::{Event, Outcome, Ratelimit, Verification};
 pub use scan::{Scope, Spaces};
 pub use store::{Events, LastUse, OpenError, Options, Stats, Usage};

@@ -7,3 +7,6 @@ pub mod sql;
 
 pub use error::Refusal;
 pub use events::Events;
+pub use sql::run::quota::Allowed;
+pub use sql::run::{Limits, Options, Rows};
+pub use sql::{Query, Select};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use keyward_query::events::{Event, Events};
 use keyward_storage::ids::{CorrelationId, EventId, IdText, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{Actor, AuditEvent, Target};
-use keyward_storage::{Abort, Committed, Storage, TransactError, Tx, Unavailable};
+use keyward_storage::{Abort, Committed, Storage, TransactError, Turn, Tx, Unavailable};
 
 use super::problem::{Code, Problem};
 use super::wire::RequestId;
@@ -26,6 +26,8 @@ pub struct Call {
     pub request_id: RequestId,
     /// The request's time, unix ms: the server's clock, or in test mode what the request says.
     pub now: u64,
+    /// When the client is told that it was not answered in time, by the server's clock, unix ms.
+    pub deadline: u64,
     /// The client's address.
     pub client_ip: Option<IpAddr>,
     /// The client's program, as it calls itself.
@@ -40,6 +42,8 @@ pub struct Call {
 #[must_use]
 pub struct Granted<'c> {
     call: &'c Call,
+    /// Whose turn the transaction takes.
+    turn: Turn,
 }
 
 impl Call {
@@ -66,14 +70,14 @@ impl Call {
     /// Passes where the caller holds what is needed; else 403 naming what is missing (PM-EVAL-04).
     pub fn authorize(&self, need: &Need<'_>) -> Result<Granted<'_>, Problem> {
         match self.principal.grants.check(need) {
-            Ok(()) => Ok(Granted { call: self }),
+            Ok(()) => Ok(self.granted()),
             Err(denied) => Err(Problem::new(Code::InsufficientPermissions, denied.to_string())),
         }
     }
 
     /// As [`Call::authorize`], for operations that answer a lack of permission as if the resource did not exist.
     pub fn may(&self, need: &Need<'_>) -> Option<Granted<'_>> {
-        self.principal.grants.allows(need).then_some(Granted { call: self })
+        self.principal.grants.allows(need).then(|| self.granted())
     }
 
     /// Whether the caller holds `<kind>.<id>.<action>` for any id at all, or for all.
@@ -81,14 +85,24 @@ impl Call {
         self.principal.grants.ids(kind, action).next().is_some()
     }
 
+    /// The ids in the grants `<kind>.<id>.<action>`, for operations that show what they name (PM-TAB-02).
+    pub fn ids<'a>(&'a self, kind: &'a str, action: &'a str) -> impl Iterator<Item = &'a str> {
+        self.principal.grants.ids(kind, action)
+    }
+
     /// Whether the caller may do everything in its workspace: then no requirement need be spelled out.
     pub fn is_administrator(&self) -> bool {
         self.principal.grants.is_administrator()
     }
 
-    /// What this program does by itself on behalf of a call, such as a refill that is due: no permission is asked.
+    fn granted(&self) -> Granted<'_> {
+        Granted { call: self, turn: Turn::of(self.workspace()).until(self.deadline) }
+    }
+
+    /// What this program does by itself on behalf of a call, such as a refill that is due: no permission is asked. It
+    /// does not wait behind the workspace's changes, since a verification waits for it.
     pub fn as_system(&self) -> Granted<'_> {
-        Granted { call: self }
+        Granted { call: self, turn: Turn::of_verification(self.workspace()).until(self.deadline) }
     }
 
     /// Reads from disk on a thread that may block. `what` completes "We could not load the requested …".
@@ -103,10 +117,17 @@ impl Call {
     /// Records an event of this call. A full queue makes it wait a little, no longer; the event is then lost and counted.
     /// Whether it was taken.
     pub async fn record(&self, event: impl Into<Event>) -> bool {
-        let events = &self.services.events;
+        let Some(events) = &self.services.events else { return true };
         match events.try_record(event) {
             Ok(()) => true,
             Err(event) => Box::pin(events.record(event)).await,
+        }
+    }
+
+    /// The same without waiting.
+    pub fn record_or_drop(&self, event: impl Into<Event>) {
+        if let Some(events) = &self.services.events {
+            events.record_or_drop(event);
         }
     }
 
@@ -116,8 +137,8 @@ impl Call {
         what: &str,
         read: impl FnOnce(&Events) -> io::Result<R> + Send + 'static,
     ) -> Result<R, Problem> {
-        let services = Arc::clone(&self.services);
-        let done = tokio::task::spawn_blocking(move || read(&services.events)).await;
+        let events = self.services.events.clone().ok_or_else(|| unreadable(what))?;
+        let done = tokio::task::spawn_blocking(move || read(&events)).await;
         done.map_err(io::Error::other).flatten().map_err(|error| unreadable(what).because(error))
     }
 
@@ -152,7 +173,8 @@ pub enum Correlate {
 }
 
 impl Granted<'_> {
-    /// Runs a transaction and waits until it is durable and visible. It runs to its end even if the client goes away.
+    /// Runs a transaction and waits until it is durable and visible. It runs to its end even if the client goes away, but
+    /// is not begun after the request's deadline.
     pub async fn transact<R: Send + 'static>(
         self,
         correlate: Correlate,
@@ -171,7 +193,7 @@ impl Granted<'_> {
         };
         let outcome = call
             .services
-            .transact(call.now, move |tx| {
+            .transact(self.turn, call.now, move |tx| {
                 let mut change = Change { tx, context, events: Vec::new(), told_bytes: 0, untold: false };
                 let value = run(&mut change)?;
                 change.finish(correlate);
@@ -200,6 +222,9 @@ fn too_large() -> Problem {
 pub fn unavailable(why: &Unavailable) -> Problem {
     Problem::no_capacity(match why {
         Unavailable::Busy => "Too many changes are waiting for the disk. Please try again in a moment.",
+        Unavailable::Late => {
+            "The server did not come to the change within the request's time, and nothing of it was done. Please try again."
+        }
         Unavailable::NoSpace => "The server's disk is full, so changes are refused. Please tell its operator.",
         Unavailable::Stopped | Unavailable::TooLarge => "The server is stopping. Please try again in a moment.",
     })

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::listing;
 use super::operation::{Body, COMMON_FAILURES, Credential, Entry};
 use super::problem::{Code, JSON, PROBLEM_JSON, TYPE_BASE};
 
@@ -259,7 +260,7 @@ fn shared_schemas() -> Map<String, Value> {
             "additionalProperties": false,
             "required": ["hasMore"],
             "properties": {
-                "hasMore": {"type": "boolean", "description": "Whether more rows follow this page."},
+                "hasMore": {"type": "boolean", "description": listing::PAGES_END_EARLY},
                 "cursor": {
                     "type": "string",
                     "description": "Where the next page begins; there exactly when hasMore is true.",

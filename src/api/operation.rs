@@ -34,6 +34,8 @@ pub trait Operation: Send + 'static {
     const CREDENTIAL: Credential = Credential::RootKey;
     /// Whether it can be called without a body.
     const BODY: Body = Body::Required;
+    /// How long it may take, and what becomes of it when nobody waits any more.
+    const PACE: Pace = Pace::Finishes;
     /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
     /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
     /// say otherwise; what is needed together is joined by ` & `. This is documentation; the handler asks.
@@ -48,7 +50,7 @@ pub trait Operation: Send + 'static {
     /// The answer.
     type Response: Reply;
 
-    /// The handler. Its future is run to its end even when the client hangs up.
+    /// The handler. Its future is run to its end even when the client hangs up, but for [`Pace::Stops`].
     fn run(call: Call, ask: Self::Request) -> impl Future<Output = Result<Self::Response, Problem>> + Send;
 }
 
@@ -71,6 +73,15 @@ pub enum Body {
     /// Where there is none it is read as `{}`, and no content type is asked for: some clients send neither for an operation
     /// without parameters.
     Optional,
+}
+
+/// How long an operation may take, and what becomes of it when its client has hung up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// The server's deadline holds. It runs to its end in any case: what it began to change is changed.
+    Finishes,
+    /// It changes nothing, and bounds its own time. It stops when nobody waits for it.
+    Stops,
 }
 
 /// Codes that any operation may answer with: they come from the steps before the handler, from storage, or from bugs.
@@ -112,6 +123,8 @@ pub struct Entry {
     pub credential: Credential,
     /// [`Operation::BODY`].
     pub body: Body,
+    /// [`Operation::PACE`].
+    pub pace: Pace,
     /// [`Operation::ALLOWS`].
     pub allows: &'static [&'static str],
     /// [`Operation::FAILS`].
@@ -141,6 +154,7 @@ impl Entry {
             description: O::DESCRIPTION,
             credential: O::CREDENTIAL,
             body: O::BODY,
+            pace: O::PACE,
             allows: O::ALLOWS,
             fails: O::FAILS,
             audits: O::AUDITS,
@@ -293,16 +307,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The page of at most `limit` rows at the front of `rows`, which were read with a limit of `limit + 1`
-    /// (COM-PAG-05). The row too many is not on the page; `cursor_of` names it, so that the next page begins with it
-    /// (COM-PAG-02).
-    pub fn of(mut rows: Vec<T>, limit: usize, cursor_of: impl FnOnce(&T) -> String) -> Page<T> {
-        let cursor = rows.get(limit).map(cursor_of);
-        rows.truncate(limit);
-        Page { rows, cursor }
-    }
-
-    /// A page with a cursor that was found elsewhere; `None` on the last page.
+    /// A page, and where the next one begins; `None` on the last.
     pub fn new(rows: Vec<T>, cursor: Option<String>) -> Page<T> {
         Page { rows, cursor }
     }
@@ -397,17 +402,15 @@ mod tests {
         assert_eq!(none, json!({"meta": {"requestId": id().as_str()}}), "COM-ENV-05");
     }
 
-    /// COM-PAG-02, COM-PAG-05: a cursor exactly when more follows; an exact last page has none.
+    /// COM-PAG-02: a cursor exactly when more follows.
     #[test]
     fn a_page_says_whether_more_follows() {
-        for (rows, data, pagination) in [
-            (vec![1, 2, 3], json!([1, 2]), json!({"hasMore": true, "cursor": "row 3"})),
-            (vec![1, 2], json!([1, 2]), json!({"hasMore": false})),
-            (vec![], json!([]), json!({"hasMore": false})),
-        ] {
-            let page = Page::of(rows, 2, |row: &i32| format!("row {row}"));
+        for (cursor, pagination) in
+            [(Some("row 3"), json!({"hasMore": true, "cursor": "row 3"})), (None, json!({"hasMore": false}))]
+        {
+            let page = Page::new(vec![1, 2], cursor.map(str::to_owned));
             let body = parsed(&envelope(&page, id()).expect("it serializes"));
-            assert_eq!((&body["data"], &body["pagination"]), (&data, &pagination));
+            assert_eq!((&body["data"], &body["pagination"]), (&json!([1, 2]), &pagination));
         }
     }
 

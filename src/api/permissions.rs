@@ -97,34 +97,47 @@ pub struct Role {
     permissions: Vec<Permission>,
 }
 
-impl Role {
-    /// Roles with their permissions, in the order they come. A permission that several of them grant is read once.
-    fn all(read: &impl Read, workspace: WorkspaceNo, entries: Vec<RoleEntry>) -> Result<Vec<Role>, ReadError> {
-        let mut known: HashMap<PermissionId, Option<Permission>> = HashMap::new();
-        let mut roles = Vec::with_capacity(entries.len());
-        for (id, row) in entries {
-            let mut permissions = Vec::with_capacity(row.permissions.len());
-            for permission in row.permissions {
-                let shown = match known.get(&permission) {
-                    Some(shown) => shown,
-                    None => {
-                        let row = role::permission(read, workspace, permission)?;
-                        known.entry(permission).or_insert(row.map(|row| Permission::new((permission, row))))
-                    }
-                };
-                permissions.extend(shown.clone());
-            }
-            permissions.sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
-            roles.push(Role { id: id.to_string(), name: row.name, description: row.description, permissions });
-        }
-        Ok(roles)
+/// Reads roles with their permissions. A permission that several of them grant is read once.
+struct Roles<'r, R> {
+    read: &'r R,
+    workspace: WorkspaceNo,
+    known: HashMap<PermissionId, Option<Permission>>,
+}
+
+impl<'r, R: Read> Roles<'r, R> {
+    fn new(read: &'r R, workspace: WorkspaceNo) -> Roles<'r, R> {
+        Roles { read, workspace, known: HashMap::new() }
     }
 
+    /// A role as replies show it.
+    fn show(&mut self, (id, row): RoleEntry) -> Result<Role, ReadError> {
+        let mut permissions = Vec::with_capacity(row.permissions.len());
+        for permission in row.permissions {
+            let shown = match self.known.get(&permission) {
+                Some(shown) => shown,
+                None => {
+                    let row = role::permission(self.read, self.workspace, permission)?;
+                    self.known.entry(permission).or_insert(row.map(|row| Permission::new((permission, row))))
+                }
+            };
+            permissions.extend(shown.clone());
+        }
+        permissions.sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
+        Ok(Role { id: id.to_string(), name: row.name, description: row.description, permissions })
+    }
+}
+
+impl Role {
     /// Roles as replies show them: by name, bytewise (KEYS-ROLE-5). What they grant is read here and not in the
     /// transaction that linked them: that would keep other changes waiting for what may be thousands of rows.
     pub async fn sorted(call: &Call, entries: Vec<RoleEntry>) -> Result<Vec<Role>, Problem> {
         let workspace = call.workspace();
-        let mut roles = call.read("roles", move |storage| Role::all(&storage.snapshot()?, workspace, entries)).await?;
+        let roles = call.read("roles", move |storage| {
+            let snapshot = storage.snapshot()?;
+            let mut roles = Roles::new(&snapshot, workspace);
+            entries.into_iter().map(|entry| roles.show(entry)).collect::<Result<Vec<Role>, ReadError>>()
+        });
+        let mut roles = roles.await?;
         roles.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(roles)
     }

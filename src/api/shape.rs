@@ -62,6 +62,9 @@ pub const MAX_BYTES_KEYWORD: &str = "x-keyward-max-bytes";
 /// The mark of a secret member, read by the redaction of recorded bodies (COM-LOG-03).
 pub const REDACT_KEYWORD: &str = "x-unkey-redact";
 
+/// The mark of a text that is often longer than a line: a command line also reads it from a file.
+pub const LONG_TEXT_KEYWORD: &str = "x-keyward-long-text";
+
 /// The schema of a request type, everything it refers to inlined.
 pub fn request_schema<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())

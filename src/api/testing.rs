@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keyward_storage::Turn;
 use keyward_storage::disk::MemoryDisk;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{self, AuditEvent};
@@ -58,16 +59,16 @@ impl Kit {
     pub fn new() -> Kit {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
-        let disk = Arc::new(MemoryDisk::new());
-        let storage = open_storage(&settings, disk.clone(), &outside).expect("opened");
-        let services = Arc::new(Services::on(storage, &settings, disk, outside).expect("opened"));
+        let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        let services = Services { storage, outside, region: "test".to_owned(), events: None, query: None };
+        let services = Arc::new(services);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entropy = &services.outside.entropy;
         let id = WorkspaceId(tenants::draw_id(entropy));
         let key = NewRootKey::generate(None, vec![tenants::administrator(id)], None, entropy);
         let root = key.minted.plaintext.clone();
         let by = By::new(tenants::system_actor("test", "test"), NOW, entropy);
-        let made = services.transact_blocking(NOW, move |tx| {
+        let made = services.transact_blocking(Turn::FIRST, NOW, move |tx| {
             let no = tenants::create_workspace(tx, id, "a workspace", None, &by)?;
             tenants::create_root_key(tx, no, key, &by);
             Ok::<_, keyward_storage::Abort<std::convert::Infallible>>(no)
@@ -95,6 +96,7 @@ impl Kit {
         let inbound = Inbound {
             request_id: RequestId::draw(&self.services.outside.entropy),
             now_ms: NOW,
+            deadline_ms: u64::MAX,
             test_time_ms: self.test_time_ms.get(),
             authorization: Authorization::One(format!("Bearer {}", self.root).into()),
             portal_session: None,

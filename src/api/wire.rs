@@ -16,6 +16,8 @@ pub struct Inbound {
     pub request_id: RequestId,
     /// The server's clock when the request arrived: Unix milliseconds.
     pub now_ms: u64,
+    /// When its client is told that it was not answered in time: what has not begun by then is better left undone.
+    pub deadline_ms: u64,
     /// What `X-Test-Time` said, in Unix milliseconds. Always `None` without test mode (COM-HDR-05).
     pub test_time_ms: Option<i64>,
     /// What the `Authorization` header said; judging it is the operations' business (COM-AUTH).

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::http::admin::stream::Frames;
 use crate::http::admin::with_socket_path;
 
 /// A little longer than the server gives a command, so that the server's own words win.
@@ -38,28 +39,73 @@ pub enum CallError {
 /// See [`CallError`].
 pub fn call(data_dir: &Path, command: &str, arguments: Map<String, Value>) -> Result<Value, CallError> {
     let failed = |error: io::Error| CallError::Failed(error.to_string());
-    let mut stream =
-        with_socket_path(data_dir, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
-            // No directory, no socket, or one that a crash has left.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::NoServer,
-            io::ErrorKind::PermissionDenied => CallError::Failed(format!(
-                "{error}; only the user that runs the server, and root, may give it commands"
-            )),
-            _ => failed(error),
-        })?;
+    let mut stream = connect(data_dir)?;
     stream.set_write_timeout(Some(SEND_TIME_MAX)).map_err(failed)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(failed)?;
     let mut line = json!({ "command": command, "arguments": arguments }).to_string();
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(failed)?;
-
     let mut answer = Vec::new();
     BufReader::new(stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer).map_err(failed)?;
     if answer.is_empty() {
         return Err(CallError::Failed("it closed the connection without an answer".to_owned()));
     }
-    let answer: Value =
-        serde_json::from_slice(&answer).map_err(|error| CallError::Failed(format!("its answer: {error}")))?;
+    let answer = serde_json::from_slice(&answer).map_err(|error| CallError::Failed(format!("its answer: {error}")))?;
+    read(&answer)
+}
+
+/// Begins a command that moves frames, and gives the connection with what the server has told about it. After the frames,
+/// [`finish`] reads the answer.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn open_stream(
+    data_dir: &Path,
+    command: &str,
+    arguments: Map<String, Value>,
+) -> Result<(Frames, Value), CallError> {
+    let failed = |error: io::Error| CallError::Failed(error.to_string());
+    let mut frames = Frames::new(connect(data_dir)?).map_err(failed)?;
+    frames.send_line(&json!({ "command": command, "arguments": arguments })).map_err(failed)?;
+    let told = frames.receive_line().map_err(closed)?;
+    match told.get("go") {
+        Some(told) => Ok((frames, told.clone())),
+        None => match read(&told) {
+            Ok(_) => Err(CallError::Failed("it does not move frames; is it an older one?".to_owned())),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The answer of a command whose frames have flowed.
+///
+/// # Errors
+/// See [`CallError`].
+pub fn finish(frames: &mut Frames) -> Result<Value, CallError> {
+    read(&frames.receive_line().map_err(closed)?)
+}
+
+fn closed(error: io::Error) -> CallError {
+    CallError::Failed(match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it closed the connection without an answer; is it stopping?".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+fn connect(data_dir: &Path) -> Result<UnixStream, CallError> {
+    with_socket_path(data_dir, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
+        // No directory, no socket, or one that a crash has left.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::NoServer,
+        io::ErrorKind::PermissionDenied => {
+            CallError::Failed(format!("{error}; only the user that runs the server, and root, may give it commands"))
+        }
+        _ => CallError::Failed(error.to_string()),
+    })
+}
+
+/// What an answer's line says.
+fn read(answer: &Value) -> Result<Value, CallError> {
     if let Some(value) = answer.get("ok") {
         return Ok(value.clone());
     }

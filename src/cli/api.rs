@@ -7,6 +7,7 @@
 mod explain;
 mod members;
 mod reply;
+mod rows;
 
 use std::fmt;
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::api::operation::Credential;
 use crate::api::{Entry, OPERATIONS};
 use members::Members;
 pub use reply::{Failure, Reply};
+use rows::{Format, has_rows};
 
 /// The flag that sends a whole body.
 const BODY: &str = "body-json";
@@ -46,6 +48,15 @@ struct AnswerArguments {
     /// What to print: the data for people, or the whole reply exactly as it came
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+/// Flags of operations that answer with rows.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Answer")]
+struct RowsArguments {
+    /// How rows are printed [default: table at a terminal, json elsewhere]
+    #[arg(long, value_enum, conflicts_with = "output")]
+    format: Option<Format>,
 }
 
 /// `keyward api`: an operation, and what was typed for it.
@@ -132,6 +143,7 @@ fn command_of(entry: &'static Entry) -> Command {
         Credential::None => command,
     };
     let command = AnswerArguments::augment_args(command);
+    let command = if has_rows(entry) { RowsArguments::augment_args(command) } else { command };
     let mut long = format!("{}.", entry.summary);
     if !entry.description.is_empty() {
         long.push_str("\n\n");
@@ -230,7 +242,11 @@ pub fn send(access: &Access, path: &str, headers: &[(&str, &str)], body: &[u8]) 
 /// Prints a reply, and says what a refusal means.
 fn answer(entry: &'static Entry, reply: &Reply, matches: &ArgMatches, url: &str) -> ExitCode {
     let output = AnswerArguments::from_arg_matches(matches).map_or(Output::Text, |answer| answer.output);
-    let printed = reply.print(output);
+    let format = match has_rows(entry) {
+        true => RowsArguments::from_arg_matches(matches).ok().and_then(|rows| rows.format),
+        false => Some(Format::Json),
+    };
+    let printed = reply.print(output, format);
     match reply.refusal() {
         None => printed,
         Some(refusal) => {

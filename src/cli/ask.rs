@@ -16,11 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::admin_client::{CallError, call};
+use super::admin_client::{CallError, call, open_stream};
 use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
-use crate::app::{Services, open_storage};
+use crate::app::{Services, open_events, open_storage};
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
 use crate::outside::Outside;
 use crate::telemetry::{self, error_chain};
@@ -70,13 +71,7 @@ impl StoreArguments {
 
     /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
     pub fn reach(self) -> Result<Reach, ExitCode> {
-        match self.settings.read() {
-            Ok(Reading { settings, warnings }) => {
-                note(warnings.iter().map(|warning| format!("warning: {warning}")));
-                Ok(Reach { settings, output: self.output })
-            }
-            Err(ConfigError(reasons)) => Err(fail(EXIT_USAGE, reasons)),
-        }
+        Reach::of(self.settings).map(|reach| Reach { output: self.output, ..reach })
     }
 }
 
@@ -96,7 +91,39 @@ pub struct Reach {
     output: Output,
 }
 
+/// Where a command that moves frames finds its store.
+pub enum Way {
+    /// A server has taken the command; frames may flow. With what it has told.
+    Server(Frames, Value),
+    /// No server runs, and this is the directory, open. Shut it down afterwards.
+    Directory(Box<Services>),
+}
+
 impl Reach {
+    /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
+    pub fn of(settings: SettingsArguments) -> Result<Reach, ExitCode> {
+        match settings.read() {
+            Ok(Reading { settings, warnings }) => {
+                note(warnings.iter().map(|warning| format!("warning: {warning}")));
+                Ok(Reach { settings, output: Output::Json })
+            }
+            Err(ConfigError(reasons)) => Err(fail(EXIT_USAGE, reasons)),
+        }
+    }
+
+    /// Begins a command that moves frames where its store is; a directory is opened with its events.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn begin(&self, command: &str, arguments: &impl Serialize) -> Result<Way, String> {
+        let data_dir = &self.settings.data_dir;
+        let begin = || open_stream(data_dir, command, members(arguments));
+        match reach(&self.settings, Opening::WithEvents, PATIENCE, begin)? {
+            Reached::Server((frames, told)) => Ok(Way::Server(frames, told)),
+            Reached::Directory(services) => Ok(Way::Directory(services)),
+        }
+    }
+
     /// Runs a command and prints its answer: the JSON object as it is, or the text that `text` makes of it.
     pub fn run<R: DeserializeOwned>(
         &self,
@@ -127,10 +154,14 @@ impl Reach {
     /// # Errors
     /// A sentence for the operator.
     pub fn ask(&self, command: &str, arguments: &impl Serialize) -> Result<Done, String> {
-        let Value::Object(arguments) = json!(arguments) else {
-            unreachable!("arguments of commands are structs, which are objects in JSON");
-        };
-        ask(&self.settings, command, arguments, PATIENCE)
+        ask(&self.settings, command, members(arguments), PATIENCE)
+    }
+}
+
+fn members(arguments: &impl Serialize) -> Map<String, Value> {
+    match json!(arguments) {
+        Value::Object(arguments) => arguments,
+        _ => unreachable!("arguments of commands are structs, which are objects in JSON"),
     }
 }
 
@@ -161,20 +192,47 @@ pub fn print_answer(answer: &[u8]) -> ExitCode {
 
 /// Asks the server on the data directory, or opens the directory where there is none.
 fn ask(settings: &Settings, command: &str, arguments: Map<String, Value>, patience: Duration) -> Result<Done, String> {
+    let call = || call(&settings.data_dir, command, arguments.clone());
+    match reach(settings, Opening::RecordsAlone, patience, call)? {
+        Reached::Server(done) => serde_json::from_value(done).map_err(|error| format!("the server's answer: {error}")),
+        Reached::Directory(services) => {
+            let request = AdminRequest { command: command.to_owned(), arguments, operator: Operator::current() };
+            let outcome = execute(&services, request);
+            services.shutdown();
+            outcome
+        }
+    }
+}
+
+/// What was there.
+enum Reached<T> {
+    Server(T),
+    Directory(Box<Services>),
+}
+
+/// What of a data directory a command needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    RecordsAlone,
+    WithEvents,
+}
+
+/// Calls the server on the data directory, or opens the directory where there is none.
+fn reach<T>(
+    settings: &Settings,
+    opening: Opening,
+    patience: Duration,
+    call: impl Fn() -> Result<T, CallError>,
+) -> Result<Reached<T>, String> {
     let begun = Instant::now();
     loop {
-        match call(&settings.data_dir, command, arguments.clone()) {
-            Ok(done) => return serde_json::from_value(done).map_err(|error| format!("the server's answer: {error}")),
+        match call() {
+            Ok(answer) => return Ok(Reached::Server(answer)),
             Err(CallError::NoServer) => {}
             Err(error) => return Err(error.to_string()),
         }
-        match open(settings) {
-            Ok(services) => {
-                let request = AdminRequest { command: command.to_owned(), arguments, operator: Operator::current() };
-                let outcome = execute(&services, request);
-                services.shutdown();
-                return outcome;
-            }
+        match open(settings, opening) {
+            Ok(services) => return Ok(Reached::Directory(Box::new(services))),
             // Somebody has the directory and does not listen, or does not any more: a server on its way up or down, or
             // another command. Nothing was done yet, so trying again is safe.
             Err(Closed::InUse(_)) if begun.elapsed() < patience => std::thread::sleep(PAUSE),
@@ -192,9 +250,9 @@ enum Closed {
 }
 
 /// Opens a data directory that a server has made.
-fn open(settings: &Settings) -> Result<Services, Closed> {
+fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
     let shown = settings.data_dir.display();
-    let refuse = |reason: String| -> Result<Services, Closed> { Err(Closed::No(reason)) };
+    let refuse = |reason: String| Err(Closed::No(reason));
     match RealDisk.list(&settings.data_dir) {
         Ok(names) if names.iter().any(|name| name == FORMAT_FILE) => {}
         Ok(_) => return refuse(absent(&settings.data_dir)),
@@ -218,12 +276,24 @@ fn open(settings: &Settings) -> Result<Services, Closed> {
     // What storage has to say is told only where it is a warning.
     telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
     let outside = Outside::system();
-    match open_storage(settings, Arc::new(RealDisk), &outside) {
-        Ok(storage) => Services::on(storage, settings, Arc::new(RealDisk), outside)
-            .or_else(|error| refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error)))),
-        Err(error @ OpenError::Locked(_)) => Err(Closed::InUse(error.to_string())),
-        Err(error) => refuse(format!("cannot open the data directory {shown}: {}", error_chain(&error))),
-    }
+    let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
+    let storage = match open_storage(settings, Arc::new(RealDisk), &outside) {
+        Ok(storage) => storage,
+        Err(error @ OpenError::Locked(_)) => return Err(Closed::InUse(error.to_string())),
+        Err(error) => return Err(failed(error_chain(&error))),
+    };
+    // The events come second: the records' lock is the directory's.
+    let events = match opening {
+        Opening::RecordsAlone => None,
+        Opening::WithEvents => match open_events(settings, &outside) {
+            Ok(events) => Some(Arc::new(events)),
+            Err(error) => {
+                storage.stop();
+                return Err(failed(error_chain(&error)));
+            }
+        },
+    };
+    Ok(Services { storage, outside, region: settings.region.clone(), events, query: None })
 }
 
 fn absent(data_dir: &Path) -> String {

@@ -9,6 +9,7 @@ pub mod admin_client;
 pub mod api;
 pub mod ask;
 pub mod auth;
+pub mod events;
 pub mod http_client;
 pub mod operator;
 mod permission_hints;
@@ -57,6 +58,8 @@ pub enum Command {
     Workspace(workspace::WorkspaceArguments),
     /// Make, show, change and revoke root keys
     RootKey(root_key::RootKeyArguments),
+    /// Add events from files, and write them to files
+    Events(events::EventsArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses

@@ -5,13 +5,15 @@
 //! object and with warnings for the operator. A plaintext key appears in the answer of the command that made it, and
 //! nowhere else.
 
+pub mod events;
+
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::root_key::{self, RootKeyRow};
 use keyward_storage::records::workspace::{self, WorkspaceLimits, WorkspaceRow};
-use keyward_storage::{Abort, Read, ReadError, TransactError, Tx};
+use keyward_storage::{Abort, Read, ReadError, TransactError, Turn, Tx};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -27,7 +29,7 @@ use super::workspace::{
     WorkspaceList, WorkspaceShown,
 };
 use crate::app::{Services, find_workspace};
-use crate::http::admin::{AdminRequest, Dispatch, Operator};
+use crate::http::admin::{AdminRequest, Answer, Dispatch, Operator, Stream};
 use crate::telemetry::error_chain;
 use crate::tenants::{self, By, NewRootKey};
 
@@ -46,9 +48,9 @@ pub struct Done {
 
 /// The commands of a running server, for its operator's socket.
 pub fn commands(services: &Arc<Services>) -> Dispatch {
-    let services = Arc::clone(services);
-    Arc::new(move |request| {
-        let services = Arc::clone(&services);
+    let (answering, streaming) = (Arc::clone(services), Arc::clone(services));
+    let answer: Answer = Arc::new(move |request| {
+        let services = Arc::clone(&answering);
         Box::pin(async move {
             // Commands read from disk and wait for the writer; socket workers must do neither.
             match tokio::task::spawn_blocking(move || execute(&services, request)).await {
@@ -59,7 +61,9 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
                 },
             }
         })
-    })
+    });
+    let stream: Stream = Arc::new(move |request, frames| events::stream(&streaming, request, frames));
+    Dispatch { answer, stream, is_streamed: events::is_streamed }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.
@@ -260,12 +264,12 @@ impl Desk<'_> {
         read(&snapshot).map_err(|error| unreadable(&error))
     }
 
-    /// Runs a transaction to its end.
+    /// Runs a transaction to its end, before whatever the tenants have waiting.
     fn transact<R: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<String>> + Send + 'static,
     ) -> Result<R, String> {
-        match self.services.transact_blocking(self.by.now, run) {
+        match self.services.transact_blocking(Turn::FIRST, self.by.now, run) {
             Ok(committed) => Ok(committed.value),
             Err(TransactError::Refused(refusal)) => Err(refusal),
             Err(TransactError::Unavailable(why)) => Err(why.to_string()),

@@ -21,7 +21,7 @@ pub type PerHour = Whole<0, 1_000_000_000>;
 pub type Bytes = Whole<1, { 1 << 50 }>;
 /// Seconds one query may take: up to a day.
 pub type Seconds = Whole<1, 86_400>;
-/// Rows that one query may scan.
+/// Rows that one query may return.
 pub type Rows = Whole<1, 1_000_000_000_000>;
 
 /// `keyward workspace`.
@@ -128,7 +128,7 @@ pub struct UpdateWorkspace {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_max_seconds: Option<Seconds>,
-    /// Rows one analytics query may scan
+    /// Rows one analytics query may return
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_max_rows: Option<Rows>,
@@ -221,7 +221,7 @@ impl WorkspaceShown {
             ("query time per hour", format!("{} s", limits.query_seconds_per_hour)),
             ("memory of a query", format!("{} bytes", limits.query_max_memory)),
             ("time of a query", format!("{} s", limits.query_max_seconds)),
-            ("rows a query may scan", limits.query_max_rows.to_string()),
+            ("rows a query may return", limits.query_max_rows.to_string()),
         ])
     }
 }

@@ -269,6 +269,14 @@ pub(super) static SETTINGS: &[Setting] = &[
          hold on to theirs, and above that of a load balancer in front."
     ),
     millis!(
+        "http.reply_stall_timeout_ms",
+        10,
+        10 * 60 * SECOND_MS,
+        http.reply_stall_timeout,
+        "How long a client may take for the next 64 KiB of a reply. Then the connection is closed: a reply that is not\n\
+         read is memory that others need."
+    ),
+    millis!(
         "http.shutdown_deadline_ms",
         0,
         10 * 60 * SECOND_MS,
@@ -308,7 +316,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         1_000_000_000,
         storage.rate_subjects_max,
         "Subjects with a live rate-limit window. At the limit a new subject is answered 503: a live window is never\n\
-         forgotten."
+         forgotten. A workspace that holds more than three times as many as there is room left for gets no new one, so\n\
+         that others do: alone it can have three quarters."
     ),
     millis!(
         "storage.checkpoint_interval_ms",
@@ -354,7 +363,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         storage.min_free_bytes,
         "Free space on the disk below which changes are answered 503; verifications go on."
     ),
-    number!(
+    Setting {
+        key: "analytics.enabled",
+        kind: Kind::Boolean,
+        meaning: "Whether queries over recorded events are answered; if not, they are answered 412.",
+        put: |settings, value| {
+            settings.analytics.enabled = value.boolean();
+            Ok(())
+        },
+        get: |settings| Value::Boolean(settings.analytics.enabled),
+    },
+    size!(
         "analytics.queue_seconds",
         1,
         600,
@@ -362,6 +381,35 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Seconds of peak load (65,536 events each, about 10 MiB) that may wait to be recorded while the disk is busy.\n\
          When the queue is full, a request waits up to 5 ms; then its event is dropped and counted, and health says\n\
          degraded."
+    ),
+    size!(
+        "analytics.query_threads",
+        0,
+        1024,
+        analytics.query_threads,
+        "Threads that compute queries, at the lowest priority; 0 means one fewer than processors, and at least one."
+    ),
+    size!(
+        "analytics.concurrent_queries",
+        1,
+        1024,
+        analytics.concurrent_queries,
+        "Queries that run at one time. Further ones wait for their turn, up to 10 seconds; who has fewer of them running\n\
+         is first."
+    ),
+    size!(
+        "analytics.waiting_queries",
+        1,
+        10_000,
+        analytics.waiting_queries,
+        "Queries that may wait for their turn, of one workspace half of them; one more is answered 503."
+    ),
+    size!(
+        "analytics.memory_bytes",
+        16 * MIB,
+        1024 * GIB,
+        analytics.memory_bytes,
+        "Memory of all running queries together. What one of them may take is a limit of its workspace."
     ),
 ];
 

@@ -2,10 +2,15 @@
 //!
 //! One JSON object a line each way: `{"command":"workspace.create","arguments":{…}}` is answered by `{"ok":…}` or by
 //! `{"error":{"message":…}}`. The commands themselves are handed in; this file knows the lines, their limits and who is
-//! asking. Files' permissions are the credential: the socket has mode 0600 from its first moment on.
+//! asking. Files' permissions are the credential: the socket has mode 0600 from its first moment on. A few commands move
+//! more than a line: [`stream`].
 
+pub mod stream;
+
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -16,8 +21,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
+
+use stream::Frames;
 
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "admin.sock";
@@ -71,8 +78,27 @@ impl Operator {
 }
 
 /// What runs a command: a value for `ok`, or a sentence for `error`.
-pub type Dispatch =
+pub type Answer =
     Arc<dyn Fn(AdminRequest) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
+/// What runs a command that moves frames, on a thread of its own.
+pub type Stream = Arc<dyn Fn(AdminRequest, &mut Frames) -> Result<Value, String> + Send + Sync>;
+
+/// What runs commands.
+#[derive(Clone)]
+pub struct Dispatch {
+    /// Those that answer a line with a line.
+    pub answer: Answer,
+    /// Those that move frames.
+    pub stream: Stream,
+    /// Whether a command is one that moves frames.
+    pub is_streamed: fn(&str) -> bool,
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch").finish_non_exhaustive()
+    }
+}
 
 /// The operator's socket, open and with its name in place.
 #[derive(Debug)]
@@ -129,7 +155,7 @@ impl AdminSocket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (dispatch, ending) = (Arc::clone(&dispatch), ending.clone());
+                    let (dispatch, ending) = (dispatch.clone(), ending.clone());
                     tokio::spawn(async move {
                         let _place = place;
                         if let Err(error) = serve(stream, &dispatch, ending).await {
@@ -189,12 +215,17 @@ async fn serve(stream: UnixStream, dispatch: &Dispatch, mut ending: watch::Recei
             return answer(&mut writing, Err(message)).await;
         }
         let outcome = match serde_json::from_slice::<Line>(&line) {
-            Ok(line) => {
-                run(
-                    dispatch,
-                    AdminRequest { command: line.command, arguments: line.arguments, operator: operator.clone() },
-                )
-                .await
+            Ok(Line { command, arguments }) => {
+                let request = AdminRequest { command, arguments, operator: operator.clone() };
+                if (dispatch.is_streamed)(&request.command) {
+                    if !reading.buffer().is_empty() {
+                        let message = "frames may follow when the server has said `go`".to_owned();
+                        return answer(&mut writing, Err(message)).await;
+                    }
+                    let whole = reading.into_inner().reunite(writing).map_err(io::Error::other)?;
+                    return run_stream(whole, dispatch, request, ending).await;
+                }
+                run(dispatch, request).await
             }
             Err(error) => Err(format!("not a request: {error}")),
         };
@@ -202,12 +233,43 @@ async fn serve(stream: UnixStream, dispatch: &Dispatch, mut ending: watch::Recei
     }
 }
 
+/// Runs a command that moves frames. When the end has begun its connection is cut, which it takes for a client that is gone:
+/// nothing may go on writing to a store that is being closed.
+async fn run_stream(
+    connection: UnixStream,
+    dispatch: &Dispatch,
+    request: AdminRequest,
+    mut ending: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let connection = connection.into_std()?;
+    let cut = connection.try_clone()?;
+    let mut frames = Frames::new(connection)?;
+    tracing::info!(command = request.command, uid = request.operator.uid, "the operator runs a command");
+    let run = Arc::clone(&dispatch.stream);
+    let (tell, told) = oneshot::channel();
+    // Not one of the runtime's threads for short reads: a stream may take hours.
+    std::thread::Builder::new().name("admin-stream".to_owned()).spawn(move || {
+        let outcome = run(request, &mut frames);
+        let _ = tell.send(frames.send_line(&in_json(outcome)));
+    })?;
+    let mut told = pin!(told);
+    let ends = async { drop(ending.wait_for(|ending| *ending).await) };
+    let ended = tokio::select! {
+        ended = &mut told => ended,
+        () = ends => {
+            let _ = cut.shutdown(Shutdown::Both);
+            told.await
+        }
+    };
+    ended.unwrap_or_else(|_| Err(io::Error::other("a stream ended by a bug")))
+}
+
 /// Runs a command on a task of its own, so that it comes to its end whatever its client does.
 async fn run(dispatch: &Dispatch, request: AdminRequest) -> Result<Value, String> {
     let command = request.command.clone();
     tracing::info!(command, uid = request.operator.uid, "the operator runs a command");
-    let dispatch = Arc::clone(dispatch);
-    match timeout(COMMAND_TIME_MAX, tokio::spawn(async move { dispatch(request).await })).await {
+    let run = Arc::clone(&dispatch.answer);
+    match timeout(COMMAND_TIME_MAX, tokio::spawn(async move { run(request).await })).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(format!("{command} failed because of a bug; the server's log says where")),
         Err(_) => Err(format!("{command} takes longer than {} seconds; it goes on", COMMAND_TIME_MAX.as_secs())),
@@ -215,15 +277,18 @@ async fn run(dispatch: &Dispatch, request: AdminRequest) -> Result<Value, String
 }
 
 async fn answer(writing: &mut (impl AsyncWriteExt + Unpin), outcome: Result<Value, String>) -> io::Result<()> {
-    let answer = match outcome {
-        Ok(value) => json!({ "ok": value }),
-        Err(message) => json!({ "error": { "message": message } }),
-    };
-    let mut line = answer.to_string();
+    let mut line = in_json(outcome).to_string();
     line.push('\n');
     match timeout(ANSWER_TIME_MAX, writing.write_all(line.as_bytes())).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn in_json(outcome: Result<Value, String>) -> Value {
+    match outcome {
+        Ok(value) => json!({ "ok": value }),
+        Err(message) => json!({ "error": { "message": message } }),
     }
 }
 
@@ -262,11 +327,12 @@ fn login_name(uid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::admin_client::{CallError, call};
+    use crate::cli::admin_client::{CallError, call, open_stream};
+    use stream::Frame;
 
     /// Answers every command with what was asked, and `fail` with an error, `panic` with a bug.
     fn echo() -> Dispatch {
-        Arc::new(|request: AdminRequest| {
+        let answer: Answer = Arc::new(|request: AdminRequest| {
             Box::pin(async move {
                 match request.command.as_str() {
                     "fail" => Err("as you wish".to_owned()),
@@ -276,7 +342,21 @@ mod tests {
                     }
                 }
             })
-        })
+        });
+        // Sends back the frames it gets, up to the last one.
+        let stream: Stream = Arc::new(|request: AdminRequest, frames: &mut Frames| {
+            frames.go(&json!({"command": request.command})).map_err(|error| error.to_string())?;
+            let mut count = 0;
+            loop {
+                match frames.receive().map_err(|error| error.to_string())? {
+                    Frame::Bytes(frame) => frames.send(&frame).map_err(|error| error.to_string())?,
+                    Frame::End => return Ok(json!({"frames": count})),
+                    Frame::Aborted => return Err("the client gave up".to_owned()),
+                }
+                count += 1;
+            }
+        });
+        Dispatch { answer, stream, is_streamed: |command| command == "stream" }
     }
 
     /// Asks from a thread of its own, as the blocking client does in another process.
@@ -356,6 +436,41 @@ mod tests {
             stream.read_to_string(&mut text).await.expect("answered");
             assert!(text.starts_with("{\"error\":{\"message\":\"") && text.contains(answer), "{text:?} for {answer:?}");
         }
+    }
+
+    /// EXT-4: a command that moves frames has the connection for itself, both ways; a server that stops cuts it and waits
+    /// for it, for nothing may write to a store that is being closed.
+    #[tokio::test]
+    async fn streams_flow_until_the_server_stops() {
+        let home = tempfile::tempdir().expect("a directory for the test");
+        let socket = AdminSocket::bind(home.path()).expect("a socket");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { stopped.await.expect("the test stops it") };
+        let server = tokio::spawn(socket.run(echo(), stopped, Duration::from_secs(5)));
+        let dir = home.path().to_owned();
+        let open = tokio::task::spawn_blocking(move || {
+            let (mut frames, told) = open_stream(&dir, "stream", Map::new()).expect("taken");
+            assert_eq!(told["command"], "stream");
+            let long = vec![7; 3 << 20];
+            for frame in [b"x".as_slice(), &long] {
+                // The other end sends while it is sent to: more than a socket holds needs a reader at both ends.
+                std::thread::scope(|scope| {
+                    let mut sender = frames.another().expect("the same connection");
+                    scope.spawn(move || sender.send(frame).expect("sent"));
+                    assert_eq!(frames.receive().expect("back again"), Frame::Bytes(frame.to_vec()));
+                });
+            }
+            frames.end().expect("sent");
+            assert_eq!(frames.receive_line().expect("answered"), json!({"ok": {"frames": 2}}));
+            let (mut open, _) = open_stream(&dir, "stream", Map::new()).expect("taken");
+            open.send(b"x").expect("sent");
+            assert_eq!(open.receive().expect("back"), Frame::Bytes(b"x".to_vec()));
+            open
+        });
+        let mut open = open.await.expect("no panic");
+        stop.send(()).expect("it runs");
+        server.await.expect("it ends although a stream is open");
+        assert!(open.receive().is_err(), "the stream was cut");
     }
 
     /// AL-ACTOR-02: user 0 is root wherever there is a user list.

@@ -11,12 +11,12 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -25,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::listen::{Connection, Place};
+use super::reply_body::ReplyBody;
 use super::service_routes::Health;
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
@@ -58,13 +59,14 @@ const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 /// The cookie of a portal session.
 const PORTAL_COOKIE: &str = "portal_session";
 
-type Reply = Response<Full<Bytes>>;
+/// A reply, its body whole.
+type Reply = Response<Bytes>;
 
 /// Answers one request of a connection.
 pub(super) async fn answer<A: Application>(
     connection: Arc<Connection<A>>,
     request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
+) -> Result<Response<ReplyBody>, Infallible> {
     let _running = connection.activity.begin();
     let site = &*connection.site;
     let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy), now_ms: site.outside.clock.now_ms() };
@@ -103,7 +105,7 @@ pub(super) async fn answer<A: Application>(
         let refused = Refused { head: &head, status: reply.status(), arrived, client_ip, failure };
         site.refusals.log(site.outside.clock.now_ms(), &refused);
     }
-    Ok(reply)
+    Ok(reply.map(|body| ReplyBody::new(body, &connection.activity)))
 }
 
 /// What the server notes when a request arrives.
@@ -151,6 +153,9 @@ async fn operate<A: Application>(
             "Too many requests of this connection were given up and are still running. Please wait for answers.";
         return outbound_of(&Problem::no_capacity(detail), arrived.request_id);
     }
+    let stops = site.application.stops(operation);
+    // From the body's end on, the operation's own deadline holds where it has one.
+    let bounds_itself = AtomicBool::new(false);
     let work = async {
         let (bytes, room) = match read_body(&mut body, limit, &site.large_bodies).await {
             Ok(read) => read,
@@ -165,10 +170,11 @@ async fn operate<A: Application>(
                 return outbound_of(&problem, arrived.request_id);
             }
         };
+        bounds_itself.store(stops, Ordering::Relaxed);
         let inbound = inbound_of(connection, head, bytes, arrived);
         // Calling it may panic as well as running it.
         let answer = match catch_unwind(AssertUnwindSafe(|| site.application.respond(operation, inbound))) {
-            Ok(answer) => Running { answer: Some(answer), place: Arc::clone(&connection.place), room }.await,
+            Ok(answer) => Running { answer: Some(answer), stops, place: Arc::clone(&connection.place), room }.await,
             Err(_) => Err(Panicked),
         };
         answer.unwrap_or_else(|Panicked| {
@@ -181,7 +187,7 @@ async fn operate<A: Application>(
             outbound_of(&Problem::new(Code::UnexpectedError, detail), arrived.request_id)
         })
     };
-    match within(site.limits.request_deadline, work).await {
+    match within(site.limits.request_deadline, &bounds_itself, work).await {
         Some(outbound) => outbound,
         None => {
             let detail = format!(
@@ -193,12 +199,12 @@ async fn operate<A: Application>(
     }
 }
 
-/// Waits for `work`, at most as long as `limit`; `None` when the time is up.
+/// Waits for `work`, at most as long as `limit` unless it says that it bounds itself; `None` when the time is up.
 ///
 /// A request whose body is in memory already needs a second poll, since hyper hands it over only once it was asked for
 /// it. A timer costs more than that poll, so the first wait is answered by an immediate second try and the timer is
 /// set at the second.
-async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
+async fn within<F: Future>(limit: Duration, bounds_itself: &AtomicBool, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     let mut timer = pin!(None::<Sleep>);
     let mut waited = false;
@@ -209,6 +215,9 @@ async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
         if !waited {
             waited = true;
             cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if bounds_itself.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
         if timer.is_none() {
@@ -223,12 +232,13 @@ async fn within<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
 /// The operation panicked.
 struct Panicked;
 
-/// A running operation. Dropped before its end - the client went away, or the deadline passed - it goes on in a task
-/// of its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it
+/// A running operation. Dropped before its end - the client went away, or the deadline passed - it stops where it may,
+/// and otherwise goes on in a task of its own: a change that is with the writer already must not be left half-way, only the reply is lost. Until it
 /// ends it keeps its connection's place and its body's room, so that abandoned work stays bounded and a shutdown waits
 /// for it.
 struct Running {
     answer: Option<Answer>,
+    stops: bool,
     place: Arc<Place>,
     room: Option<OwnedSemaphorePermit>,
 }
@@ -249,7 +259,7 @@ impl Future for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(answer) = self.answer.take() else { return };
+        let Some(answer) = self.answer.take().filter(|_| !self.stops) else { return };
         let abandoned = Abandoned { place: Arc::clone(&self.place), _room: self.room.take() };
         abandoned.place.abandoned.fetch_add(1, Ordering::Relaxed);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -362,6 +372,7 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let mut inbound = Inbound {
         request_id: arrived.request_id,
         now_ms: arrived.now_ms,
+        deadline_ms: arrived.now_ms.saturating_add(millis(site.limits.request_deadline)),
         test_time_ms: None,
         authorization: Authorization::Absent,
         portal_session: None,
@@ -400,6 +411,10 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let hops = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     inbound.client_ip = Some(site.trusted_proxies.client_of(connection.peer, hops));
     inbound
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(value: &HeaderValue) -> Box<str> {
@@ -451,7 +466,7 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
 }
 
 fn reply_of(outbound: Outbound, request: &HeaderMap) -> Reply {
-    let mut reply = Response::new(Full::new(outbound.body));
+    let mut reply = Response::new(outbound.body);
     *reply.status_mut() = StatusCode::from_u16(outbound.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = reply.headers_mut();
     let content_type = if outbound.is_problem { error_content_type(request) } else { JSON };
@@ -518,7 +533,7 @@ fn cleaned(head: &Parts) -> Option<String> {
 }
 
 fn redirect(location: &str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()));
+    let mut reply = Response::new(Bytes::new());
     *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
     let location = HeaderValue::from_str(location).expect("the paths of the pages are ASCII");
     reply.headers_mut().insert(header::LOCATION, location);

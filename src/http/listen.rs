@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::client_ip::TrustedProxies;
+use super::reply_body::Replies;
 use super::service_routes::{Documents, Stage};
 use super::{Application, exchange};
 use crate::config::{Http, Settings};
@@ -31,7 +32,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of a request.
 const HEADERS_MAX: usize = 100;
 /// Requests one HTTP/2 connection may have running.
-const STREAMS_MAX: u32 = 32;
+pub(super) const STREAMS_MAX: u32 = 32;
 /// Bytes a peer may send on a connection, and on one of its streams, before they are read: they are memory of ours.
 const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
@@ -268,6 +269,7 @@ async fn serve<A: Application>(
     match reason {
         // What was begun is unfinished on purpose; there is nobody to tell.
         Close::HeadTooSlow => tracing::debug!("a connection was closed: its request's head took too long"),
+        Close::ReplyStalled => tracing::debug!("a connection was closed: its client did not read a reply"),
         Close::Idle => {
             http.as_mut().graceful_shutdown();
             let _ = timeout(CLOSING_TIME, http).await;
@@ -298,13 +300,14 @@ async fn ordered(mut orders: watch::Receiver<Order>, order: Order) {
 /// Why a connection is closed from this side.
 enum Close {
     HeadTooSlow,
+    ReplyStalled,
     Idle,
     Asked,
 }
 
 /// What a connection is doing and since when, in one word, so that one timer that rarely fires stands for two limits:
 /// the head of a request must arrive whole in time, and a connection without a request may stay only so long. While
-/// requests run, their own deadlines count.
+/// requests run, their own deadlines count, and while large replies are sent, that they go on.
 pub(super) struct Activity {
     opened: Instant,
     /// The same moment on the clock of [`coarse_millis`].
@@ -317,6 +320,7 @@ pub(super) struct Activity {
     http2: AtomicBool,
     /// Nothing has been received yet: only then is the preface one.
     untouched: AtomicBool,
+    pub(super) replies: Replies,
 }
 
 const READING_HEAD: u64 = 1;
@@ -331,14 +335,30 @@ impl Activity {
             running: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             untouched: AtomicBool::new(true),
+            replies: Replies::default(),
         };
         activity.note(READING_HEAD);
         activity
     }
 
+    /// Milliseconds since `opened`, plus one: never 0.
+    pub(super) fn moment(&self) -> u64 {
+        coarse_millis().saturating_sub(self.opened_millis) + 1
+    }
+
     fn note(&self, reading_head: u64) {
-        let millis = coarse_millis().saturating_sub(self.opened_millis);
-        self.since.store(millis * 2 + reading_head, Ordering::Relaxed);
+        self.since.store((self.moment() - 1) * 2 + reading_head, Ordering::Relaxed);
+    }
+
+    /// A request goes on until its reply is sent: [`request_ends`](Self::request_ends) will be called for it.
+    pub(super) fn reply_begins(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn request_ends(&self) {
+        if self.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.note(0);
+        }
     }
 
     /// A request begins; it ends when the guard is dropped.
@@ -361,6 +381,10 @@ impl Activity {
     }
 
     fn deadline(&self, limits: &Http) -> Option<(Instant, Close)> {
+        if let Some(moment) = self.replies.oldest() {
+            let since = self.opened + Duration::from_millis(moment);
+            return Some((since + limits.reply_stall_timeout, Close::ReplyStalled));
+        }
         if self.running.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -381,7 +405,8 @@ impl Activity {
     /// When to look next: at the deadline as it is now, but soon enough not to miss a shorter one that begins
     /// meanwhile by more than half of it.
     fn next_look(&self, limits: &Http) -> Instant {
-        let soon = Instant::now() + limits.header_read_timeout.min(limits.idle_timeout) / 2 + Duration::from_millis(1);
+        let shortest = limits.header_read_timeout.min(limits.idle_timeout).min(limits.reply_stall_timeout);
+        let soon = Instant::now() + shortest / 2 + Duration::from_millis(1);
         self.deadline(limits).map_or(soon, |(deadline, _)| deadline.min(soon))
     }
 }
@@ -403,9 +428,7 @@ pub(super) struct RequestRunning<'a>(&'a Activity);
 
 impl Drop for RequestRunning<'_> {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.note(0);
-        }
+        self.0.request_ends();
     }
 }
 

@@ -11,16 +11,18 @@ pub mod admin;
 pub mod client_ip;
 mod exchange;
 pub mod listen;
+mod reply_body;
 pub mod service_routes;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::api::operation::Pace;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
 
-/// An answer in the making. It is never dropped half-way: whoever stops waiting for it lets it run to its end
-/// elsewhere.
+/// An answer in the making. Unless its operation [stops](Application::stops) it is never dropped half-way: whoever stops
+/// waiting for it lets it run to its end elsewhere.
 pub type Answer = Pin<Box<dyn Future<Output = Outbound> + Send>>;
 
 /// What stands behind HTTP: the operations. Its second implementer is the HTTP layer's own test.
@@ -30,6 +32,10 @@ pub trait Application: Send + Sync + 'static {
 
     /// The operation at exactly this path, such as `/v2/keys.verifyKey`.
     fn find(&self, path: &str) -> Option<Self::Operation>;
+
+    /// Whether the operation only looks something up and bounds its own time: then no deadline holds for its answer, which is
+    /// dropped when nobody waits for it any more.
+    fn stops(&self, operation: Self::Operation) -> bool;
 
     /// Begins to answer a request. A panic in it becomes a 500.
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer;
@@ -48,12 +54,16 @@ impl Application for Api {
         crate::api::find(path)
     }
 
+    fn stops(&self, operation: Self::Operation) -> bool {
+        operation.pace == Pace::Stops
+    }
+
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {
         crate::api::respond(Arc::clone(&self.0), operation, inbound)
     }
 
     fn is_degraded(&self) -> bool {
-        self.0.events.is_degraded()
+        self.0.events.as_ref().is_some_and(|events| events.is_degraded())
     }
 }
 

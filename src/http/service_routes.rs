@@ -5,7 +5,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -78,7 +77,7 @@ pub(super) fn find(path: &str) -> Option<Page> {
 }
 
 /// The page as a reply; whoever sends it adds the request id.
-pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: RequestId) -> Response<Full<Bytes>> {
+pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: RequestId) -> Response<Bytes> {
     match page {
         Page::Liveness => {
             let body = format!(r#"{{"meta":{{"requestId":"{request_id}"}},"data":{{"message":"keyward is alive"}}}}"#);
@@ -99,7 +98,7 @@ pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: R
     }
 }
 
-fn health(good: bool, at: Health) -> Response<Full<Bytes>> {
+fn health(good: bool, at: Health) -> Response<Bytes> {
     let status = match at.stage {
         // Still 200: whoever takes a server out of service for it would lose more than events.
         _ if good && at.degraded => r#"{"status":"degraded"}"#,
@@ -115,8 +114,8 @@ fn health(good: bool, at: Health) -> Response<Full<Bytes>> {
     response
 }
 
-fn document(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn document(content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

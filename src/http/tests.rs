@@ -26,6 +26,16 @@ struct Behaviours {
     begun: Arc<Notify>,
     finished: Arc<AtomicUsize>,
     done: Arc<Notify>,
+    dropped: Arc<Notify>,
+}
+
+/// Says so when it is dropped.
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -34,6 +44,7 @@ enum Behaviour {
     Panic,
     PanicLater,
     Slow,
+    Look,
     Limited,
     NoRoom,
 }
@@ -47,6 +58,7 @@ impl Application for Behaviours {
             "/v2/test.panic" => Behaviour::Panic,
             "/v2/test.panicLater" => Behaviour::PanicLater,
             "/v2/test.slow" => Behaviour::Slow,
+            "/v2/test.look" => Behaviour::Look,
             "/v2/test.limited" => Behaviour::Limited,
             "/v2/test.noRoom" => Behaviour::NoRoom,
             _ => return None,
@@ -55,6 +67,10 @@ impl Application for Behaviours {
 
     fn is_degraded(&self) -> bool {
         false
+    }
+
+    fn stops(&self, behaviour: Behaviour) -> bool {
+        matches!(behaviour, Behaviour::Look)
     }
 
     fn respond(&self, behaviour: Behaviour, inbound: Inbound) -> Answer {
@@ -73,6 +89,12 @@ impl Application for Behaviours {
                 all.done.notify_one();
                 Outbound::ok(echo(&inbound).to_string())
             }),
+            Behaviour::Look => Box::pin(async move {
+                let _dropped = Dropped(all.dropped);
+                all.begun.notify_one();
+                all.gate.notified().await;
+                Outbound::ok(echo(&inbound).to_string())
+            }),
             Behaviour::Limited => Box::pin(async {
                 let limit = RateLimitHeaders { limit: 2, remaining: 0, reset_s: Some(7), refused: true };
                 Outbound { status: 429, is_problem: true, rate_limit: Some(limit), ..Outbound::ok("{}") }
@@ -88,6 +110,7 @@ fn echo(inbound: &Inbound) -> Value {
     json!({
         "requestId": inbound.request_id.as_str(),
         "now": inbound.now_ms,
+        "deadline": inbound.deadline_ms,
         "testTime": inbound.test_time_ms,
         "authorization": match &inbound.authorization {
             Authorization::Absent => "absent",
@@ -344,6 +367,7 @@ async fn headers_arrive_understood() {
     let plain = echoed("").await;
     for (name, value) in [
         ("now", json!(NOW_MS)),
+        ("deadline", json!(NOW_MS + 20_000)),
         ("testTime", json!(null)),
         ("authorization", json!("absent")),
         ("portalSession", json!(null)),
@@ -471,6 +495,29 @@ async fn only_the_reply_is_lost() {
     assert_eq!(patient.behaviours.finished.load(Ordering::SeqCst), 1);
 }
 
+/// COM-BODY-09, AN-RES-01: what only looks something up bounds its own time and stops when its client has gone; the reading
+/// of its body is under the deadline all the same.
+#[tokio::test]
+async fn what_only_looks_stops_with_its_client() {
+    let world = World::start(|settings| settings.http.request_deadline = Duration::from_millis(50)).await;
+    let mut client = world.client().await;
+    client.send(&post("/v2/test.look", "", "{}")).await;
+    world.behaviours.begun.notified().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.behaviours.gate.notify_one();
+    assert_eq!(client.reply().await.status, 200, "long after the deadline");
+    world.behaviours.dropped.notified().await;
+
+    client.send(&post("/v2/test.look", "", "{}")).await;
+    world.behaviours.begun.notified().await;
+    drop(client);
+    world.behaviours.dropped.notified().await;
+
+    let mut silent = world.client().await;
+    silent.send("POST /v2/test.look HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{").await;
+    silent.reply().await.assert_problem(408, "user/bad_request/request_timeout");
+}
+
 /// Abandoned operations are bounded: a connection that gives up one after the other is told to wait, with a status that
 /// promises that nothing was done (COM-CODE-02), until they end.
 #[tokio::test]
@@ -572,11 +619,8 @@ async fn nobody_holds_a_place_for_nothing() {
     assert_eq!(many.head().await.status, 431);
 }
 
-/// COM-RT-07: HTTP/2 without TLS, by its preface (RFC 9113, RFC 7541): one request, frame by frame.
-#[tokio::test]
-async fn http2_is_understood() {
-    let world = World::start(|_| {}).await;
-    let mut client = world.client().await;
+/// An HTTP/2 connection's first bytes: settings, and one request to `test.echo` with this body, frame by frame.
+fn http2_echo(settings: &[u8], body: &[&[u8]]) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -584,8 +628,50 @@ async fn http2_is_understood() {
     // Static table: `:method POST`, `:scheme http`; then `:path` and `:authority` as literals.
     let path = "/v2/test.echo";
     let fields = [&[0x83, 0x86, 0x04, path.len() as u8], path.as_bytes(), &[0x01, 1, b'x']].concat();
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    client.send_bytes(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 1, 1, b"{}")].concat()).await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([frame(4, 0, 0, settings), frame(1, 4, 1, &fields)].concat());
+    for (number, piece) in body.iter().enumerate() {
+        bytes.extend(frame(0, u8::from(number + 1 == body.len()), 1, piece));
+    }
+    bytes
+}
+
+/// Who does not read a reply loses the connection, and the memory is free again: over HTTP/1.1 by leaving the socket
+/// full, over HTTP/2 by granting no window while the socket is empty. Who reads gets all of it, however large.
+#[tokio::test]
+async fn a_reply_that_is_not_read_is_not_kept() {
+    const LARGE: usize = 9 * 1024 * 1024;
+    let patient = World::start(|_| {}).await;
+    let reply = patient.ask(&post("/v2/test.echo", "", &"x".repeat(LARGE))).await;
+    assert_eq!((reply.status, reply.json()["bytes"].as_u64()), (200, Some(LARGE as u64)));
+
+    // Neither the idle timeout nor the drain's deadline would end these in time: the server ends with nothing cut.
+    let mut world = World::start(|settings| settings.http.reply_stall_timeout = Duration::from_millis(50)).await;
+    let mut deaf = world.client().await;
+    deaf.send(&post("/v2/test.echo", "", &"x".repeat(LARGE))).await;
+    assert_eq!(deaf.head().await.status, 200);
+
+    let mut windowless = world.client().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0; what is echoed is twice as long, since a quotation mark is escaped.
+    let quotes = vec![b'"'; 10_000];
+    windowless.send_bytes(&http2_echo(&[0, 4, 0, 0, 0, 0], &[&*quotes; 4])).await;
+    let mut frames = Vec::new();
+    let _ = windowless.0.read_to_end(&mut frames).await;
+    assert!(!frames.is_empty() && frames.len() < 4_096, "a head, and no body: {} bytes", frames.len());
+
+    world.stop();
+    assert_eq!(world.server.await.expect("no bug"), Drained::All);
+    let mut rest = Vec::new();
+    let _ = deaf.0.read_to_end(&mut rest).await;
+    assert!(rest.len() < LARGE, "it was cut off");
+}
+
+/// COM-RT-07: HTTP/2 without TLS, by its preface (RFC 9113, RFC 7541): one request, frame by frame.
+#[tokio::test]
+async fn http2_is_understood() {
+    let world = World::start(|_| {}).await;
+    let mut client = world.client().await;
+    client.send_bytes(&http2_echo(&[], &[b"{}"])).await;
     let (mut status, mut body) = (None, Vec::new());
     loop {
         let mut head = [0; 9];

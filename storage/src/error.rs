@@ -43,9 +43,12 @@ pub enum ReadError {
 /// A transaction was not applied. Nothing of it remains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// The writer's queue is full: more changes arrive than the disk takes. Try again.
+    /// The writer's queue, or this workspace's part of it, is full: more changes arrive than the disk takes. Try again.
     #[error("too many changes are waiting for the disk")]
     Busy,
+    /// Its time was over before the writer came to it.
+    #[error("the change was not begun within its time, and nothing of it was done")]
+    Late,
     /// The disk is full, or nearly: reads and verifications go on, changes are refused until there is room.
     #[error("the disk is full: changes are refused until there is room")]
     NoSpace,

@@ -17,15 +17,14 @@ use crate::hot::load;
 use crate::hot::window::WindowJournal;
 use crate::log::{self, Log, LogOptions, OpenLogError};
 use crate::position::{Position, Term};
+use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
-use crate::storage::{Storage, refuse_all};
+use crate::storage::{Storage, drop_all};
 use crate::store::{State, Store};
 use crate::windows_thread;
 use crate::writer::{Fatal, Room, Status, Waiting, Writer};
-use crate::writer_thread::{self, Timing};
+use crate::writer_thread::{self, MAX_COMMANDS, Timing};
 
-/// Transactions that may wait for the writer; one more is refused as busy.
-const QUEUE: usize = 8192;
 /// How often last-used times are written down.
 const TOUCHES_EVERY: Duration = Duration::from_secs(30);
 
@@ -201,8 +200,10 @@ impl Storage {
             now: clock(),
         };
         writer.look_at_room();
-        let (commands, queue) = bounded(QUEUE);
-        let left_over = queue.clone();
+        let (commands, told) = bounded(MAX_COMMANDS);
+        let left_over = told.clone();
+        let queue = Arc::new(Queue::default());
+        let (work, now) = (Arc::clone(&queue), Arc::clone(clock));
         let writer_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&writer_ended);
         let timing = Timing {
@@ -214,12 +215,13 @@ impl Storage {
         let on_fatal = Arc::clone(&options.on_fatal);
         let writer_thread = spawn("keyward-writer", dir, move || {
             // A writer that is gone must not go unnoticed: whatever it died of, the process cannot write any more.
-            let outcome = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &queue, &timing)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| writer_thread::run(writer, &work, &told, &timing, &*now)));
             if let Err(error) = outcome.unwrap_or(Err(Fatal::Panicked)) {
                 on_fatal(&error);
             }
+            work.refuse_all();
             ended.store(true, Ordering::SeqCst);
-            refuse_all(&queue);
+            drop_all(&told);
         })?;
         let (stop_windows, windows_stop) = bounded(0);
         let windows_hot = Arc::clone(&hot);
@@ -230,6 +232,7 @@ impl Storage {
         Ok(Storage {
             hot,
             store,
+            queue,
             commands,
             left_over,
             writer_ended,

@@ -18,7 +18,7 @@ pub use codec::Row;
 
 use crate::error::{BadRow, ReadError};
 use crate::ids::{IdText, WorkspaceNo};
-use crate::store::Snapshot;
+use crate::store::{Read, Snapshot};
 use codec::{Field, Input};
 
 /// A table's number, part of the log's layout: never reused.
@@ -160,23 +160,31 @@ pub(crate) fn row_key(workspace: WorkspaceNo, parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
-/// A page of a workspace's resources: at most `most` of the rows that `keep` wants, by id ascending, from the id text
-/// `from` on (bytewise, inclusive; it need not be an id).
+/// The ids of a page of a workspace's resources: at most `most` of the rows that `keep` wants, by id ascending, from the id
+/// text `from` on (bytewise, inclusive; it need not be an id). Ids and not rows, since nobody knows how large those are.
 ///
 /// # Errors
 /// What reading or decoding a row says.
-pub fn page<R: Row>(
+pub fn ids<R: Row>(
     snapshot: &Snapshot,
     workspace: WorkspaceNo,
     from: &[u8],
     most: usize,
     mut keep: impl FnMut(IdText, &R) -> bool,
-) -> Result<Vec<(IdText, R)>, ReadError> {
+) -> Result<Vec<IdText>, ReadError> {
     snapshot.select(R::TABLE, &row_key(workspace, &[]), from, most, |key, value| {
         let Some(id) = crate::store::id_from(key) else { return Ok(None) };
         let row = crate::store::decode::<R>(value)?;
-        Ok(keep(id, &row).then_some((id, row)))
+        Ok(keep(id, &row).then_some(id))
     })
+}
+
+/// A workspace's resource.
+///
+/// # Errors
+/// What reading or decoding the row says.
+pub fn get<R: Row>(read: &impl Read, workspace: WorkspaceNo, id: IdText) -> Result<Option<R>, ReadError> {
+    read.row(&row_key(workspace, &[id.as_bytes()]))
 }
 
 /// The workspace a row key belongs to; `None` where the key is too short to have one.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender};
 
 use crate::error::{ReadError, Unavailable};
 use crate::hot::build::{Builder, unless_stale};
@@ -13,6 +13,7 @@ use crate::hot::index::Lookup;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
 use crate::position::Position;
+use crate::queue::{Queue, Turn, Work};
 use crate::records::key::{self, KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
@@ -101,6 +102,8 @@ pub struct Stats {
     pub hot_bytes: u64,
     /// Rate-limit subjects in memory.
     pub rate_subjects: usize,
+    /// Transactions, and spends to be journaled before they are answered, that wait for the writer.
+    pub waiting_work: usize,
     /// Keys whose spends wait for the journal.
     pub waiting_spends: usize,
     /// Records replayed at start.
@@ -113,6 +116,7 @@ pub struct Stats {
 pub struct Storage {
     pub(crate) hot: Arc<Hot>,
     pub(crate) store: Arc<Store>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) commands: Sender<Command>,
     /// The other end of `commands`, for what comes after the writer's end.
     pub(crate) left_over: Receiver<Command>,
@@ -248,9 +252,10 @@ impl Storage {
     /// Hands a transaction to the writer and returns at once; `done` is called, on the writer's thread, when its fate is
     /// decided: applied means durable and visible. `now` is the request's time, unix ms.
     ///
-    /// Once it is handed in it runs to its end, whether or not anyone still waits for the answer.
+    /// Once it is begun it runs to its end, whether or not anyone still waits for the answer.
     pub fn transact<R, X>(
         &self,
+        turn: Turn,
         now: u64,
         run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<X>> + Send + 'static,
         done: impl FnOnce(Result<Committed<R>, TransactError<X>>) + Send + 'static,
@@ -258,8 +263,8 @@ impl Storage {
         R: Send + 'static,
         X: Send + 'static,
     {
-        let job = Job { run: Box::new(move |tx| run_job(tx, run, done)), now };
-        self.hand_in(Command::Transact(job));
+        let job = Job { run: Box::new(move |tx| run_job(tx, run, done)), now, until: turn.until };
+        self.hand_in(turn, Work::Transact(job));
     }
 
     /// Takes credits of a key, all or none, and sees to it that the log learns of it.
@@ -286,8 +291,14 @@ impl Storage {
         }
     }
 
-    /// Journals a spend; `done` is told how many are left once the log holds it. Where that fails the spend is undone.
-    pub fn journal_spend(&self, pending: PendingSpend, done: impl FnOnce(Result<u64, Unavailable>) + Send + 'static) {
+    /// Journals a spend; `done` is told how many are left once the log holds it. Where that fails, or is not begun before
+    /// the store's clock passes `until` (unix ms), the spend is undone.
+    pub fn journal_spend(
+        &self,
+        pending: PendingSpend,
+        until: u64,
+        done: impl FnOnce(Result<u64, Unavailable>) + Send + 'static,
+    ) {
         let left = pending.left;
         let answer: Answer = Box::new(move |fate| {
             done(match fate {
@@ -300,26 +311,27 @@ impl Storage {
             counters: Arc::clone(&pending.view.counters),
             cost: pending.cost,
             generation: pending.generation,
+            until,
             answer,
         };
-        self.hand_in(Command::Spend(spend));
+        self.hand_in(Turn::of_verification(pending.view.counters.workspace), Work::Spend(spend));
     }
 
-    /// Queues a command for the writer, or refuses it.
-    fn hand_in(&self, command: Command) {
-        match self.commands.try_send(command) {
-            Ok(()) => self.refuse_after_end(),
-            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
-                command.refuse(if self.is_stopped() { &Unavailable::Stopped } else { &Unavailable::Busy });
-            }
+    /// Queues work for the writer, or refuses it.
+    fn hand_in(&self, turn: Turn, work: Work) {
+        match self.queue.push(turn.lane, work) {
+            // A full channel calls the writer as well.
+            Ok(true) => drop(self.commands.try_send(Command::Work)),
+            Ok(false) => {}
+            Err((work, why)) => work.refuse(&why),
         }
     }
 
-    /// A command that is queued when the writer has ended would never be answered, and never dropped either. The writer
-    /// says that it has ended and then empties the queue, so either that finds the command or this does.
-    fn refuse_after_end(&self) {
+    /// A command that is given when the writer has ended would never be followed, and never dropped either. The writer
+    /// says that it has ended and then empties the channel, so either that finds the command or this does.
+    fn drop_after_end(&self) {
         if self.writer_ended.load(Ordering::SeqCst) {
-            refuse_all(&self.left_over);
+            drop_all(&self.left_over);
         }
     }
 
@@ -358,7 +370,7 @@ impl Storage {
     /// Writes everything that waits and makes a checkpoint; `done` is called after it.
     pub fn flush(&self, done: impl FnOnce() + Send + 'static) {
         let _ = self.commands.send(Command::Flush(Box::new(done)));
-        self.refuse_after_end();
+        self.drop_after_end();
     }
 
     /// Numbers for metrics and status.
@@ -374,14 +386,11 @@ impl Storage {
             hot_keys: self.hot.keys.len(),
             hot_bytes: self.hot.keys.bytes(),
             rate_subjects: self.hot.windows.len(),
+            waiting_work: self.queue.len(),
             waiting_spends: self.waiting.spends(),
             replayed: self.replayed,
             torn_bytes: self.torn_bytes,
         }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire) || self.writer_ended.load(Ordering::SeqCst)
     }
 
     /// Writes everything down, makes a checkpoint and ends the threads. Whatever is handed in afterwards is refused.
@@ -390,7 +399,7 @@ impl Storage {
             return;
         }
         let _ = self.commands.send(Command::Stop);
-        self.refuse_after_end();
+        self.drop_after_end();
         let _ = self.stop_windows.send(());
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A writer that panicked has said so through its panic; nothing is left to do here.
@@ -445,9 +454,7 @@ where
     }
 }
 
-/// Refuses everything that still waits for a writer that has ended.
-pub(crate) fn refuse_all(queue: &Receiver<Command>) {
-    for command in queue.try_iter() {
-        command.refuse(&Unavailable::Stopped);
-    }
+/// Drops every command to a writer that has ended.
+pub(crate) fn drop_all(commands: &Receiver<Command>) {
+    commands.try_iter().for_each(drop);
 }

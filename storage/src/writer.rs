@@ -19,19 +19,22 @@ use crate::hot::counters::{KeyCounters, Mark};
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
 use crate::position::Position;
 use crate::publish::publish;
+use crate::queue::{Turns, Work};
 use crate::records::key::{self, CreditsRow, LastUsedRow};
 use crate::records::{Effect, Row, encode_record};
 use crate::store::{Read, State, Store, Tables, put_state};
 use crate::tx::{Accepted, CreditChange, Tx};
-use crate::writer_thread::Command;
 
 /// Most transactions in one batch, so in one log frame and one sync.
 pub(crate) const MAX_BATCH: usize = 256;
 /// Largest transaction: the largest request body is 10 MiB, and its rows and indexes are a small multiple of that.
 pub const MAX_TRANSACTION_BYTES: usize = 32 << 20;
-/// Largest batch; what counters add to it stays far below the rest of a frame.
-const MAX_BATCH_BYTES: usize = 40 << 20;
-const _: () = assert!(MAX_BATCH_BYTES + (16 << 20) < MAX_FRAME_BYTES);
+/// At this size a batch is closed. The last transaction may go beyond it, and what counters add stays far below the rest
+/// of a frame.
+const ENOUGH_BATCH_BYTES: usize = 8 << 20;
+const _: () = assert!(ENOUGH_BATCH_BYTES + MAX_TRANSACTION_BYTES + (16 << 20) < MAX_FRAME_BYTES);
+/// What a spend adds to a batch, roughly.
+const SPEND_BYTES: usize = 64;
 /// Most last-used times written in one batch, so that no transaction waits long behind them.
 pub(crate) const MAX_TOUCHES: usize = 2048;
 /// Most keys whose spends may wait for the journal while the disk is full; beyond it spends are refused.
@@ -86,6 +89,8 @@ pub(crate) struct Job {
     pub run: Run,
     /// Unix ms it was handed in at.
     pub now: u64,
+    /// Unix ms after which it is not begun any more.
+    pub until: u64,
 }
 
 /// A spend to be journaled before it is answered.
@@ -93,6 +98,8 @@ pub(crate) struct StrictSpend {
     pub counters: Arc<KeyCounters>,
     pub cost: u64,
     pub generation: u64,
+    /// Unix ms after which it is given back instead.
+    pub until: u64,
     pub answer: Answer,
 }
 
@@ -207,10 +214,10 @@ pub(crate) struct Writer {
     pub now: u64,
 }
 
-/// What one step is to do.
+/// What one step is to do beside the work of its turns.
 #[derive(Default)]
 pub(crate) struct Step {
-    pub jobs: Vec<Job>,
+    /// Spends that had to wait for this step.
     pub strict: Vec<StrictSpend>,
     /// Journal all waiting spends.
     pub journal_spends: bool,
@@ -230,24 +237,18 @@ struct Journal {
 }
 
 impl Writer {
-    /// One batch: all or nothing on disk, one frame, one sync.
+    /// One batch: all or nothing on disk, one frame, one sync. Its work comes as the turns go.
     ///
     /// Gives back strict spends that have to wait for the next step: their balance was set anew in this one.
     ///
     /// While the disk is low on room its jobs are refused, and the counters are written from what `min_free_bytes` kept
     /// free for them; when that is used up they wait.
-    pub fn step(&mut self, mut step: Step) -> Result<Vec<StrictSpend>, Fatal> {
+    pub fn step(&mut self, mut step: Step, turns: &mut Turns<'_>) -> Result<Vec<StrictSpend>, Fatal> {
         let room = self.measure_room();
         self.note_room(room);
-        if room != Room::Enough {
-            for job in step.jobs.drain(..) {
-                Command::Transact(job).refuse(&Unavailable::NoSpace);
-            }
-        }
         if room == Room::Gone {
-            for spend in step.strict {
-                Command::Spend(spend).refuse(&Unavailable::NoSpace);
-            }
+            let strict = step.strict.into_iter().map(Work::Spend);
+            strict.chain(std::iter::from_fn(|| turns.next())).for_each(|work| work.refuse(&Unavailable::NoSpace));
             return Ok(Vec::new());
         }
         if room == Room::Low {
@@ -257,15 +258,29 @@ impl Writer {
         let store = Arc::clone(&self.store);
         let mut publishing = None;
         let txn = store.begin()?;
-        let mut records: Vec<Vec<u8>> = Vec::with_capacity(step.jobs.len() + 1);
+        let mut records: Vec<Vec<u8>> = Vec::new();
         let mut effects: Vec<Effect> = Vec::new();
         let mut credit_changes: Vec<CreditChange> = Vec::new();
-        let mut answers: Vec<(Position, Range<usize>, Answer)> = Vec::with_capacity(step.jobs.len());
+        let mut answers: Vec<(Position, Range<usize>, Answer)> = Vec::new();
         let mut journal = Journal::default();
         let mut bytes = 0;
         {
             let tables = Tables::new(&txn);
-            for job in step.jobs {
+            while bytes < ENOUGH_BATCH_BYTES
+                && let Some(work) = turns.next()
+            {
+                let job = match work {
+                    Work::Transact(job) if room == Room::Enough => job,
+                    Work::Transact(_) => {
+                        work.refuse(&Unavailable::NoSpace);
+                        continue;
+                    }
+                    Work::Spend(spend) => {
+                        turns.wrote(SPEND_BYTES);
+                        step.strict.push(spend);
+                        continue;
+                    }
+                };
                 self.now = self.now.max(job.now);
                 let mut tx = Tx::new(&tables, &self.hot);
                 // A transaction that panics is one request's failure: its overlay is dropped, its answer with it.
@@ -295,11 +310,8 @@ impl Writer {
                     answer(Fate::Unavailable(Unavailable::TooLarge));
                     continue;
                 }
-                if bytes + record.len() > MAX_BATCH_BYTES {
-                    answer(Fate::Unavailable(Unavailable::Busy));
-                    continue;
-                }
                 bytes += record.len();
+                turns.wrote(record.len());
                 for effect in &own {
                     tables.apply(effect)?;
                 }
@@ -336,7 +348,7 @@ impl Writer {
                         answer(Fate::Unavailable(Unavailable::NoSpace));
                     }
                     for spend in step.strict {
-                        Command::Spend(spend).refuse(&Unavailable::NoSpace);
+                        Work::Spend(spend).refuse(&Unavailable::NoSpace);
                     }
                     self.requeue(journal);
                     return Ok(Vec::new());

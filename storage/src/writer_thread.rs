@@ -5,38 +5,23 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::error::Unavailable;
-use crate::writer::{Fatal, Fate, Job, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
+use crate::queue::{Queue, Work};
+use crate::writer::{Fatal, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
 
 /// What the thread is told.
 pub(crate) enum Command {
-    /// Run a transaction.
-    Transact(Job),
-    /// Journal a spend before it is answered.
-    Spend(StrictSpend),
+    /// There is work in the queue.
+    Work,
     /// Spends are waiting to be journaled within the interval.
     Wake,
     /// Write everything that waits, make a checkpoint, and call this.
     Flush(Box<dyn FnOnce() + Send>),
-    /// The same, then end.
+    /// Do the work that waits and take no more; then the same, and end.
     Stop,
 }
 
-impl Command {
-    /// Tells the one who asked that it is not done; what was spent for it is given back.
-    pub fn refuse(self, why: &Unavailable) {
-        match self {
-            Command::Transact(job) => {
-                let (Ok((_, answer)) | Err((_, answer))) = (job.run)(None);
-                answer(Fate::Unavailable(why.clone()));
-            }
-            Command::Spend(spend) => {
-                spend.counters.give_back(spend.cost, spend.generation);
-                (spend.answer)(Fate::Unavailable(why.clone()));
-            }
-            Command::Wake | Command::Flush(_) | Command::Stop => {}
-        }
-    }
-}
+/// Commands that may wait. More than one of a kind is rare: whoever gives one knows whether it was given already.
+pub(crate) const MAX_COMMANDS: usize = 64;
 
 /// How often the free room is looked at while nothing is written.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
@@ -61,8 +46,14 @@ struct Due {
     room: Instant,
 }
 
-/// Runs until told to stop, or until nobody can tell any more.
-pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Timing) -> Result<(), Fatal> {
+/// Runs until told to stop, or until nobody can tell any more. `clock` gives unix ms.
+pub(crate) fn run(
+    mut writer: Writer,
+    queue: &Queue,
+    commands: &Receiver<Command>,
+    timing: &Timing,
+    clock: &dyn Fn() -> u64,
+) -> Result<(), Fatal> {
     let start = Instant::now();
     // What was replayed would be replayed again after the next crash: a process that keeps dying early must not take
     // longer at each start.
@@ -75,8 +66,9 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
         let mut step = Step { strict: std::mem::take(&mut strict_again), ..Step::default() };
         let mut flushed: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         let mut stop = false;
-        let wait = if step.strict.is_empty() { wake.saturating_duration_since(now) } else { Duration::ZERO };
-        let mut next = match commands.recv_timeout(wait) {
+        let waits = !step.strict.is_empty() || queue.len() > 0;
+        let wait = if waits { Duration::ZERO } else { wake.saturating_duration_since(now) };
+        let first = match commands.recv_timeout(wait) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
@@ -84,17 +76,18 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
                 None
             }
         };
-        while let Some(command) = next {
+        for command in first.into_iter().chain(commands.try_iter()).take(MAX_COMMANDS) {
             match command {
-                Command::Transact(job) => step.jobs.push(job),
-                Command::Spend(spend) => step.strict.push(spend),
+                Command::Work => {}
                 Command::Wake => drop(due.spends.get_or_insert(Instant::now() + timing.spends)),
                 Command::Flush(done) => flushed.push(done),
                 Command::Stop => stop = true,
             }
-            next =
-                if step.jobs.len() + step.strict.len() < MAX_BATCH && !stop { commands.try_recv().ok() } else { None };
         }
+        if stop {
+            queue.close();
+        }
+        let mut turns = queue.turns(MAX_BATCH.saturating_sub(step.strict.len()), clock);
         let now = Instant::now();
         let everything = stop || !flushed.is_empty();
         if everything || due.spends.is_some_and(|at| at <= now) {
@@ -105,13 +98,20 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
             step.touches = MAX_TOUCHES;
             due.touches = now + timing.touches;
         }
-        let works = !step.jobs.is_empty() || !step.strict.is_empty() || step.journal_spends || step.touches > 0;
-        if works {
-            strict_again = writer.step(step)?;
+        if due.spends.is_some() || everything {
+            turns.others_wait();
+        }
+        if !turns.is_empty() || !step.strict.is_empty() || step.journal_spends || step.touches > 0 {
+            strict_again = writer.step(step, &mut turns)?;
             // A full batch of them was written, more are waiting, and nobody may come to wake this thread.
             if writer.waiting.touches() >= MAX_TOUCHES && !writer.is_out_of_room() {
                 due.touches = now;
             }
+        }
+        drop(turns);
+        while stop && queue.len() > 0 {
+            let step = Step { strict: std::mem::take(&mut strict_again), ..Step::default() };
+            strict_again = writer.step(step, &mut queue.turns(MAX_BATCH, clock))?;
         }
         if everything {
             write_what_waits(&mut writer, &mut strict_again)?;
@@ -139,7 +139,7 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
                 tracing::warn!(keys = writer.waiting.spends(), "credits spent on a full disk are lost with this stop");
             }
             for spend in strict_again {
-                Command::Spend(spend).refuse(&Unavailable::Stopped);
+                Work::Spend(spend).refuse(&Unavailable::Stopped);
             }
             return Ok(());
         }
@@ -151,14 +151,10 @@ pub(crate) fn run(mut writer: Writer, commands: &Receiver<Command>, timing: &Tim
 fn write_what_waits(writer: &mut Writer, strict_again: &mut Vec<StrictSpend>) -> Result<(), Fatal> {
     // One round more for what had to wait for the publication of its own batch.
     let rounds = 1 + writer.steps_to_write_all();
+    let nobody = Queue::default();
     for _ in 0..rounds {
-        let step = Step {
-            strict: std::mem::take(strict_again),
-            journal_spends: true,
-            touches: MAX_TOUCHES,
-            ..Step::default()
-        };
-        *strict_again = writer.step(step)?;
+        let step = Step { strict: std::mem::take(strict_again), journal_spends: true, touches: MAX_TOUCHES };
+        *strict_again = writer.step(step, &mut nobody.turns(0, &|| 0))?;
         let left = writer.waiting.spends() + writer.waiting.touches() + strict_again.len();
         if left == 0 || writer.is_out_of_room() {
             break;

@@ -14,7 +14,7 @@ use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceNo};
 use keyward_storage::records::Row;
 use keyward_storage::records::key::{self, KeyView};
-use keyward_storage::{Lookup, Options, Spent, Storage, TransactError, Unavailable};
+use keyward_storage::{Lookup, Options, Spent, Storage, TransactError, Turn, Unavailable};
 
 use harness::model::{Credits, In, Model, Op, Plan};
 use harness::{DIR, Plug, flush, noting_fatal, open, options, path, refusal, submit, transact, wait};
@@ -232,6 +232,7 @@ fn nobody_is_told_before_the_sync() {
         let seen = disk.clone();
         let from = disk.sequence();
         storage.transact(
+            Turn::FIRST,
             1,
             move |tx| plan.run(tx),
             move |answer| {
@@ -301,7 +302,7 @@ fn a_full_disk_takes_no_changes_and_still_verifies() {
             Spent::Journal(pending) => {
                 assert!(strict_credits);
                 let (tell, told) = channel();
-                storage.journal_spend(pending, move |left| tell.send(left).expect("the test waits"));
+                storage.journal_spend(pending, u64::MAX, move |left| tell.send(left).expect("the test waits"));
                 assert_eq!(wait(&told), Err(Unavailable::NoSpace), "what cannot be journaled is not spent");
             }
             other => panic!("{other:?}"),
@@ -345,7 +346,7 @@ fn a_disk_low_on_room_still_takes_what_was_spent() {
             Spent::Taken(left) => Ok(left),
             Spent::Journal(pending) => {
                 let (tell, told) = channel();
-                storage.journal_spend(pending, move |left| tell.send(left).expect("the test waits"));
+                storage.journal_spend(pending, u64::MAX, move |left| tell.send(left).expect("the test waits"));
                 wait(&told)
             }
             other => panic!("{other:?}"),
@@ -844,7 +845,7 @@ fn a_strict_spend_waits_for_the_change_it_met() {
     let changed = submit(&storage, move |tx| plan.run(tx));
     let (tell, spent) = channel();
     let seen = disk.clone();
-    storage.journal_spend(pending, move |left| {
+    storage.journal_spend(pending, u64::MAX, move |left| {
         tell.send((left, seen.crash(1))).expect("the test waits");
     });
     // This one is never handed in: whoever asked for it has gone. It is spent all the same.
@@ -869,7 +870,7 @@ fn a_writer_that_panics_is_noticed() {
     let (options, fatal) = noting_fatal(options(&disk));
     let (storage, mut model) = store_with(options, 10);
     let plan = another(&mut model, 2);
-    storage.transact(1, move |tx| plan.run(tx), |_| panic!("on purpose"));
+    storage.transact(Turn::FIRST, 1, move |tx| plan.run(tx), |_| panic!("on purpose"));
     while fatal.lock().expect("no panic").is_empty() {
         std::thread::yield_now();
     }

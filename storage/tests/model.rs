@@ -186,7 +186,7 @@ impl World {
                 Spent::Journal(pending) => {
                     assert!(self.strict);
                     let (tell, told) = std::sync::mpsc::channel();
-                    self.storage.journal_spend(pending, move |left| tell.send(left).expect("the test waits"));
+                    self.storage.journal_spend(pending, u64::MAX, move |left| tell.send(left).expect("the test waits"));
                     assert_eq!(wait(&told).expect("journaled") + cost, balance);
                     self.note_spend(at, cost, 0);
                 }

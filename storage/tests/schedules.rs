@@ -43,7 +43,7 @@ mod windows {
     #[test]
     fn singles_against_a_batch_and_a_sweep() {
         explore(|| {
-            let windows = Arc::new(Windows::new(SEED, 4));
+            let windows = Arc::new(Windows::new(SEED, 6));
             for name in ["a", "b"] {
                 assert!(windows.take(&take(&windows, name, 3, 2), 0).expect("room").passed);
             }
@@ -69,6 +69,39 @@ mod windows {
             assert_eq!((a, b), (!batch, !batch));
             assert_eq!((used(&windows, "a", NOW), used(&windows, "b", NOW)), (2, 2));
             assert!(windows.len() <= 2);
+        });
+    }
+
+    /// Accounts add up, whoever comes first where cells are entered, refused and swept away, and of what has died nothing
+    /// remains. A batch that finds room for one of its two subjects gives up in the end.
+    #[test]
+    fn accounts_add_up() {
+        explore(|| {
+            let of = |windows: &Windows, workspace, name: &str| {
+                let subject = windows.subject(Kind::Namespace, workspace, b"rlns_1", name.as_bytes(), 1_000);
+                Take { subject, duration_ms: 1_000, limit: 9, cost: 1 }
+            };
+            let windows = Arc::new(Windows::new(SEED, 2));
+            assert!(windows.take(&of(&windows, 1, "dead"), 0).is_ok());
+            let taker = |workspace: u32, names: &'static [&'static str]| {
+                let windows = Arc::clone(&windows);
+                thread::spawn(move || {
+                    let takes: Vec<Take> = names.iter().map(|name| of(&windows, workspace, name)).collect();
+                    usize::from(windows.take_all(&takes, NOW, &mut Vec::new()).is_ok()) * names.len()
+                })
+            };
+            let takers = [taker(1, &["a"]), taker(1, &["a"]), taker(2, &["b", "c"])];
+            let sweep = {
+                let windows = Arc::clone(&windows);
+                thread::spawn(move || windows.sweep(NOW))
+            };
+            let [one, same, two] = takers.map(|thread| thread.join().expect("a taker"));
+            sweep.join().expect("the sweep");
+            assert!(windows.len() <= windows.capacity());
+            assert!(windows.held_by(1) >= one.max(same) && windows.held_by(2) >= two.min(2));
+            assert_eq!(windows.held_by(1) + windows.held_by(2), windows.len());
+            while windows.sweep(60_000) > 0 || !windows.is_empty() {}
+            assert_eq!((windows.held_by(1), windows.held_by(2)), (0, 0));
         });
     }
 

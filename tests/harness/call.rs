@@ -164,9 +164,11 @@ fn title(status: u16, code: &str) -> &'static str {
         (409, _) => "Conflicting Resource",
         (410, _) => "Resource Gone",
         (412, _) => "Precondition Failed",
+        (422, _) => "Unprocessable Entity",
         (413, _) => "Request Entity Too Large",
         (429, _) => "Too Many Requests",
         (500, _) => "Internal Server Error",
+        (503, _) => "Service Unavailable",
         _ => panic!("no title known for {status} {code}"),
     }
 }

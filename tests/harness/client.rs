@@ -117,6 +117,13 @@ impl Connection {
         }
     }
 
+    /// Sends a request and reads nothing.
+    pub fn send(&mut self, ask: &Ask) -> io::Result<()> {
+        let mut bytes = ask.head(self.addr);
+        bytes.extend_from_slice(&ask.body);
+        self.stream.get_mut().write_all(&bytes)
+    }
+
     /// Sends bytes as they stand and reads one answer.
     pub fn exchange_raw(&mut self, bytes: &[u8]) -> io::Result<Reply> {
         self.stream.get_mut().write_all(bytes)?;

@@ -294,6 +294,11 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// The process's number.
+    pub fn process(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().expect("the server runs").id()
+    }
+
     /// Whether the process still runs.
     pub fn running(&self) -> bool {
         let mut child = self.child.lock().unwrap();

@@ -22,16 +22,16 @@ def build():
 
 
 class Keyward:
-    """The program on an empty directory, until the end of the block."""
+    """The program on an empty directory, with more options of `serve` where needed, until the end of the block."""
 
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, binary, *options):
+        self.binary, self.options = binary, options
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="keyward-sdk-")
         self.data = str(Path(self.folder.name) / "data")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYWARD")}
-        command = [self.binary, "serve", "--data-dir", self.data, "--listen", "127.0.0.1:0"]
+        command = [self.binary, "serve", "--data-dir", self.data, "--listen", "127.0.0.1:0", *self.options]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.log, found = [], threading.Event()
 
@@ -75,11 +75,11 @@ class Keyward:
         connection.close()
         return reply.status, json.loads(content)
 
-    def post(self, operation, body, key):
-        """A call without any client: (status, answer)."""
+    def post(self, operation, body, key, **more):
+        """A call without any client, with more headers where needed: (status, answer)."""
         if not hasattr(self.local, "connection"):
             self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", **more}
         self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
         reply = self.local.connection.getresponse()
         return reply.status, json.loads(reply.read())

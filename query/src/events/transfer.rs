@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 use keyward_storage::ids::WorkspaceId;
 
 use super::columns::TIME_MAX_MS;
@@ -17,6 +17,9 @@ use super::live::Unsealed;
 use super::manifest::PartInfo;
 use super::parts::{Part, PartRows, Parts};
 use super::tables::{Family, Level, Table};
+
+/// Bytes of rows that begin a seal where the rows are large.
+const PIECE_BYTES: usize = 256 << 20;
 
 /// Why nothing of a file was imported.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,7 @@ fn import_into<E>(
 ) -> Result<u64, ImportError<E>> {
     let mut rows = 0;
     let mut piece: Vec<RecordBatch> = Vec::new();
-    let mut in_piece = 0;
+    let (mut in_piece, mut bytes) = (0, 0);
     let mut seal = |piece: &mut Vec<RecordBatch>| -> io::Result<()> {
         if !core.has_room() {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
@@ -77,6 +80,7 @@ fn import_into<E>(
         let batch = batch.map_err(ImportError::Source)?;
         check(family, &batch, rows)?;
         rows += batch.num_rows() as u64;
+        bytes += batch.get_array_memory_size();
         // A large batch is sealed in pieces as well.
         let mut at = 0;
         while at < batch.num_rows() {
@@ -84,9 +88,9 @@ fn import_into<E>(
             piece.push(batch.slice(at, length));
             at += length;
             in_piece += length;
-            if in_piece == PIECE_ROWS {
+            if in_piece == PIECE_ROWS || bytes >= PIECE_BYTES {
                 seal(&mut piece).map_err(ImportError::Disk)?;
-                in_piece = 0;
+                (in_piece, bytes) = (0, 0);
             }
         }
     }
@@ -104,35 +108,49 @@ fn check<E>(family: Family, rows: &RecordBatch, before: u64) -> Result<(), Impor
     if types(rows) != types(&RecordBatch::new_empty(Arc::clone(&schema))) {
         return Err(ImportError::Columns(table.name()));
     }
-    let refuse = |row: usize, column, reason: String| ImportError::Row { row: before + row as u64 + 1, column, reason };
+    match first_refused(family, rows) {
+        Some((row, column, reason)) => Err(ImportError::Row { row: before + row as u64 + 1, column, reason }),
+        None => Ok(()),
+    }
+}
+
+/// The first of these rows (from 0 on) that a store of events cannot hold, the column and the reason. They have the raw
+/// table's schema.
+pub(crate) fn first_refused(family: Family, rows: &RecordBatch) -> Option<(usize, &'static str, String)> {
+    let table = Table { family, level: Level::Raw };
+    let mut found: Vec<(usize, &'static str, String)> = Vec::new();
     for (column, array) in table.columns().into_iter().zip(rows.columns()) {
-        if array.null_count() > 0 {
-            let row = (0..array.len()).find(|row| array.is_null(*row)).unwrap_or(0);
-            return Err(refuse(row, column.name, "there is no NULL in this table".to_owned()));
+        if let Some(row) = (0..array.len()).find(|row| array.null_count() > 0 && array.is_null(*row)) {
+            found.push((row, column.name, "is NULL, which no column of this table holds".to_owned()));
         }
         if let Some(list) = array.as_list_opt::<i32>()
             && list.values().null_count() > 0
             && let Some(row) = (0..list.len()).find(|row| list.value(*row).null_count() > 0)
         {
-            return Err(refuse(row, column.name, "there is no NULL in a list of this table".to_owned()));
+            found.push((row, column.name, "holds a NULL".to_owned()));
         }
     }
     let column = |name: &str| rows.column_by_name(name).expect("the columns were compared");
-    let times = column("time").as_primitive::<Int64Type>();
-    if let Some(row) = times.values().iter().position(|time| !(0..=TIME_MAX_MS).contains(time)) {
+    let times = column("time").as_primitive::<Int64Type>().values();
+    if let Some(row) = times.iter().position(|time| !(0..=TIME_MAX_MS).contains(time)) {
         let reason =
-            format!("{} is not between 0 and {TIME_MAX_MS}, the milliseconds from 1970 to 9999", times.value(row));
-        return Err(refuse(row, "time", reason));
+            format!("{} is not between 0 and {TIME_MAX_MS}, the milliseconds from 1970 to the year 9999", times[row]);
+        found.push((row, "time", reason));
+    }
+    let latencies = column("latency").as_primitive::<Float64Type>().values();
+    if let Some(row) = latencies.iter().position(|latency| !latency.is_finite()) {
+        found.push((row, "latency", format!("{} is not a finite number", latencies[row])));
     }
     let mut known = "";
     for (row, name) in column("workspace_id").as_string_view().iter().enumerate() {
         let name = name.unwrap_or_default();
         if name != known && workspace_of(name).is_none() {
-            return Err(refuse(row, "workspace_id", format!("`{name}` is no workspace id")));
+            found.push((row, "workspace_id", format!("`{name}` is no workspace id")));
+            break;
         }
         known = name;
     }
-    Ok(())
+    found.into_iter().min_by_key(|(row, ..)| *row)
 }
 
 /// The rows of a workspace (or all) from a time on to before another, unix ms.

@@ -5,15 +5,24 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Result;
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::physical_expr::create_physical_expr;
 
+use super::run::watch;
 use super::typed::Typed;
 use super::types::Type;
+use crate::error::Refusal;
 
 /// What a kernel does with the columns of a batch of `rows` rows: constants come as [`ColumnarValue::Scalar`], and a result
 /// that is the same for every row may be one.
@@ -68,6 +77,118 @@ pub fn expression(
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(kernel)), arguments))
 }
 
+/// As [`call`] over whole columns, and folded: constants are spread to as many rows as the batch has, and a call over
+/// nothing but constants is computed at once.
+pub fn map(
+    name: &'static str,
+    parameters: impl Into<String>,
+    arguments: Vec<Typed>,
+    returns: Type,
+    run: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> Result<Typed, Refusal> {
+    fold(call(name, parameters, arguments, returns, over_columns(run)))
+}
+
+/// As [`predicate`] over whole columns, and folded.
+pub fn test(
+    name: &'static str,
+    parameters: impl Into<String>,
+    arguments: Vec<Typed>,
+    run: impl Fn(&[ArrayRef]) -> Result<BooleanArray> + Send + Sync + 'static,
+) -> Result<Typed, Refusal> {
+    let run = over_columns(move |columns| Ok(Arc::new(run(columns)?)));
+    fold(predicate(name, parameters, arguments, run))
+}
+
+/// Spreads constants to columns; a call over constants only runs over one row and gives a constant.
+fn over_columns(
+    run: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static {
+    move |values, rows| {
+        let constant = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { rows };
+        let columns = values.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let result = run(&columns)?;
+        Ok(if constant {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)
+        } else {
+            ColumnarValue::Array(result)
+        })
+    }
+}
+
+/// The value in place of an expression that is made of constants only; any other expression as it is.
+pub fn fold(typed: Typed) -> Result<Typed, Refusal> {
+    if typed.as_literal().is_some() || !is_constant(&typed.expr) {
+        return Ok(typed);
+    }
+    let value = evaluate(&typed.expr).map_err(|error| refusal(&error))?;
+    Ok(Typed::literal(value, typed.ty))
+}
+
+/// Whether every leaf is a literal and nothing in it is volatile, an aggregate, a window or a subquery.
+fn is_constant(expr: &Expr) -> bool {
+    let mut constant = true;
+    let visited = expr.apply(|node| {
+        constant = match node {
+            Expr::Literal(..)
+            | Expr::BinaryExpr(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::Case(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Like(_)
+            | Expr::Negative(_) => true,
+            Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+            _ => false,
+        };
+        Ok(if constant { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    });
+    visited.is_ok() && constant
+}
+
+fn evaluate(expr: &Expr) -> Result<ScalarValue> {
+    let physical =
+        create_physical_expr(expr, &DFSchema::empty(), &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+    match physical.evaluate(&row)? {
+        ColumnarValue::Scalar(value) => Ok(value),
+        ColumnarValue::Array(column) => ScalarValue::try_from_array(&column, 0),
+    }
+}
+
+/// What a kernel refuses while it runs (a text that is no number, a division by zero): the query's fault, not the engine's.
+pub fn refused(text: impl Into<String>) -> DataFusionError {
+    DataFusionError::External(Box::new(Refusal::query(text)))
+}
+
+/// The refusal that a failed evaluation carries, at whatever depth; where the engine itself failed, a refusal without its
+/// words, which may name what the sender never wrote (AN-ERR-15).
+pub fn refusal(error: &DataFusionError) -> Refusal {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.clone();
+        }
+        if let Some(ArrowError::CastError(_)) = error.downcast_ref::<ArrowError>() {
+            return Refusal::query("a value does not fit into the type it is converted to");
+        }
+        cause = match error.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::ArrowError(inner, _)) => Some(inner.as_ref()),
+            Some(DataFusionError::Context(_, inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            _ => error.source(),
+        };
+    }
+    Refusal::query("an expression of the query cannot be computed")
+}
+
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}] -> {}", self.name, self.parameters, self.returns)
@@ -104,6 +225,11 @@ impl ScalarUDFImpl for Kernel {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        (self.run)(&arguments.args, arguments.number_rows)
+        watch::check()?;
+        let made = (self.run)(&arguments.args, arguments.number_rows)?;
+        if let ColumnarValue::Array(column) = &made {
+            watch::check_bytes(column.get_array_memory_size())?;
+        }
+        Ok(made)
     }
 }

@@ -190,6 +190,21 @@ pub fn time_unit(precision: u8) -> TimeUnit {
     }
 }
 
+/// How many ticks of [`time_unit`] a second of a DateTime64 of this precision has.
+pub fn ticks_per_second(precision: u8) -> i64 {
+    match time_unit(precision) {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// How many of those ticks the last digit of this precision is worth: DateTime64(1) moves in steps of 100 ms.
+pub fn grain(precision: u8) -> i64 {
+    ticks_per_second(precision) / 10i64.pow(u32::from(precision.min(9)))
+}
+
 /// The type's name in ClickHouse, for messages.
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -86,10 +86,7 @@ impl Operation for ListApis {
         let _granted = call.authorize(&Need::tuple("api", "*", "read_api"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, ApiId::PREFIX);
         let search = Search::new(&ask.search);
-        let rows = paging.read(&call, "APIs", move |id, row: &ApiRow| {
-            row.deleted_at.is_none() && search.finds([&*ApiId(id).spell(), &row.name])
-        });
-        let rows = rows.await?.into_iter().map(|(id, row)| Api::new(ApiId(id), row)).collect();
-        Ok(paging.page(rows, |row: &Api| row.id.clone()))
+        let keep = move |id, row: &ApiRow| row.deleted_at.is_none() && search.finds([&*ApiId(id).spell(), &row.name]);
+        paging.read(&call, "APIs", keep, |id, row| Api::new(ApiId(id), row)).await
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use keyward_storage::ids::{ApiId, IdentityId, KeyId, PermissionId, RoleId, WorkspaceNo};
-use keyward_storage::records::key::{self, KeyRow};
+use keyward_storage::records::key::{self, KeyRow, KeyView};
 use keyward_storage::records::{api, identity, identity::IdentityRow, role, role::RoleRow};
 use keyward_storage::{ReadError, Snapshot, Storage};
 use schemars::JsonSchema;
@@ -105,13 +106,12 @@ fn page(
             found => found,
         },
     };
-    let mut ids = key::ids(&first, workspace, api, identity, paging.from(), paging.most())?;
-    let next = ids.get(paging.limit()).map(KeyId::to_string);
-    ids.truncate(paging.limit());
-    let mut hot = Vec::with_capacity(ids.len());
-    for &id in &ids {
+    let ids = key::ids(&first, workspace, api, identity, paging.from(), paging.most())?;
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
         let row = key::get(&first, workspace, id)?;
-        hot.push(row.and_then(|row| storage.peek_key(workspace, &row.hash)).filter(|view| view.id == id));
+        let hot = row.and_then(|row| storage.peek_key(workspace, &row.hash)).filter(|view| view.id == id);
+        found.push((id, hot));
     }
     // The page is as of a second snapshot, taken after the look at what is hot: together they have every spend.
     let snapshot = storage.snapshot()?;
@@ -122,14 +122,16 @@ fn page(
         roles: HashMap::new(),
         slugs: HashMap::new(),
     };
-    let mut rows = Vec::with_capacity(ids.len());
-    for (id, hot) in ids.into_iter().zip(hot) {
-        let row = key::get(&snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none());
-        let Some(row) = row.filter(|row| identity.is_none() || row.identity == identity) else { continue };
-        let counted = key::counted(&snapshot, workspace, id, hot.as_deref())?;
-        rows.push(KeyObject::stored(id, &row, &counted, links.of(&row)?, now));
-    }
-    Ok(Page::new(rows, next))
+    paging.fill(
+        found,
+        |(id, _)| id.0,
+        |(id, hot): (KeyId, Option<Arc<KeyView>>)| {
+            let row = key::get(&snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none());
+            let Some(row) = row.filter(|row| identity.is_none() || row.identity == identity) else { return Ok(None) };
+            let counted = key::counted(&snapshot, workspace, id, hot.as_deref())?;
+            Ok(Some(KeyObject::stored(id, &row, &counted, links.of(&row)?, now)))
+        },
+    )
 }
 
 /// What the keys of a page refer to, each read once.

@@ -51,22 +51,26 @@ impl Operation for ListIdentities {
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, IdentityId::PREFIX);
         let search = Search::new(&ask.search);
         let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("identities", move |storage| {
+        let read = call.read("identities", move |storage| {
             let snapshot = storage.snapshot()?;
-            if search.finds_everything() {
-                return identity::page(&snapshot, workspace, &from, most);
-            }
-            identity::search(&snapshot, workspace, &from, most, |id, external_id| {
-                search.finds([&*id.spell(), external_id])
-            })
+            let (from, most) = (paging.from(), paging.most());
+            let ids = if search.finds_everything() {
+                identity::ids(&snapshot, workspace, from, most)?
+            } else {
+                identity::search(&snapshot, workspace, from, most, |id, external_id| {
+                    search.finds([&*id.spell(), external_id])
+                })?
+            };
+            let mut on_page = Vec::new();
+            let row = |id| {
+                on_page.push(id);
+                Ok(identity::get_live(&snapshot, workspace, id)?.map(|row| Identity::stored(id, &row)))
+            };
+            Ok((paging.fill(ids, |id| id.0, row)?, on_page))
         });
-        let rows = rows.await?;
-        // The row too many only lends its id to the cursor.
-        for (id, _) in rows.iter().take(paging.limit()) {
-            reader.check(*id)?;
-        }
-        let rows = rows.into_iter().map(|(id, row)| Identity::stored(id, &row)).collect();
-        Ok(paging.page(rows, |row: &Identity| row.id.clone()))
+        let (page, on_page) = read.await?;
+        // What comes behind the page only lends its id to the cursor.
+        on_page.into_iter().try_for_each(|id| reader.check(id))?;
+        Ok(page)
     }
 }

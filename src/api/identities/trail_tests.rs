@@ -134,7 +134,7 @@ fn many_identities_are_searched() {
         .collect();
     rows.sort();
     let workspace = kit.workspace;
-    let made = kit.services.transact_blocking(1, move |tx| {
+    let made = kit.services.transact_blocking(keyward_storage::Turn::FIRST, 1, move |tx| {
         put.iter().for_each(|(id, row)| identity::put(tx, workspace, *id, row));
         Ok::<_, Abort<std::convert::Infallible>>(())
     });

@@ -166,7 +166,7 @@ fn a_list_tells_nothing_and_shows_no_deleted_identity() {
     let identity = text(&shown[0]["identity"]["id"]);
     assert_eq!((&shown[0]["keyId"], &shown[0]["identity"]["externalId"]), (&json!(key), &json!("ada")));
     let (workspace, id) = (kit.workspace, IdentityId::parse(&identity).expect("an id"));
-    let deleted = kit.services.transact_blocking(NOW, move |tx| {
+    let deleted = kit.services.transact_blocking(keyward_storage::Turn::FIRST, NOW, move |tx| {
         let row = identity::get(tx, workspace, id)?.expect("it is there");
         identity::put(tx, workspace, id, &IdentityRow { deleted_at: Some(NOW), ..row });
         Ok::<_, Abort<std::convert::Infallible>>(())

@@ -373,7 +373,7 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
             Spent::Unavailable(why) => return Err(unavailable(&why)),
             Spent::Journal(pending) => {
                 let (tell, told) = oneshot::channel();
-                call.storage().journal_spend(pending, move |left| {
+                call.storage().journal_spend(pending, call.deadline, move |left| {
                     // Nobody waits any more: the spend stands.
                     let _ = tell.send(left);
                 });

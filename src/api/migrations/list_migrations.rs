@@ -54,13 +54,12 @@ impl Operation for ListMigrations {
     async fn run(call: Call, ask: Request) -> Result<Page<Migration>, Problem> {
         let _granted = call.authorize(&Need::tuple("api", "*", "create_key"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, MigrationId::PREFIX);
-        let rows = paging.read(&call, "migrations", |_, _: &MigrationRow| true);
-        let shown = |(id, row): (_, MigrationRow)| Migration {
+        let shown = |id, row: MigrationRow| Migration {
             id: MigrationId(id).to_string(),
             name: row.name,
             algorithm: row.algorithm.into(),
             created_at: row.created_at,
         };
-        Ok(paging.page(rows.await?.into_iter().map(shown).collect(), |row: &Migration| row.id.clone()))
+        paging.read(&call, "migrations", |_, _| true, shown).await
     }
 }

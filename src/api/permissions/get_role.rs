@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Role, RoleName, find_role, role_not_found};
+use super::{Role, RoleName, Roles, find_role, role_not_found};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -34,8 +34,8 @@ impl Operation for GetRole {
         let found = call.read("role", move |storage| {
             let snapshot = storage.snapshot()?;
             let found = find_role(&snapshot, workspace, &ask.role)?;
-            Role::all(&snapshot, workspace, found.into_iter().collect())
+            found.map(|entry| Roles::new(&snapshot, workspace).show(entry)).transpose()
         });
-        found.await?.pop().ok_or_else(role_not_found)
+        found.await?.ok_or_else(role_not_found)
     }
 }

@@ -45,11 +45,10 @@ impl Operation for ListPermissions {
         let _granted = call.authorize(&Need::tuple("rbac", "*", "read_permission"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, PermissionId::PREFIX);
         let search = Search::new(&ask.search);
-        let rows = paging.read(&call, "permissions", move |id, row: &PermissionRow| {
+        let keep = move |id, row: &PermissionRow| {
             let description = row.description.as_deref().unwrap_or_default();
             search.finds([&*PermissionId(id).spell(), &row.name, &row.slug, description])
-        });
-        let rows = rows.await?.into_iter().map(|(id, row)| Permission::new((PermissionId(id), row))).collect();
-        Ok(paging.page(rows, |row: &Permission| row.id.clone()))
+        };
+        paging.read(&call, "permissions", keep, |id, row| Permission::new((PermissionId(id), row))).await
     }
 }

@@ -1,11 +1,12 @@
 //! permissions.listRoles: the roles of the workspace, with the permissions they grant.
 
 use keyward_storage::ids::RoleId;
-use keyward_storage::records::{self, role::RoleRow};
+use keyward_storage::records;
+use keyward_storage::records::role::{self, RoleRow};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Role;
+use super::{Role, Roles};
 use crate::api::call::Call;
 use crate::api::listing::{LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
 use crate::api::operation::{Operation, Page};
@@ -46,14 +47,21 @@ impl Operation for ListRoles {
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, RoleId::PREFIX);
         let search = Search::new(&ask.search);
         let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("roles", move |storage| {
+        let page = call.read("roles", move |storage| {
             let snapshot = storage.snapshot()?;
-            let rows = records::page(&snapshot, workspace, &from, most, |id, row: &RoleRow| {
+            let ids = records::ids(&snapshot, workspace, paging.from(), paging.most(), |id, row: &RoleRow| {
                 search.finds([&*RoleId(id).spell(), &row.name, row.description.as_deref().unwrap_or_default()])
-            });
-            Role::all(&snapshot, workspace, rows?.into_iter().map(|(id, row)| (RoleId(id), row)).collect())
+            })?;
+            let mut roles = Roles::new(&snapshot, workspace);
+            paging.fill(
+                ids,
+                |id| *id,
+                |id| match role::role(&snapshot, workspace, RoleId(id))? {
+                    Some(row) => Ok(Some(roles.show((RoleId(id), row))?)),
+                    None => Ok(None),
+                },
+            )
         });
-        Ok(paging.page(rows.await?, |row: &Role| row.id.clone()))
+        page.await
     }
 }

@@ -55,14 +55,14 @@ impl Operation for ListNamespaces {
         let _granted = call.authorize(&Need::tuple("ratelimit", "*", "read_namespace"))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, NamespaceId::PREFIX);
         let search = Search::new(&ask.search);
-        let rows = paging.read(&call, "namespaces", move |id, row: &NamespaceRow| {
+        let keep = move |id, row: &NamespaceRow| {
             row.deleted_at.is_none() && search.finds([&*NamespaceId(id).spell(), &row.name])
-        });
-        let namespace = |(id, row): (_, NamespaceRow)| Namespace {
+        };
+        let namespace = |id, row: NamespaceRow| Namespace {
             id: NamespaceId(id).to_string(),
             name: row.name,
             created_at: row.created_at,
         };
-        Ok(paging.page(rows.await?.into_iter().map(namespace).collect(), |row: &Namespace| row.id.clone()))
+        paging.read(&call, "namespaces", keep, namespace).await
     }
 }

@@ -52,12 +52,15 @@ impl Operation for ListOverrides {
             .ok_or_else(|| may_not("read_override", &ask.namespace))?;
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, OverrideId::PREFIX);
         let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("overrides", move |storage| {
-            ratelimit::page_of_overrides(&storage.snapshot()?, workspace, namespace, &from, most)
+        let page = call.read("overrides", move |storage| {
+            let snapshot = storage.snapshot()?;
+            let ids = ratelimit::override_ids(&snapshot, workspace, namespace, paging.from(), paging.most())?;
+            let row = |(id, identifier): (OverrideId, String)| {
+                let row = ratelimit::get_override(&snapshot, workspace, namespace, &identifier)?;
+                Ok(row.map(|row| Override::new(id, identifier, row.limit, row.duration)))
+            };
+            paging.fill(ids, |(id, _)| id.0, row)
         });
-        let overrides = rows.await?.into_iter();
-        let rows = overrides.map(|(identifier, row)| Override::new(row.id, identifier, row.limit, row.duration));
-        Ok(paging.page(rows.collect(), |row: &Override| row.id().to_owned()))
+        page.await
     }
 }

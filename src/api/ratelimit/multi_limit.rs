@@ -95,7 +95,7 @@ impl Operation for MultiLimit {
             // A request waits once for a full queue, however many rows it writes.
             match patient {
                 true => patient = call.record(event).await,
-                false => call.services().events.record_or_drop(event),
+                false => call.record_or_drop(event),
             }
         }
         let items = ask.into_iter().zip(resolved).zip(decisions);

@@ -87,14 +87,15 @@ impl Operation for ListKeys {
         }
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
         let workspace = call.workspace();
-        let (from, most) = (paging.from().to_vec(), paging.most());
-        let rows = call.read("root keys", move |storage| {
-            root_key::page(&storage.snapshot()?, workspace, &from, most, |id| {
+        let page = call.read("root keys", move |storage| {
+            let snapshot = storage.snapshot()?;
+            let ids = root_key::ids(&snapshot, workspace, paging.from(), paging.most(), |id| {
                 need_for_one(&id.spell(), "read_root_key", "read", |need| grants.allows(need))
-            })
+            })?;
+            let row = |id| Ok(root_key::get(&snapshot, id)?.map(|row| RootKey::new(id, row)));
+            paging.fill(ids, |id| id.0, row)
         });
-        let rows = rows.await?.into_iter().map(|(id, row)| RootKey::new(id, row)).collect();
-        Ok(paging.page(rows, |row: &RootKey| row.key_id.clone()))
+        page.await
     }
 }
 

@@ -1,5 +1,6 @@
 //! What went wrong, in words, with what to do about it.
 
+use super::kebab;
 use super::members::Members;
 use super::reply::{Failure, Refusal, quoted};
 use crate::api::Entry;
@@ -76,6 +77,29 @@ pub fn advice(entry: &'static Entry, refusal: &Refusal, code: &str) -> Option<St
              server's machine"
                 .to_owned()
         }
+        "user/too_many_requests/query_quota_exceeded" => {
+            limits("--queries-per-hour N or --query-seconds-per-hour N", "wait for the next window, or raise the limit")
+        }
+        "user/unprocessable_entity/query_execution_timeout" => {
+            limits("--query-max-seconds N", "select a smaller range of time, ask a roll-up table, or raise the limit")
+        }
+        "user/unprocessable_entity/query_memory_limit_exceeded" if !refusal.detail.contains("response size") => {
+            limits("--query-max-memory BYTES", "select less, or raise the limit")
+        }
+        "user/unprocessable_entity/query_rows_limit_exceeded" => {
+            limits("--query-max-rows N", "add a LIMIT, or raise the limit")
+        }
+        "user/bad_request/query_range_exceeds_retention" => {
+            limits("--logs-retention-days N", "begin at a later time, or have events kept for longer from now on")
+        }
+        "unkey/data/analytics_not_configured" => {
+            "set analytics.enabled = true in the server's settings and start it again".to_owned()
+        }
+        "unkey/data/analytics_connection_failed" => "try again in a moment".to_owned(),
+        "user/bad_request/invalid_analytics_table" | "user/bad_request/invalid_analytics_query_type" => {
+            let kebabs = [entry.family, entry.procedure].map(kebab);
+            format!("`keyward api {} --help` names the tables and an example", kebabs.join(" "))
+        }
         "unkey/application/invalid_input" if refusal.status == 404 => {
             "the server is another version of keyward than this command line, or not the one that you mean".to_owned()
         }
@@ -90,6 +114,11 @@ pub fn advice(entry: &'static Entry, refusal: &Refusal, code: &str) -> Option<St
         }
         _ => return None,
     })
+}
+
+/// What raising a limit of the workspace takes.
+fn limits(flag: &str, instead: &str) -> String {
+    format!("{instead}: keyward workspace update --workspace WS {flag}, on the server's machine")
 }
 
 /// The permissions that together open an operation on whatever there is.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{BODY, kebab};
 use crate::api::Entry;
 use crate::api::reference::facts;
-use crate::api::shape::REDACT_KEYWORD;
+use crate::api::shape::{LONG_TEXT_KEYWORD, REDACT_KEYWORD};
 use crate::cli::access::read_credential;
 
 /// Bytes that a flag's file, or standard input, may bring: more than any server takes.
@@ -46,6 +46,8 @@ struct Member {
 /// How a member is typed.
 enum How {
     Text,
+    /// Text that may as well come from a file.
+    LongText,
     /// Text that does not belong on a command line.
     Secret,
     Choice(Vec<String>),
@@ -71,6 +73,7 @@ impl How {
                 max: schema["maximum"].as_i64().unwrap_or(i64::MAX),
             },
             "string" if schema[REDACT_KEYWORD] == true => How::Secret,
+            "string" if schema[LONG_TEXT_KEYWORD] == true => How::LongText,
             "string" => schema["enum"].as_array().map_or(How::Text, |values| How::Choice(texts(values))),
             "array" => match kind(&schema["items"]) {
                 "string" => How::List { of_numbers: false },
@@ -209,7 +212,7 @@ impl Member {
     }
 
     fn file_id(&self) -> Option<String> {
-        matches!(self.how, How::Secret).then(|| format!("{}-file", self.flag))
+        matches!(self.how, How::Secret | How::LongText).then(|| format!("{}-file", self.flag))
     }
 
     fn ids(&self) -> Vec<String> {
@@ -225,7 +228,7 @@ impl Member {
         };
         let mut value = made(self.value_id()).help(self.help());
         value = match &self.how {
-            How::Text => value.value_name("TEXT"),
+            How::Text | How::LongText => value.value_name("TEXT"),
             How::Secret => value.value_name("SECRET"),
             How::Choice(choices) => value
                 .value_name("WORD")
@@ -248,9 +251,10 @@ impl Member {
             value = value.required_unless_present_any(others(&self.value_id()).into_iter().chain([BODY.to_owned()]));
         }
         let file = self.file_id().map(|flag| {
-            made(flag)
-                .value_name("FILE")
-                .help(format!("File whose first line is --{}, - for standard input", self.flag))
+            made(flag).value_name("FILE").help(match self.how {
+                How::LongText => format!("File that holds --{}, - for standard input", self.flag),
+                _ => format!("File whose first line is --{}, - for standard input", self.flag),
+            })
         });
         let null = self
             .null_id()
@@ -294,8 +298,12 @@ impl Member {
             return Ok(Some("null".to_owned()));
         }
         if let Some(path) = self.file_id().and_then(|flag| matches.get_one::<String>(&id_of(&flag))) {
+            let flag = format!("{}-file", self.flag);
+            if let How::LongText = self.how {
+                return Ok(Some(json!(stdin.text(&flag, path)?).to_string()));
+            }
             if path == "-" {
-                stdin.take(&format!("{}-file", self.flag))?;
+                stdin.take(&flag)?;
             }
             let secret = read_credential(Path::new(path))?;
             return Ok(Some(json!(secret.expose()).to_string()));
@@ -303,7 +311,7 @@ impl Member {
         let id = id_of(&self.value_id());
         let text = || matches.get_one::<String>(&id);
         Ok(match &self.how {
-            How::Text | How::Secret | How::Choice(_) => text().map(|text| json!(text).to_string()),
+            How::Text | How::LongText | How::Secret | How::Choice(_) => text().map(|text| json!(text).to_string()),
             How::Whole { .. } => matches.get_one::<i64>(&id).map(i64::to_string),
             How::Switch => text().cloned(),
             How::List { of_numbers } => matches.get_many::<String>(&id).map(|typed| {
@@ -404,16 +412,22 @@ impl Stdin {
         }
     }
 
+    /// What a file holds, or with `-` standard input.
+    fn text(&mut self, flag: &str, path: &str) -> Result<String, String> {
+        if path == "-" {
+            self.take(flag)?;
+            return read(io::stdin().lock())
+                .map_err(|error| format!("cannot read standard input for --{flag}: {error}"));
+        }
+        let opened = std::fs::File::open(path).and_then(read);
+        opened.map_err(|error| format!("cannot read {path} for --{flag}: {error}"))
+    }
+
     /// JSON that was typed, or named as `@FILE` or `-`.
     fn json(&mut self, flag: &str, typed: &str) -> Result<String, String> {
-        let text = if typed == "-" {
-            self.take(flag)?;
-            read(io::stdin().lock()).map_err(|error| format!("cannot read standard input for --{flag}: {error}"))?
-        } else if let Some(path) = typed.strip_prefix('@') {
-            let opened = std::fs::File::open(path).and_then(read);
-            opened.map_err(|error| format!("cannot read {path} for --{flag}: {error}"))?
-        } else {
-            typed.to_owned()
+        let text = match typed.strip_prefix('@').or(Some(typed).filter(|typed| *typed == "-")) {
+            Some(path) => self.text(flag, path)?,
+            None => typed.to_owned(),
         };
         // Kept as it was written: digits of a number, order and all.
         let raw = serde_json::from_str::<&RawValue>(&text).map_err(|error| format!("--{flag} is not JSON: {error}"))?;

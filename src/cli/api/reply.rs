@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::rows::{Format, Rows};
 use crate::cli::ask::{Output, note, print_answer};
 use crate::cli::http_client::Answer;
 use crate::cli::text::printable;
@@ -108,8 +109,9 @@ impl Reply {
     }
 
     /// Prints it. For people: the request's id and how long it took, and the data; where standard output is no terminal,
-    /// it gets the data alone, and the rest goes to standard error.
-    pub fn print(&self, output: Output) -> ExitCode {
+    /// it gets the data alone, and the rest goes to standard error. `format` is how rows are printed; where it is `None`, as a
+    /// table at a terminal and as JSON elsewhere.
+    pub fn print(&self, output: Output, format: Option<Format>) -> ExitCode {
         if output == Output::Json {
             return print_answer(format!("{}\n", self.text).as_bytes());
         }
@@ -118,13 +120,27 @@ impl Reply {
         }
         let head = format!("{} (took {} ms)", self.request_id, self.took.as_millis());
         let mut text = String::new();
-        if io::stdout().is_terminal() {
+        let for_people = io::stdout().is_terminal();
+        let mut members = members(&self.text).unwrap_or_default();
+        let format = format.unwrap_or(if for_people { Format::Table } else { Format::Json });
+        if format != Format::Json
+            && let Some(rows) = members.get("data").and_then(|data| Rows::read(data.get()))
+        {
+            let printed = match format {
+                Format::Csv => rows.csv(for_people),
+                _ if rows.len() == 0 => String::new(),
+                _ => rows.table(terminal_width().filter(|_| for_people)),
+            };
+            let printed = print_answer(printed.as_bytes());
+            note([format!("{} {}, {head}", rows.len(), if rows.len() == 1 { "row" } else { "rows" })]);
+            return printed;
+        }
+        if for_people {
             text.push_str(&head);
             text.push_str("\n\n");
         } else {
             note([head]);
         }
-        let mut members = members(&self.text).unwrap_or_default();
         members.remove("meta");
         let pagination = members.remove("pagination").map(RawValue::get);
         match (members.remove("data"), members.is_empty()) {
@@ -145,6 +161,12 @@ impl Reply {
         }
         printed
     }
+}
+
+/// Characters of a line of the terminal that standard output is.
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 fn members(text: &str) -> Option<Members<'_>> {

@@ -22,9 +22,8 @@ impl World {
     fn new() -> World {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
-        let disk = Arc::new(MemoryDisk::new());
-        let storage = open_storage(&settings, disk.clone(), &outside).expect("opened");
-        World { services: Services::on(storage, &settings, disk, outside).expect("opened") }
+        let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        World { services: Services { storage, outside, region: "test".to_owned(), events: None, query: None } }
     }
 
     fn run(&self, command: &str, arguments: Value) -> Result<Done, String> {

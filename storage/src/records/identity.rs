@@ -72,18 +72,22 @@ pub fn named(
     Ok(get_live(read, workspace, id)?.map(|row| (id, row)))
 }
 
-/// A page of live identities: at most `most`, by id ascending, from the id text `from` on (see [`super::page`]).
-pub fn page(
+/// The ids of a page of a workspace's identities: at most `most`, ascending, from the id text `from` on (bytewise,
+/// inclusive; it need not be an id), deleted ones left out.
+///
+/// # Errors
+/// What reading or decoding a row says.
+pub fn ids(
     snapshot: &Snapshot,
     workspace: WorkspaceNo,
     from: &[u8],
     most: usize,
-) -> Result<Vec<(IdentityId, IdentityRow)>, ReadError> {
-    let rows = super::page(snapshot, workspace, from, most, |_, row: &IdentityRow| row.deleted_at.is_none())?;
-    Ok(rows.into_iter().map(|(id, row)| (IdentityId(id), row)).collect())
+) -> Result<Vec<IdentityId>, ReadError> {
+    let ids = super::ids(snapshot, workspace, from, most, |_, row: &IdentityRow| row.deleted_at.is_none())?;
+    Ok(ids.into_iter().map(IdentityId).collect())
 }
 
-/// As [`page`], of those only whose id and external id `wanted` takes.
+/// As [`ids`], of those only whose id and external id `wanted` takes.
 ///
 /// It looks through the index of external ids, which holds both and is a few dozen bytes an identity, however large their
 /// metadata: a search in a million of them need not read gigabytes. The index is not in the order of ids, so all of it is
@@ -94,7 +98,7 @@ pub fn search(
     from: &[u8],
     most: usize,
     mut wanted: impl FnMut(IdentityId, &str) -> bool,
-) -> Result<Vec<(IdentityId, IdentityRow)>, ReadError> {
+) -> Result<Vec<IdentityId>, ReadError> {
     // The greatest of those kept is on top, to be pushed out by a smaller one.
     let mut smallest = BinaryHeap::with_capacity(most.saturating_add(1));
     snapshot.select(IDENTITY_BY_EXTERNAL, &row_key(workspace, &[]), &[], usize::MAX, |external_id, id| {
@@ -109,11 +113,7 @@ pub fn search(
         }
         Ok(None::<()>)
     })?;
-    let mut rows = Vec::with_capacity(smallest.len());
-    for id in smallest.into_sorted_vec().into_iter().map(IdentityId) {
-        rows.extend(get_live(snapshot, workspace, id)?.map(|row| (id, row)));
-    }
-    Ok(rows)
+    Ok(smallest.into_sorted_vec().into_iter().map(IdentityId).collect())
 }
 
 /// Puts an identity and its index; a deleted one frees its external id (ID-RES-08).

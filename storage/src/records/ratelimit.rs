@@ -250,29 +250,23 @@ pub fn is_full_of_patterns(
     Ok(read.range(OVERRIDE_PATTERN, &prefix, None, PATTERNS_MAX)?.len() == PATTERNS_MAX)
 }
 
-/// A page of a namespace's overrides: at most `most`, by id ascending, from the id text `from` on (bytewise, inclusive; it
-/// need not be an id), each with its identifier or pattern.
+/// The ids of a page of a namespace's overrides, each with its identifier or pattern: at most `most`, ascending, from the
+/// id text `from` on (bytewise, inclusive; it need not be an id).
 ///
 /// # Errors
 /// What reading or decoding a row says.
-pub fn page_of_overrides(
+pub fn override_ids(
     snapshot: &Snapshot,
     workspace: WorkspaceNo,
     namespace: NamespaceId,
     from: &[u8],
     most: usize,
-) -> Result<Vec<(String, OverrideRow)>, ReadError> {
+) -> Result<Vec<(OverrideId, String)>, ReadError> {
     let prefix = row_key(workspace, &[namespace.as_bytes()]);
-    let named = snapshot.select(OVERRIDE_BY_ID, &prefix, from, most, |_, identifier| {
-        Ok(Some(String::from_utf8_lossy(identifier).into_owned()))
-    })?;
-    let mut page = Vec::with_capacity(named.len());
-    for identifier in named {
-        if let Some(row) = get_override(snapshot, workspace, namespace, &identifier)? {
-            page.push((identifier, row));
-        }
-    }
-    Ok(page)
+    snapshot.select(OVERRIDE_BY_ID, &prefix, from, most, |id, identifier| {
+        let identifier = String::from_utf8_lossy(identifier).into_owned();
+        Ok(crate::store::id_from(id).map(|id| (OverrideId(id), identifier)))
+    })
 }
 
 /// Puts a namespace and its index.

@@ -89,27 +89,22 @@ pub fn list(read: &impl Read, workspace: WorkspaceNo) -> Result<Vec<(KeyId, Root
     Ok(all)
 }
 
-/// A page of the root keys of a workspace: at most `most` of those that `keep` wants, by id ascending, from the id text
-/// `from` on (bytewise, inclusive; it need not be an id), revoked ones left out.
+/// The ids of a page of the root keys of a workspace: at most `most` of those that `keep` wants, ascending, from the id
+/// text `from` on (bytewise, inclusive; it need not be an id), revoked ones left out.
 ///
 /// # Errors
 /// What reading or decoding a row says.
-pub fn page(
+pub fn ids(
     snapshot: &Snapshot,
     workspace: WorkspaceNo,
     from: &[u8],
     most: usize,
     mut keep: impl FnMut(KeyId) -> bool,
-) -> Result<Vec<(KeyId, RootKeyRow)>, ReadError> {
+) -> Result<Vec<KeyId>, ReadError> {
     let prefix = super::row_key(workspace, &[]);
-    let ids = snapshot.select(ROOT_KEY_BY_WORKSPACE, &prefix, from, most, |id, _| {
+    snapshot.select(ROOT_KEY_BY_WORKSPACE, &prefix, from, most, |id, _| {
         Ok(crate::store::id_from(id).map(KeyId).filter(|id| keep(*id)))
-    })?;
-    let mut page = Vec::with_capacity(ids.len());
-    for id in ids {
-        page.extend(get(snapshot, id)?.map(|row| (id, row)));
-    }
-    Ok(page)
+    })
 }
 
 /// Puts a root key and its indexes; a revoked one leaves them.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use keyward_storage::disk::MemoryDisk;
 use keyward_storage::disk::memory::SplitMix;
 use keyward_storage::ids::IdText;
-use keyward_storage::{Abort, Committed, OpenError, Options, Storage, TransactError, Tx};
+use keyward_storage::{Abort, Committed, OpenError, Options, Storage, TransactError, Turn, Tx};
 
 /// Where the store is on its disk.
 pub const DIR: &str = "/data";
@@ -76,8 +76,18 @@ pub fn submit<R: Send + 'static>(
     storage: &Storage,
     run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<&'static str>> + Send + 'static,
 ) -> Receiver<Answer<R>> {
+    submit_in_turn(storage, Turn::FIRST, run)
+}
+
+/// The same, taking this turn.
+pub fn submit_in_turn<R: Send + 'static>(
+    storage: &Storage,
+    turn: Turn,
+    run: impl FnOnce(&mut Tx<'_>) -> Result<R, Abort<&'static str>> + Send + 'static,
+) -> Receiver<Answer<R>> {
     let (tell, told) = channel();
     storage.transact(
+        turn,
         1,
         run,
         // Nobody listens any more: the test gave up on this store.
@@ -110,6 +120,7 @@ impl Plug {
         let (release, released) = channel::<()>();
         let (running, runs) = channel();
         storage.transact(
+            Turn::FIRST,
             1,
             move |_| -> Result<(), Abort<()>> {
                 running.send(()).expect("the test waits");

@@ -11,7 +11,7 @@
 //! ```text
 //! header, 40 bytes                          slot, 44 bytes
 //!  0  magic "KWWINDOW"                       0  subject: u128
-//!  8  format: 1, u32                        16  duration (ms): u64
+//!  8  format: 2, u32                        16  duration (ms): u64
 //! 12  store id: 16 bytes                    24  word: u128, unclaimed, of layout `Wide`
 //! 28  seed check: u64                       40  CRC-32 of bytes 0 to 39
 //! 36  CRC-32 of bytes 0 to 35
@@ -35,7 +35,7 @@ pub const FILE_ASIDE: &str = "journal.new";
 /// What the file begins with.
 pub const MAGIC: [u8; 8] = *b"KWWINDOW";
 /// The layout's number.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 40;
 /// Bytes of a slot.
@@ -290,14 +290,14 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = concat!(
             "4b5757494e444f57",
-            "01000000",
+            "02000000",
             "612073746f72652773206f776e206964",
             "3eb15d700a5d422d",
-            "77fd2c65",
-            "dd9030e27d6261fab73d13495851017d",
+            "50faf267",
+            "dd9030e27d6261fab73d134958d10300",
             "60ea000000000000",
             "03000000008001000000008045156c00",
-            "e7a074dc",
+            "ea002176",
         );
         assert_eq!(hex, expected);
     }

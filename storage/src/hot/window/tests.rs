@@ -267,11 +267,55 @@ fn live_windows_are_never_forgotten() {
     assert!(all(&windows, &batch[..3], after).0);
 }
 
+/// A workspace that counts ever new subjects fills its share and no more: it keeps those it has, the others find room for
+/// theirs, and so they do after a restart, which forgets no live window. What has died is off its account.
+#[test]
+fn one_workspace_cannot_take_all_room() {
+    const ROOM: usize = 800;
+    fn of(windows: &Windows, workspace: u32, n: usize) -> Take {
+        let subject = windows.subject(Kind::Key, workspace, b"a key", &n.to_le_bytes(), MINUTE);
+        Take { subject, duration_ms: MINUTE, limit: 1_000, cost: 1 }
+    }
+    fn fill(windows: &Windows, workspace: u32) -> usize {
+        (0..).take_while(|&n| windows.take(&of(windows, workspace, n), T).is_ok()).count()
+    }
+
+    let windows = Windows::new(SEED, ROOM);
+    assert_eq!((fill(&windows, 1), windows.held_by(1)), (600, 600), "three quarters");
+    let batch: Vec<Take> = (600..603).map(|n| of(&windows, 1, n)).collect();
+    assert_eq!(windows.take_all(&batch, T, &mut Vec::new()), Err(Exhausted));
+    assert_eq!((windows.held_by(1), windows.len()), (600, 600), "what was refused is on nobody's account");
+    let whole_batch: Vec<Take> = (0..9).map(|n| of(&windows, 1, n)).collect();
+    assert!(all(&windows, &whole_batch, T).0, "its own go on");
+    // The workspace's own limit is not in it: it is always counted.
+    for workspace in [1, 2] {
+        let subject = windows.subject(Kind::Workspace, workspace, &[], &[], MINUTE);
+        assert!(windows.take(&Take { subject, duration_ms: MINUTE, limit: 9, cost: 1 }, T).expect("always").passed);
+    }
+    let others: Vec<usize> = (2..4).map(|workspace| fill(&windows, workspace)).collect();
+    assert!(others[0] > 100 && others[1] > 30, "{others:?}");
+    assert!(all(&windows, &(0..2).map(|n| of(&windows, 100, n)).collect::<Vec<_>>(), T).0, "who comes last");
+    let held = |windows: &Windows| (1..=100).map(|workspace| windows.held_by(workspace)).collect::<Vec<_>>();
+    assert_eq!(held(&windows).iter().sum::<usize>(), windows.len());
+
+    let world = Restart { disk: Arc::new(MemoryDisk::new()) };
+    world.open(&windows, T).0.write_all(&windows, T).expect("a write");
+    let found = Windows::new(SEED, ROOM);
+    assert_eq!(world.open(&found, T).1.no_room, 0);
+    assert_eq!(held(&found), held(&windows), "accounts are known after a restart, too");
+    let smaller = Windows::new(SEED, windows.len());
+    assert_eq!(world.open(&smaller, T).1.no_room, 0, "even where each has more than its share now");
+
+    assert_eq!(sweep_round(&windows, T + 9 * MINUTE), found.len());
+    assert_eq!(held(&windows).iter().sum::<usize>(), 0);
+    assert_eq!(fill(&windows, 3), 600);
+}
+
 /// RL-ALG-12, RL-TIME-05: a sweep drops what is dead and nothing else; a clock set back a little, or one that jumps ahead
 /// for a moment and returns, gives back no budget of a window longer than the sweep believed in.
 #[test]
 fn sweeps_forget_only_the_dead() {
-    let windows = Windows::new(SEED, 1_000);
+    let windows = Windows::new(SEED, 1_400);
     let names: Vec<String> = (0..500).map(|n| n.to_string()).collect();
     let second = |name: &String| take(&windows, name, 1_000, 1, 1);
     for name in &names {
@@ -506,7 +550,7 @@ fn counts_survive_restarts() {
 #[test]
 fn the_journal_is_written_anew() {
     let world = Restart { disk: Arc::new(MemoryDisk::new()) };
-    let windows = Windows::new(SEED, 100);
+    let windows = Windows::new(SEED, 150);
     let (mut journal, _) = world.open(&windows, T);
     let mut anew = 0;
     for round in 0..400 {

@@ -11,12 +11,18 @@
 //! then on nobody can count into it, and whoever still holds it looks the subject up again. That exchange and a count
 //! compete for the same word, so a count is never lost. When all room is taken by live windows a new subject is refused:
 //! a live window is never forgotten.
+//!
+//! **Room is shared** by a dynamic threshold (A. K. Choudhury, E. L. Hahne: *Dynamic Queue Length Thresholds for
+//! Shared-Memory Packet Switches*, 1998): a workspace gets a new subject while it holds at most [`SHARE`] times as many as
+//! there is room left for. Alone it may take 3/4 of all, the next one 3/4 of what is left then, and whoever comes later
+//! still finds room. Each subject carries its workspace's account in its hash, so that who holds how many is known exactly,
+//! over restarts too, for two additions per subject.
 
 use crossbeam::utils::CachePadded;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-use super::super::sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWord, Ordering, spin_loop, yield_now};
+use super::super::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, AtomicWord, Ordering, spin_loop, yield_now};
 use super::super::table::{Guard, Table, fetch_all, pin};
 #[cfg(shuttle)]
 use super::cell::Narrow as Live;
@@ -25,6 +31,11 @@ use super::cell::Wide as Live;
 use super::cell::{Counts, Decision, Layout, Moment, step};
 use super::history::History;
 
+/// How many times as many subjects as there is room left for a workspace may hold and still get a new one.
+pub const SHARE: usize = 3;
+/// Accounts of who holds how many subjects. Workspaces are numbered from 1 on, so only beyond so many do two share one,
+/// and then the share of one account.
+const ACCOUNTS: usize = if cfg!(shuttle) { 4 } else { 1 << 16 };
 /// Calls of [`Windows::sweep`] that together look at every cell once.
 pub const SWEEPS_PER_ROUND: usize = 16;
 /// How long (ms) a cell outlives its last window that counts, so that a clock set back by less finds it.
@@ -40,6 +51,9 @@ const BUCKETS_PER_PIN: usize = 4_096;
 const SMALL_BATCH: usize = 8;
 /// Times a batch that takes nothing tries to get an undisturbed snapshot before it claims its cells like any other.
 const SNAPSHOT_TRIES: usize = 4;
+/// Times a batch looks for dead cells before it gives up: where there is room for some of its subjects only, it would take
+/// its own blank ones for dead, again and again.
+const SWEEP_TRIES: usize = 4;
 
 /// Whether the processor can exchange a cell's 128 bits as one; where not, each exchange takes a lock, which is correct
 /// but slow: worth a warning at the start.
@@ -62,14 +76,17 @@ pub enum Kind {
     Workspace = 4,
 }
 
-/// Who is counted: a keyed 128-bit hash of what makes up the subject. Without the store's secret nobody can aim at a
-/// collision, and at 2^32 subjects an accidental one has a chance of 2^-65.
+/// Who is counted: a keyed hash of what makes up the subject, 111 bits, and the account of its workspace. Without the
+/// store's secret nobody can aim at a collision, and at 2^32 subjects an accidental one has a chance of 2^-48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Subject(pub(super) u128);
 
 /// Set in subjects that are counted even where there is no room: workspaces are few and made by the operator, and no
 /// tenant may stop another's requests by filling the room.
 const ALWAYS_ADMITTED: u128 = 1 << 127;
+/// Where a subject carries the account of its workspace: the workspace's number modulo 2^16.
+const ACCOUNT_SHIFT: u32 = 111;
+const ACCOUNT: u128 = (u16::MAX as u128) << ACCOUNT_SHIFT;
 
 impl Subject {
     fn table_hash(self) -> u64 {
@@ -81,6 +98,14 @@ impl Subject {
     pub(crate) fn low_hash(self) -> u32 {
         self.0 as u32
     }
+
+    fn account(self) -> usize {
+        account_of((self.0 >> ACCOUNT_SHIFT) as u16)
+    }
+}
+
+fn account_of(workspace: u16) -> usize {
+    usize::from(workspace) % ACCOUNTS
 }
 
 /// One check of one limit.
@@ -96,8 +121,8 @@ pub struct Take {
     pub cost: u64,
 }
 
-/// All room is taken by windows that still count: this new subject cannot be counted, hence not admitted. Nothing was
-/// taken. The caller answers 503.
+/// All room, or as much of it as one workspace may have, is taken by windows that still count: this new subject cannot be
+/// counted, hence not admitted. Nothing was taken. The caller answers 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no room for another rate-limit window")]
 pub struct Exhausted;
@@ -138,6 +163,8 @@ pub struct Windows {
     changed: Box<[AtomicU64]>,
     /// Cells in use or about to be; one that is retired and about to be unlinked counts no more.
     admitted: CachePadded<AtomicUsize>,
+    /// The same for each account.
+    held: Box<[AtomicU32]>,
     capacity: usize,
     /// The bucket the next sweep begins with, modulo their number.
     cursor: AtomicUsize,
@@ -159,6 +186,7 @@ impl Windows {
             table,
             changed: (0..words).map(|_| AtomicU64::new(0)).collect(),
             admitted: CachePadded::new(AtomicUsize::new(0)),
+            held: (0..ACCOUNTS).map(|_| AtomicU32::new(0)).collect(),
             capacity,
             cursor: AtomicUsize::new(0),
             believed_ms: AtomicU64::new(0),
@@ -182,8 +210,9 @@ impl Windows {
         hasher.write(&head);
         hasher.write(owner);
         hasher.write(name);
-        let hash = hasher.finish128().as_u128();
-        Subject(if kind == Kind::Workspace { hash | ALWAYS_ADMITTED } else { hash & !ALWAYS_ADMITTED })
+        let hash = hasher.finish128().as_u128() & !(ALWAYS_ADMITTED | ACCOUNT);
+        let admission = if kind == Kind::Workspace { ALWAYS_ADMITTED } else { 0 };
+        Subject(hash | admission | u128::from(workspace as u16) << ACCOUNT_SHIFT)
     }
 
     /// Fetches the bucket of a subject, of whose hash the low bits will do, and the mark that it changed; gives the address
@@ -201,6 +230,11 @@ impl Windows {
     /// Whether no subject has one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Those of a workspace.
+    pub fn held_by(&self, workspace: u32) -> usize {
+        self.held[account_of(workspace as u16)].load(Ordering::Acquire) as usize
     }
 
     /// The most there can be.
@@ -299,8 +333,9 @@ impl Windows {
             patience.wait();
         }
 
+        let mut sweeps = SWEEP_TRIES;
         loop {
-            self.enter_all(slots, takes, now_ms, &guard)?;
+            self.enter_all(slots, takes, now_ms, &mut sweeps, &guard)?;
             let Some(claims) = Claims::of(slots) else {
                 patience.wait();
                 continue;
@@ -347,10 +382,10 @@ impl Windows {
         let mut dropped = 0;
         // The place is free as soon as the cell is retired, under the stripe lock still: whoever waits for the lock to look
         // for a dead cell finds the place instead.
-        let drop_if_dead = |_: &Subject, cell: &Cell| {
+        let drop_if_dead = |subject: &Subject, cell: &Cell| {
             let dead = retire_if_dead(cell, judged_ms);
             if dead {
-                self.admitted.fetch_sub(1, Ordering::AcqRel);
+                self.give_back(*subject);
             }
             dead
         };
@@ -379,8 +414,12 @@ impl Windows {
     ) -> Result<(&'g Cell, bool), Exhausted> {
         if subject.0 & ALWAYS_ADMITTED != 0 {
             self.admitted.fetch_add(1, Ordering::AcqRel);
+            self.held[subject.account()].fetch_add(1, Ordering::AcqRel);
         } else {
-            self.make_room(1, now_ms)?;
+            let subject = [subject];
+            if !self.reserve(&subject, SHARE) {
+                self.make_room(&subject, now_ms)?;
+            }
         }
         Ok(self.enter(subject, duration_ms, word, guard))
     }
@@ -392,15 +431,18 @@ impl Windows {
         slots: &mut [Slot<'g>],
         takes: &[Take],
         now_ms: u64,
+        sweeps: &mut usize,
         guard: &'g Guard,
     ) -> Result<(), Exhausted> {
-        let mut missing = 0;
         for slot in slots.iter_mut().filter(|slot| slot.leads) {
             slot.cell = self.table.get(slot.subject.table_hash(), &slot.subject, guard);
-            missing += usize::from(slot.cell.is_none());
         }
-        if missing > 0 {
-            self.make_room(missing, now_ms)?;
+        let missing = Missing(slots);
+        if missing.subjects().next().is_some() {
+            if !self.reserve(&missing, SHARE) {
+                *sweeps = sweeps.checked_sub(1).ok_or(Exhausted)?;
+                self.make_room(&missing, now_ms)?;
+            }
             for slot in slots.iter_mut().filter(|slot| slot.leads && slot.cell.is_none()) {
                 slot.cell = Some(self.enter(slot.subject, takes[slot.entry].duration_ms, 0, guard).0);
             }
@@ -408,19 +450,41 @@ impl Windows {
         Ok(())
     }
 
-    /// Reserves room for `cells` more, if need be by dropping some that are dead.
-    fn make_room(&self, cells: usize, now_ms: u64) -> Result<(), Exhausted> {
-        if self.reserve(cells) {
-            return Ok(());
-        }
-        self.drop_dead(cells.saturating_mul(INLINE_SWEEP_BUCKETS), self.believable(now_ms));
-        if self.reserve(cells) { Ok(()) } else { Err(Exhausted) }
+    /// Drops cells that are dead, and reserves room for new subjects then.
+    fn make_room(&self, subjects: &impl Subjects, now_ms: u64) -> Result<(), Exhausted> {
+        let buckets = subjects.subjects().count().saturating_mul(INLINE_SWEEP_BUCKETS);
+        self.drop_dead(buckets, self.believable(now_ms));
+        if self.reserve(subjects, SHARE) { Ok(()) } else { Err(Exhausted) }
     }
 
-    /// Reserves room for `cells` more if there is.
-    fn reserve(&self, cells: usize) -> bool {
-        let more = |admitted: usize| admitted.checked_add(cells).filter(|&admitted| admitted <= self.capacity);
-        self.admitted.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    /// Reserves room for new subjects if there is, for all or for none.
+    ///
+    /// They are put on their accounts first and taken off again where that was too much: so an account never holds more
+    /// than its share, and two that try for the last of it at once may both be refused.
+    fn reserve(&self, subjects: &impl Subjects, share: usize) -> bool {
+        let (mut wanted, mut most_held) = (0, 0);
+        for subject in subjects.subjects() {
+            let held = self.held[subject.account()].fetch_add(1, Ordering::AcqRel) as usize + 1;
+            most_held = most_held.max(held);
+            wanted += 1;
+        }
+        let more = |admitted: usize| {
+            let room = self.capacity.saturating_sub(admitted);
+            (wanted <= room && most_held <= room.saturating_mul(share)).then(|| admitted + wanted)
+        };
+        let reserved = self.admitted.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok();
+        if !reserved {
+            for subject in subjects.subjects() {
+                self.held[subject.account()].fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        reserved
+    }
+
+    /// Gives the room of a subject back.
+    fn give_back(&self, subject: Subject) {
+        self.admitted.fetch_sub(1, Ordering::AcqRel);
+        self.held[subject.account()].fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Enters a cell for which room was reserved; gives the room back where another thread entered it first.
@@ -428,7 +492,7 @@ impl Windows {
         let make = || Cell { word: AtomicWord::new(word), duration_ms, changed: AtomicBool::new(false) };
         let (cell, ours) = self.table.get_or_insert_noting(subject.table_hash(), subject, make, guard);
         if !ours {
-            self.admitted.fetch_sub(1, Ordering::AcqRel);
+            self.give_back(subject);
         }
         (cell, ours)
     }
@@ -524,8 +588,10 @@ impl Windows {
         let guard = pin();
         let cell = match self.table.get(saved.subject.table_hash(), &saved.subject, &guard) {
             Some(cell) => cell,
-            // No sweep: what was restored before is alive.
-            None if self.reserve(1) => self.enter(saved.subject, saved.duration_ms, saved.word, &guard).0,
+            // No sweep: what was restored before is alive. No share either: a live window is never forgotten.
+            None if self.reserve(&[saved.subject], usize::MAX) => {
+                self.enter(saved.subject, saved.duration_ms, saved.word, &guard).0
+            }
             None => return Restored::NoRoom,
         };
         let mut word = cell.word.load(Ordering::SeqCst);
@@ -589,6 +655,26 @@ struct Slot<'g> {
     moment: Moment,
     /// The costs of all entries of the subject.
     spent: u64,
+}
+
+/// Subjects that want room.
+trait Subjects {
+    fn subjects(&self) -> impl Iterator<Item = Subject>;
+}
+
+impl Subjects for [Subject; 1] {
+    fn subjects(&self) -> impl Iterator<Item = Subject> {
+        self.iter().copied()
+    }
+}
+
+/// Those of a batch that have no cell.
+struct Missing<'s, 'g>(&'s [Slot<'g>]);
+
+impl Subjects for Missing<'_, '_> {
+    fn subjects(&self) -> impl Iterator<Item = Subject> {
+        self.0.iter().filter(|slot| slot.leads && slot.cell.is_none()).map(|slot| slot.subject)
+    }
 }
 
 /// Puts a batch into the order in which cells are claimed, equal subjects in the order of their entries.
