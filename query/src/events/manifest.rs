@@ -293,6 +293,32 @@ mod tests {
         }
     }
 
+    /// The bytes of a frame, for ever.
+    #[test]
+    fn the_layout_is_frozen() {
+        let edit = Edit { sealed: vec![(1, 2)], added: vec![part(3, -2)], removed: vec![4] };
+        let hex: String = frame(&edit).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        let payload = concat!(
+            "01000000",
+            "01000000",
+            "0200000000000000",
+            "01000000",
+            "0300000000000000",
+            "03",
+            "77777777777777777777777777777777",
+            "feffffff",
+            "1e00000000000000",
+            "2c01000000000000",
+            "fbffffffffffffff",
+            "ffffffffffffff7f",
+            "01000000",
+            "0400000000000000"
+        );
+        assert_eq!(hex[..8], format!("{:08x}", u32::try_from(payload.len() / 2).unwrap().swap_bytes()));
+        assert_eq!(&hex[16..], payload);
+        assert_eq!(decode(&frame(&edit).unwrap()[FRAME_HEADER_BYTES..]).unwrap().added, edit.added);
+    }
+
     fn edits() -> Vec<Edit> {
         let mut edits: Vec<Edit> = (1..6)
             .map(|no| Edit { sealed: vec![(0, no), (9, no * 2)], added: vec![part(no, 20_000)], removed: vec![] })

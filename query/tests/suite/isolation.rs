@@ -133,8 +133,14 @@ const TABLES: &[&str] = &[
 /// Columns of text that every table has.
 const TEXTS: &[&str] = &["workspace_id", "key_space_id", "key_id", "external_id", "outcome", "identity_id"];
 /// What somebody may try to be let in by.
-const LITERALS: &[&str] =
-    &["'ws_oooooooooooooooo'", "'ks_tttttttttttttttt'", "'ws_wwwwwwwwwwwwwwww'", "'ks_ssssssssssssssss'", "'VALID'", "''"];
+const LITERALS: &[&str] = &[
+    "'ws_oooooooooooooooo'",
+    "'ks_tttttttttttttttt'",
+    "'ws_wwwwwwwwwwwwwwww'",
+    "'ks_ssssssssssssssss'",
+    "'VALID'",
+    "''",
+];
 const NAMES: &[&str] = &["x", "workspace_id", "key_space_id", "events", "scope", "`ws`", "time"];
 
 /// What can be selected from: columns of text and of numbers, as they are written.
@@ -186,7 +192,9 @@ fn select(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> String {
         3 => format!("SELECT max({a}) AS a, min({b}) AS b, count() AS n {from}"),
         4 => format!("SELECT {a} AS a, {b} AS b, sum({n}) OVER (PARTITION BY {a}, {b}) AS n {from}"),
         5 => format!("SELECT {a} AS a, {b} AS b, {n} AS n {from} ORDER BY a, b, n LIMIT 2 BY a, b LIMIT 9"),
-        _ => format!("SELECT {a} AS a, toString(length(groupUniqArray({b}))) AS b, countIf({b} != '') AS n {from} GROUP BY 1"),
+        _ => format!(
+            "SELECT {a} AS a, toString(length(groupUniqArray({b}))) AS b, countIf({b} != '') AS n {from} GROUP BY 1"
+        ),
     }
 }
 
@@ -195,7 +203,9 @@ fn source(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> Source {
         let left = single(dice, depth - 1, ctes, "l");
         let right = single(dice, depth - 1, ctes, "r");
         let kind = dice.below(8);
-        let word = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN", ","][kind];
+        let word =
+            ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN", ","]
+                [kind];
         let on = match word {
             "CROSS JOIN" | "," => String::new(),
             _ => format!(" ON {} = {}", dice_one(dice, &left.texts), dice_one(dice, &right.texts)),
@@ -303,7 +313,11 @@ fn no_query_sees_another_workspace_or_key_space() {
     let all = Store::with(vec![rows('w', 's'), rows('w', 't'), rows('o', 's'), rows('o', 't')]);
     let alone = Store::with(vec![rows('w', 's')]);
     let (mut answered, mut asked) = (0, 0);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 160,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let outcome = runner.run(&proptest::collection::vec(any::<u8>(), 4..90), |bytes| {
         let mut dice = Dice { bytes: bytes.iter(), tables: 4 };
         let sql = query(&mut dice, 3, &mut Vec::new());
