@@ -4,6 +4,8 @@
 mod answers;
 #[path = "suite/compare.rs"]
 mod compare;
+#[path = "suite/events.rs"]
+mod events;
 #[path = "suite/isolation.rs"]
 mod isolation;
 #[path = "suite/tables.rs"]
