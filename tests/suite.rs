@@ -34,6 +34,7 @@ mod robust;
 mod root_keys;
 mod schema;
 mod settings;
+mod things;
 mod tidy;
 mod verify;
 mod workspace_operations;

@@ -1,3 +1,5 @@
+//! What the run promises: answers within bounds of memory, time, rows and bytes, and threads that stop when told to.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
