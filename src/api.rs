@@ -99,6 +99,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<root_keys::reroll_key::RerollKey>() },
     &const { Entry::of::<root_keys::delete_key::DeleteKey>() },
     &const { Entry::of::<workspace::get_limits::GetLimits>() },
+    &const { Entry::of::<workspace::get_usage::GetUsage>() },
 ];
 
 /// Window of the workspace limit, ms (COM-WRL-01).

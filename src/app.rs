@@ -1,5 +1,6 @@
 //! Puts the parts together, in order, and takes them apart in reverse: the only file that knows them all.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -23,8 +24,8 @@ pub const ROOT_KEY_FILE: &str = "root.key";
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
 /// The directory of events, below the data directory.
 const EVENTS_DIR: &str = "events";
-/// Events that may wait for the thread that records them: seconds of a busy server.
-const QUEUE_EVENTS: usize = 262_144;
+/// What a second of peak load is where the queue of events is sized.
+const PEAK_EVENTS_PER_SECOND: usize = 65_536;
 /// Name of the workspace made at the first start.
 const FIRST_WORKSPACE: &str = "default";
 
@@ -98,6 +99,7 @@ impl Services {
         let services =
             Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
         let _ = keeping.0.set(Arc::downgrade(&services));
+        services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
@@ -113,7 +115,30 @@ impl Services {
         Ok(services)
     }
 
-    /// Writes everything down and closes the store.
+    /// Hands the last uses of keys that the events' journal holds to the records, which write theirs down only now and then
+    /// (KEYS-ANALYTICS-5).
+    fn restore_uses(&self) -> Result<(), OpenError> {
+        let uses = self.events.as_ref().map(|events| events.take_last_uses()).unwrap_or_default();
+        let snapshot = self.storage.snapshot()?;
+        let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
+        let mut known = Vec::with_capacity(uses.len());
+        for last in uses {
+            let no = match numbers.get(&last.workspace) {
+                Some(no) => *no,
+                None => {
+                    let no = workspace::find(&snapshot, last.workspace)?;
+                    numbers.insert(last.workspace, no);
+                    no
+                }
+            };
+            known.extend(no.map(|no| (no, last.key, last.time)));
+        }
+        drop(snapshot);
+        self.storage.restore_uses(known);
+        Ok(())
+    }
+
+    /// Writes everything down and closes the stores: events first, then the records they refer to.
     pub fn shutdown(&self) {
         if let Some(events) = &self.events {
             events.stop();
@@ -228,11 +253,17 @@ impl Services {
 struct Keeping(Arc<OnceLock<Weak<Services>>>);
 
 impl Keeping {
-    /// Days; 0 = for ever. `None` while the row cannot be read, or where there is none.
+    /// Days; 0 = for ever, also while the row cannot be read: what is deleted by mistake does not come back. `None` where
+    /// there is no such workspace.
     fn days(&self, workspace: WorkspaceId) -> Option<u32> {
-        let snapshot = self.0.get()?.upgrade()?.snapshot().ok()?;
-        let no = workspace::find(&snapshot, workspace).ok()??;
-        Some(workspace::get(&snapshot, no).ok()??.limits.logs_retention_days)
+        const FOR_EVER: u32 = 0;
+        let Some(services) = self.0.get().and_then(Weak::upgrade) else { return Some(FOR_EVER) };
+        let row = || -> Result<Option<workspace::WorkspaceRow>, keyward_storage::ReadError> {
+            let snapshot = services.storage.snapshot()?;
+            let Some(no) = workspace::find(&snapshot, workspace)? else { return Ok(None) };
+            workspace::get(&snapshot, no)
+        };
+        row().map_or(Some(FOR_EVER), |row| row.map(|row| row.limits.logs_retention_days))
     }
 }
 
@@ -245,7 +276,7 @@ fn events_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, k
         disk,
         region: settings.region.clone(),
         clock: Arc::new(move || clock.now_ms()),
-        queue_events: QUEUE_EVENTS,
+        queue_events: settings.analytics.queue_seconds.saturating_mul(PEAK_EVENTS_PER_SECOND),
         min_free_bytes: settings.storage.min_free_bytes,
         // Nothing is deleted by the wall clock where tests move it (EXT-4).
         retention: (!settings.test_mode).then(|| Arc::new(move |workspace| keeping.days(workspace)) as _),

@@ -133,6 +133,8 @@ pub struct Storage {
 pub struct Analytics {
     /// Whether they are answered at all.
     pub enabled: bool,
+    /// Seconds of peak load that may wait to be recorded.
+    pub queue_seconds: usize,
     /// Threads that compute them; 0 means one fewer than processors, at least one.
     pub query_threads: usize,
     /// Queries that run at one time.
@@ -220,6 +222,7 @@ impl Default for Settings {
             },
             analytics: Analytics {
                 enabled: true,
+                queue_seconds: 2,
                 query_threads: 0,
                 concurrent_queries: 4,
                 waiting_queries: 64,

@@ -608,6 +608,13 @@ pub const ROWS: &[Row] = &[
         strange: Own,
         enough: &["workspace.*.read_workspace", "workspace.{ws}.read_workspace", "unkey:v1:{ws}:limits#read"],
     },
+    Row {
+        name: "workspace.getUsage",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["workspace.*.read_workspace", "workspace.{ws}.read_workspace", "unkey:v1:{ws}:usage#read"],
+    },
 ];
 
 /// All tuples that mean something (PM-TUP-04), as `type.*.action`.

@@ -323,7 +323,7 @@ fn a_first_start_killed_anywhere_can_be_repeated() {
     }
 }
 
-/// What was spent or counted a few seconds before a crash is not forgotten. KEYS-CREDIT-4, RL-CON-04
+/// What was spent or counted a few seconds before a crash is not forgotten. KEYS-CREDIT-4, RL-CON-04, KEYS-ANALYTICS-5
 #[test]
 fn only_the_last_moment_is_forgotten_in_a_crash() {
     let server = Arc::new(Server::start());
@@ -339,6 +339,7 @@ fn only_the_last_moment_is_forgotten_in_a_crash() {
     server.kill();
     let workspace = workspace.moved(server.restart());
     assert_eq!(workspace.get(&key)["credits"]["remaining"], 910);
+    assert!(workspace.get(&key)["lastUsedAt"].is_i64(), "KEYS-ANALYTICS-5: the events' journal knows it");
     assert_eq!(workspace.ok("ratelimit.limit", count())["remaining"], 69);
 }
 

@@ -159,20 +159,21 @@ fn a_first_start_without_room_says_so() {
     Server::start_with(dir, Options::default());
 }
 
-/// When no more subjects can be counted, new ones are turned away and no counted one is forgotten.
+/// When a workspace has its share of all subjects that can be counted, new ones of it are turned away and no counted one
+/// is forgotten; another workspace notices nothing.
 /// RL-ALG-12, RL-CON-02, COM-CODE-02
 #[test]
 fn a_live_window_is_never_forgotten() {
     let server = server_with(Options::default().setting("KEYWARD_STORAGE_RATE_SUBJECTS_MAX", 1000));
-    let workspace = Workspace::on(&server);
-    let ask = |n: usize| {
+    let (greedy, modest) = (Workspace::on(&server), Workspace::on(&server));
+    let ask = |workspace: &Workspace, n: usize| {
         let body = json!({"namespace": "n", "identifier": format!("{n}"), "limit": 5, "duration": 2_592_000_000_i64});
         server.exchange(workspace.call("ratelimit.limit", body).ask())
     };
     let mut counted = Vec::new();
     let mut turned_away = 0;
     for n in 0..2500 {
-        let reply = ask(n);
+        let reply = ask(&greedy, n);
         if reply.status == 200 {
             assert_eq!(reply.json["data"]["remaining"], 4);
             counted.push(n);
@@ -181,9 +182,12 @@ fn a_live_window_is_never_forgotten() {
             turned_away += 1;
         }
     }
-    assert!(turned_away > 0 && counted.len() >= 900, "{} counted, {turned_away} turned away", counted.len());
+    assert_eq!((counted.len(), turned_away), (750, 1750), "three quarters are for one");
+    for n in 0..100 {
+        assert_eq!(ask(&modest, n).json["data"]["remaining"], 4, "and for others there is room");
+    }
     for n in counted {
-        assert_eq!(ask(n).json["data"]["remaining"], 3, "subject {n} was forgotten");
+        assert_eq!(ask(&greedy, n).json["data"]["remaining"], 3, "subject {n} was forgotten");
     }
 }
 

@@ -33,6 +33,7 @@ pub mod tables;
 mod testing;
 mod transfer;
 
+pub use core::Retention;
 pub use datafusion::arrow::array::RecordBatch;
 pub use event::{Event, Outcome, Ratelimit, Verification};
 pub use scan::{Scope, Spaces};

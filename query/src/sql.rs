@@ -10,9 +10,9 @@ pub mod kernel;
 pub mod nodes;
 pub mod operators;
 pub mod run;
+mod select;
 #[cfg(test)]
 mod testing;
-mod select;
 pub mod typed;
 pub mod types;
 

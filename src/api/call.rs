@@ -1,8 +1,11 @@
 //! What a handler may touch: who calls, when, the records, and, once it is authorized, a transaction.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use keyward_query::events::{Event, Events};
 use keyward_storage::ids::{CorrelationId, EventId, IdText, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{Actor, AuditEvent, Target};
 use keyward_storage::{Abort, Committed, Storage, TransactError, Turn, Tx, Unavailable};
@@ -111,6 +114,34 @@ impl Call {
         self.services.read(read).await.map_err(|error| unreadable(what).because(error))
     }
 
+    /// Records an event of this call. A full queue makes it wait a little, no longer; the event is then lost and counted.
+    /// Whether it was taken.
+    pub async fn record(&self, event: impl Into<Event>) -> bool {
+        let Some(events) = &self.services.events else { return true };
+        match events.try_record(event) {
+            Ok(()) => true,
+            Err(event) => Box::pin(events.record(event)).await,
+        }
+    }
+
+    /// The same without waiting.
+    pub fn record_or_drop(&self, event: impl Into<Event>) {
+        if let Some(events) = &self.services.events {
+            events.record_or_drop(event);
+        }
+    }
+
+    /// Reads events on a thread that may block. `what` completes "We could not load the requested …".
+    pub async fn read_events<R: Send + 'static>(
+        &self,
+        what: &str,
+        read: impl FnOnce(&Events) -> io::Result<R> + Send + 'static,
+    ) -> Result<R, Problem> {
+        let events = self.services.events.clone().ok_or_else(|| unreadable(what))?;
+        let done = tokio::task::spawn_blocking(move || read(&events)).await;
+        done.map_err(io::Error::other).flatten().map_err(|error| unreadable(what).because(error))
+    }
+
     fn actor(&self) -> Actor {
         let key = &self.principal.key;
         Actor {
@@ -119,6 +150,13 @@ impl Call {
             name: key.name.as_deref().unwrap_or("root key").to_owned(),
         }
     }
+}
+
+/// Milliseconds since the handler began, to the microsecond (finer digits are noise that only takes room), shared evenly
+/// by so many decisions (RL-MULTI-12).
+pub fn latency_ms(begun: Instant, decisions: usize) -> f64 {
+    let micros = begun.elapsed().as_secs_f64() * 1e6 / decisions.max(1) as f64;
+    micros.round() / 1e3
 }
 
 fn unreadable(what: &str) -> Problem {

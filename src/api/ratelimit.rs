@@ -15,8 +15,9 @@ mod trail_tests;
 
 use std::sync::Arc;
 
-use keyward_storage::hot::window::{Kind, Take};
-use keyward_storage::ids::NamespaceId;
+use keyward_query::events;
+use keyward_storage::hot::window::{Decision, Kind, Take};
+use keyward_storage::ids::{NamespaceId, OverrideId};
 use keyward_storage::records::audit::Target;
 use keyward_storage::records::ratelimit::{self, NamespaceRow, NamespaceView, OverrideView};
 use keyward_storage::{Abort, Lookup};
@@ -166,7 +167,32 @@ async fn override_for<'a>(
 /// What a request takes of which limit: its own numbers, or those of the override that acts on its identifier.
 struct Resolved {
     take: Take,
-    override_id: Option<String>,
+    override_id: Option<OverrideId>,
+}
+
+/// What a decision leaves behind (RL-EVT-01).
+fn event(
+    call: &Call,
+    namespace: NamespaceId,
+    identifier: String,
+    resolved: &Resolved,
+    decision: &Decision,
+    latency_ms: f64,
+) -> events::Ratelimit {
+    events::Ratelimit {
+        request_id: *call.request_id.as_bytes(),
+        time: call.now,
+        workspace: call.workspace_id(),
+        namespace,
+        identifier,
+        override_id: resolved.override_id,
+        passed: decision.passed,
+        latency_ms,
+        limit: resolved.take.limit,
+        remaining: decision.remaining,
+        reset_at: decision.reset_ms,
+        tokens: resolved.take.cost,
+    }
 }
 
 async fn resolve(call: &Call, view: &NamespaceView, ask: &Request) -> Result<Resolved, Problem> {
@@ -183,8 +209,5 @@ async fn resolve(call: &Call, view: &NamespaceView, ask: &Request) -> Result<Res
         duration,
     );
     let cost = ask.cost.0.map_or(1, Int::get_unsigned);
-    Ok(Resolved {
-        take: Take { subject, duration_ms: duration, limit, cost },
-        override_id: over.map(|over| over.id.to_string()),
-    })
+    Ok(Resolved { take: Take { subject, duration_ms: duration, limit, cost }, override_id: over.map(|over| over.id) })
 }

@@ -165,6 +165,11 @@ impl RequestId {
         RequestId(text)
     }
 
+    /// The id as bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8; PREFIX.len() + RANDOM_CHARS] {
+        &self.0
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("the prefix and the alphabet are ASCII")

@@ -271,7 +271,7 @@ fn confirmed(reach: &Reach, ask: &OneWorkspace) -> Result<Option<String>, String
     let found = reach.ask("workspace.get", ask)?.result;
     let found: WorkspaceShown =
         serde_json::from_value(found).map_err(|error| format!("the server's answer: {error}"))?;
-    let name: String = found.name.chars().filter(|c| !c.is_control()).collect();
+    let name = text::printable(&found.name);
     let mut stderr = io::stderr().lock();
     // Where the question cannot be printed there will be no answer to it either.
     let _ = write!(

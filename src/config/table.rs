@@ -374,6 +374,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         get: |settings| Value::Boolean(settings.analytics.enabled),
     },
     size!(
+        "analytics.queue_seconds",
+        1,
+        600,
+        analytics.queue_seconds,
+        "Seconds of peak load (65,536 events each, about 10 MiB) that may wait to be recorded while the disk is busy.\n\
+         When the queue is full, a request waits up to 5 ms; then its event is dropped and counted, and health says\n\
+         degraded."
+    ),
+    size!(
         "analytics.query_threads",
         0,
         1024,

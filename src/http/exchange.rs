@@ -26,6 +26,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::listen::{Connection, Place};
 use super::reply_body::ReplyBody;
+use super::service_routes::Health;
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
@@ -84,7 +85,8 @@ pub(super) async fn answer<A: Application>(
         }
     } else if let Some(page) = service_routes::find(path) {
         if head.method == Method::GET || head.method == Method::HEAD {
-            service_routes::reply(page, site.stage(), &site.documents, arrived.request_id)
+            let health = Health { stage: site.stage(), degraded: site.application.is_degraded() };
+            service_routes::reply(page, health, &site.documents, arrived.request_id)
         } else {
             refuse_route(&head, &mut body, arrived, Some("GET, HEAD")).await
         }

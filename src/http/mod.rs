@@ -39,6 +39,9 @@ pub trait Application: Send + Sync + 'static {
 
     /// Begins to answer a request. A panic in it becomes a 500.
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer;
+
+    /// Whether something behind it is losing what it should keep. Requests are taken all the same.
+    fn is_degraded(&self) -> bool;
 }
 
 /// The operations of this program, on its storage.
@@ -57,6 +60,10 @@ impl Application for Api {
 
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {
         crate::api::respond(Arc::clone(&self.0), operation, inbound)
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.0.events.as_ref().is_some_and(|events| events.is_degraded())
     }
 }
 

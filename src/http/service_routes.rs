@@ -54,6 +54,14 @@ pub(super) enum Stage {
     Draining,
 }
 
+/// What the health pages tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Health {
+    pub(super) stage: Stage,
+    /// Whether events are being lost, or cannot be written.
+    pub(super) degraded: bool,
+}
+
 /// The page at a path; paths are case-sensitive and have no other spelling (COM-RT-05).
 pub(super) fn find(path: &str) -> Option<Page> {
     Some(match path {
@@ -69,15 +77,15 @@ pub(super) fn find(path: &str) -> Option<Page> {
 }
 
 /// The page as a reply; whoever sends it adds the request id.
-pub(super) fn reply(page: Page, stage: Stage, documents: &Documents, request_id: RequestId) -> Response<Bytes> {
+pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: RequestId) -> Response<Bytes> {
     match page {
         Page::Liveness => {
             let body = format!(r#"{{"meta":{{"requestId":"{request_id}"}},"data":{{"message":"keyward is alive"}}}}"#);
             document(JSON, Bytes::from(body))
         }
         // A process that is draining is alive: restarting it would cut what it is finishing.
-        Page::HealthLive | Page::HealthStartup => health(stage != Stage::Starting, stage),
-        Page::HealthReady => health(stage == Stage::Ready, stage),
+        Page::HealthLive | Page::HealthStartup => health(at.stage != Stage::Starting, at),
+        Page::HealthReady => health(at.stage == Stage::Ready, at),
         Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
         Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
         Page::Reference => {
@@ -90,8 +98,10 @@ pub(super) fn reply(page: Page, stage: Stage, documents: &Documents, request_id:
     }
 }
 
-fn health(good: bool, stage: Stage) -> Response<Bytes> {
-    let status = match stage {
+fn health(good: bool, at: Health) -> Response<Bytes> {
+    let status = match at.stage {
+        // Still 200: whoever takes a server out of service for it would lose more than events.
+        _ if good && at.degraded => r#"{"status":"degraded"}"#,
         _ if good => r#"{"status":"ok"}"#,
         Stage::Starting => r#"{"status":"not started"}"#,
         Stage::Draining | Stage::Ready => r#"{"status":"shutting down"}"#,

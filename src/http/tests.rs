@@ -65,6 +65,10 @@ impl Application for Behaviours {
         })
     }
 
+    fn is_degraded(&self) -> bool {
+        false
+    }
+
     fn stops(&self, behaviour: Behaviour) -> bool {
         matches!(behaviour, Behaviour::Look)
     }

@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::error::{ReadError, Unavailable};
 use crate::hot::build::{Builder, unless_stale};
-use crate::hot::counters::{MINUTE_MS, Spend};
+use crate::hot::counters::{KeyCounters, MINUTE_MS, Spend};
 use crate::hot::index::Lookup;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
@@ -19,7 +19,7 @@ use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::store::{Snapshot, Store};
 use crate::tx::{Abort, Tx};
-use crate::writer::{Answer, Fate, Job, MAX_WAITING_SPENDS, Ran, Status, StrictSpend, Waiting};
+use crate::writer::{Answer, Fate, Job, MAX_TOUCHES, MAX_WAITING_SPENDS, Ran, Status, StrictSpend, Waiting};
 use crate::writer_thread::Command;
 
 /// What a transaction that was applied gave.
@@ -344,6 +344,26 @@ impl Storage {
         view.noted_minute.fetch_max(minute, Ordering::Relaxed);
         if view.counters.touch(minute) && self.waiting.touched(Arc::clone(&view.counters)) {
             let _ = self.commands.try_send(Command::Wake);
+        }
+    }
+
+    /// Takes over last uses (unix ms) that somebody else has kept: those that are newer than what is stored are written.
+    /// Blocks.
+    pub fn restore_uses(&self, uses: impl IntoIterator<Item = (WorkspaceNo, KeyId, u64)>) {
+        let mut uses = uses.into_iter().peekable();
+        while uses.peek().is_some() {
+            // No more than may wait; the rest comes when these are written.
+            for (workspace, key, time) in uses.by_ref().take(MAX_TOUCHES) {
+                let counters = Arc::new(KeyCounters::new(workspace, key, None, 0));
+                if counters.touch(u32::try_from(time / MINUTE_MS).unwrap_or(u32::MAX)) {
+                    self.waiting.touched(counters);
+                }
+            }
+            let (tell, told) = std::sync::mpsc::sync_channel(1);
+            self.flush(move || {
+                let _ = tell.send(());
+            });
+            let _ = told.recv();
         }
     }
 

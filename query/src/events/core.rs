@@ -15,7 +15,7 @@ use super::ring::Ring;
 use super::seal::Sealer;
 
 /// Days a workspace's rows are kept; see [`super::Options::retention`].
-pub(crate) type Retention = Arc<dyn Fn(WorkspaceId) -> Option<u32> + Send + Sync>;
+pub type Retention = Arc<dyn Fn(WorkspaceId) -> Option<u32> + Send + Sync>;
 
 /// Numbers for metrics.
 #[derive(Default)]

@@ -87,7 +87,7 @@ pub struct Ratelimit {
     /// The namespace.
     pub namespace: NamespaceId,
     /// Whom or what was counted.
-    pub identifier: Box<str>,
+    pub identifier: String,
     /// The override that was applied, if one was.
     pub override_id: Option<OverrideId>,
     /// Whether the request may go on.

@@ -70,11 +70,8 @@ pub(crate) fn path(dir: &Path, no: u64) -> PathBuf {
 
 /// The numbers of the segments in a directory, in order.
 pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
-    let mut found: Vec<u64> = disk
-        .list(dir)?
-        .iter()
-        .filter_map(|name| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok())
-        .collect();
+    let mut found: Vec<u64> =
+        disk.list(dir)?.iter().filter_map(|name| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok()).collect();
     found.sort_unstable();
     Ok(found)
 }

@@ -56,30 +56,13 @@ pub(crate) struct Keeper {
     dead: Vec<Arc<Part>>,
     retired_at: Option<Instant>,
     changed_at: Instant,
-    linger: Duration,
 }
 
 impl Keeper {
     pub fn new(core: Arc<Core>, jobs: Receiver<Job>, sealed: Arc<AtomicU64>, closed: Vec<Closed>) -> Keeper {
         let goal = sealed.load(Ordering::Acquire);
         let closed = closed.into_iter().map(|closed| (closed, None)).collect();
-        Keeper {
-            core,
-            jobs,
-            goal,
-            sealed,
-            closed,
-            dead: Vec::new(),
-            retired_at: None,
-            changed_at: Instant::now(),
-            linger: LINGER,
-        }
-    }
-
-    /// Keeps sealed segments for another while.
-    pub fn lingering(mut self, linger: Duration) -> Keeper {
-        self.linger = linger;
-        self
+        Keeper { core, jobs, goal, sealed, closed, dead: Vec::new(), retired_at: None, changed_at: Instant::now() }
     }
 
     /// Works until it is told to stop.
@@ -245,7 +228,7 @@ impl Keeper {
             }
         });
         let sealed = self.sealed.load(Ordering::Acquire);
-        let (now, linger) = (Instant::now(), self.linger);
+        let now = Instant::now();
         let dir = core.dir.join(super::store::JOURNAL_DIR);
         let mut bytes = 0;
         self.closed.retain_mut(|(closed, since)| {
@@ -254,10 +237,11 @@ impl Keeper {
                 return true;
             }
             let since = *since.get_or_insert(now);
-            now.duration_since(since) < linger
-                || core.disk.remove(&journal::path(&dir, closed.segment)).is_err_and(|error| {
-                    error.kind() != io::ErrorKind::NotFound
-                })
+            now.duration_since(since) < LINGER
+                || core
+                    .disk
+                    .remove(&journal::path(&dir, closed.segment))
+                    .is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
         core.counters.closed_bytes.store(bytes, Ordering::Relaxed);
     }

@@ -107,8 +107,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(error),
         };
-        let mut manifest =
-            Manifest { disk, dir: dir.to_path_buf(), file: None, length: 0, folded: 0, state };
+        let mut manifest = Manifest { disk, dir: dir.to_path_buf(), file: None, length: 0, folded: 0, state };
         manifest.fold()?;
         Ok(manifest)
     }
@@ -292,6 +291,32 @@ mod tests {
             least_time: -5,
             greatest_time: i64::MAX,
         }
+    }
+
+    /// The bytes of a frame, for ever.
+    #[test]
+    fn the_layout_is_frozen() {
+        let edit = Edit { sealed: vec![(1, 2)], added: vec![part(3, -2)], removed: vec![4] };
+        let hex: String = frame(&edit).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        let payload = concat!(
+            "01000000",
+            "01000000",
+            "0200000000000000",
+            "01000000",
+            "0300000000000000",
+            "03",
+            "77777777777777777777777777777777",
+            "feffffff",
+            "1e00000000000000",
+            "2c01000000000000",
+            "fbffffffffffffff",
+            "ffffffffffffff7f",
+            "01000000",
+            "0400000000000000"
+        );
+        assert_eq!(hex[..8], format!("{:08x}", u32::try_from(payload.len() / 2).unwrap().swap_bytes()));
+        assert_eq!(&hex[16..], payload);
+        assert_eq!(decode(&frame(&edit).unwrap()[FRAME_HEADER_BYTES..]).unwrap().added, edit.added);
     }
 
     fn edits() -> Vec<Edit> {

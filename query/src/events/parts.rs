@@ -122,9 +122,8 @@ impl Parts {
         if let Some(known) = self.known(part.info.no) {
             return Ok(known);
         }
-        let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Optional)
-            .parse_and_finish(file)?;
+        let metadata =
+            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(file)?;
         let workspace = part.info.workspace.to_string();
         if !holds_only(&metadata, &workspace) {
             return Err(ParquetError::General(format!("{} holds rows of another workspace", part.path.display())));

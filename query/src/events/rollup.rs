@@ -125,8 +125,7 @@ pub(crate) fn roll_up(family: Family, raw: &RecordBatch) -> Result<[Rolled; 4], 
     let months = days.coarser(month_of);
 
     let firsts = UInt32Array::from(first_rows);
-    let distinct: Vec<ArrayRef> =
-        keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
+    let distinct: Vec<ArrayRef> = keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
     let order = SeriesOrder::of(&distinct)?;
     let table = |level| Table { family, level };
     Ok([

@@ -225,7 +225,8 @@ impl EventTable {
         let groups = groups.into_iter().map(|(_, mut parts)| {
             parts.sort_by_key(|part| (part.info.day, part.info.no));
             let statistics = self.statistics_of(parts.iter().copied());
-            FileGroup::new(parts.into_iter().map(|part| self.file(part)).collect()).with_statistics(Arc::new(statistics))
+            FileGroup::new(parts.into_iter().map(|part| self.file(part)).collect())
+                .with_statistics(Arc::new(statistics))
         });
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
             .with_file_groups(groups.collect())
@@ -593,7 +594,12 @@ impl Merger {
 
 impl DisplayAs for MergeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MergeExec: table={}, days={}", self.merger.table.name(), self.days.iter().map(Vec::len).sum::<usize>())
+        write!(
+            f,
+            "MergeExec: table={}, days={}",
+            self.merger.table.name(),
+            self.days.iter().map(Vec::len).sum::<usize>()
+        )
     }
 }
 

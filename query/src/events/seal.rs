@@ -162,8 +162,8 @@ fn runs(family: Family, rows: &RecordBatch) -> io::Result<Vec<(WorkspaceId, i32,
             _ => match number_of.get(name) {
                 Some(number) => *number,
                 None => {
-                    let id = workspace_of(name)
-                        .ok_or_else(|| io::Error::other(format!("`{name}` is no workspace id")))?;
+                    let id =
+                        workspace_of(name).ok_or_else(|| io::Error::other(format!("`{name}` is no workspace id")))?;
                     let number = u32::try_from(workspaces.len()).map_err(io::Error::other)?;
                     workspaces.push((id, name));
                     number_of.insert(name, number);

@@ -57,7 +57,7 @@ pub struct Options {
     pub min_free_bytes: u64,
     /// Days a workspace's rows are kept (0 = for ever; `None` = it has no say). Absent: nothing is ever deleted, as in
     /// test mode (EXT-4).
-    pub retention: Option<Arc<dyn Fn(WorkspaceId) -> Option<u32> + Send + Sync>>,
+    pub retention: Option<Retention>,
 }
 
 /// Why a store could not be opened.
@@ -163,7 +163,14 @@ impl Events {
         self.core.ring.push(event.into()).await
     }
 
-    /// Records an event from a thread that waits for nothing, or gives it back where the queue is full.
+    /// Records an event without waiting: where the queue is full it is dropped and counted.
+    pub fn record_or_drop(&self, event: impl Into<Event>) {
+        if self.core.ring.try_push(event.into()).is_err() {
+            self.core.ring.count_dropped(1);
+        }
+    }
+
+    /// Records an event without waiting, or gives it back where the queue is full.
     pub fn try_record(&self, event: impl Into<Event>) -> Result<(), Event> {
         self.core.ring.try_push(event.into())
     }
@@ -257,6 +264,19 @@ impl Events {
         }
     }
 
+    /// Rows and bytes of the live Parquet files, by table.
+    pub fn sizes(&self) -> Vec<(&'static str, u64, u64)> {
+        let live = self.core.view.load();
+        let of = |table: Table| {
+            let lists = live.all_parts().iter().filter(|((other, _), _)| *other == table);
+            let parts = lists.flat_map(|(_, parts)| parts.iter());
+            parts.fold((table.name(), 0, 0), |(name, rows, bytes), part| {
+                (name, rows + part.info.rows, bytes + part.info.bytes)
+            })
+        };
+        Table::all().map(of).collect()
+    }
+
     /// Whether events were dropped lately, or cannot be written.
     pub fn is_degraded(&self) -> bool {
         let counters = &self.core.counters;
@@ -331,7 +351,6 @@ pub(crate) fn open(options: Options, seal_at: SealAt) -> io::Result<Opened> {
     let journal = read_journal(&*disk, &journal_dir, sealed)?;
 
     let sealer = Sealer::new(Arc::clone(&disk), &dir, greatest.map_or(1, |no| no + 1));
-    let retention: Option<Retention> = retention;
     let ring = Ring::new(queue_events);
     let core = Arc::new(Core::new(&dir, disk, min_free_bytes, clock, retention, ring, sealer, manifest));
     let rows = journal.unsealed.iter().map(|batch| batch.rows.num_rows()).sum();

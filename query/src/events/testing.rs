@@ -30,12 +30,8 @@ pub fn verification(time: u64) -> Verification {
 
 /// The same with an identity and tags.
 pub fn identified(time: u64, tags: &[&str]) -> Verification {
-    let identity = IdentityView {
-        id: IdentityId(text('i')),
-        external_id: "user-1".into(),
-        meta: None,
-        ratelimits: Box::new([]),
-    };
+    let identity =
+        IdentityView { id: IdentityId(text('i')), external_id: "user-1".into(), meta: None, ratelimits: Box::new([]) };
     Verification {
         identity: Some(Arc::new(identity)),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),

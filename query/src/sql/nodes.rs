@@ -59,8 +59,8 @@ impl ExtensionPlanner for Nodes {
         };
         let properties = session.execution_props();
         let order = create_physical_sort_exprs(&fill.order, schema, properties, context)?;
-        let order = LexOrdering::new(order)
-            .ok_or_else(|| DataFusionError::Internal("Fill without an order".to_owned()))?;
+        let order =
+            LexOrdering::new(order).ok_or_else(|| DataFusionError::Internal("Fill without an order".to_owned()))?;
         let keys = fill.keys.iter().map(|key| Ok((key.clone(), position(&key.column)?))).collect::<Result<_>>()?;
         let prefix = fill.prefix.iter().map(|name| position(name)).collect::<Result<_>>()?;
         let interpolated = fill

@@ -13,12 +13,12 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{ColumnarValue, Expr as Plan};
 use datafusion::physical_expr::create_physical_expr;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     AccessExpr, BinaryOperator, CeilFloorKind, DataType as Written, DateTimeField, Expr, FunctionArg, FunctionArgExpr,
     FunctionArguments, Subscript, UnaryOperator, Value,
 };
-use datafusion::sql::sqlparser::dialect::ClickHouseDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use sqlparser::dialect::ClickHouseDialect;
+use sqlparser::parser::Parser;
 
 use super::functions::{self, Context};
 use super::operators::{self, render};
@@ -341,8 +341,8 @@ fn target(written: &Written) -> Type {
         }
         "array" => {
             let Written::Array(
-                datafusion::sql::sqlparser::ast::ArrayElemTypeDef::AngleBracket(inner)
-                | datafusion::sql::sqlparser::ast::ArrayElemTypeDef::Parenthesis(inner),
+                sqlparser::ast::ArrayElemTypeDef::AngleBracket(inner)
+                | sqlparser::ast::ArrayElemTypeDef::Parenthesis(inner),
             ) = written
             else {
                 panic!("not an array: {written}")

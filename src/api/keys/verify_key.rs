@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use keyward_query::events::{self, Verification};
 use keyward_storage::hot::window::{Decision, Kind, Subject, Take};
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId};
 use keyward_storage::records::api::ApiView;
@@ -18,7 +20,7 @@ use tokio::sync::oneshot;
 use super::key_object::Resolved;
 use super::verify_reply::{Checked, LimitOf, Outcome, Response, Verdict, name_of};
 use super::{Found, migrated, need_for_key, refill, view, view_again};
-use crate::api::call::{Call, unavailable};
+use crate::api::call::{Call, latency_ms, unavailable};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Int, List, Opt, SecretText, Text};
@@ -38,7 +40,6 @@ pub struct Request {
     key: SecretText<1, 512>,
     /// Labels for analytics.
     #[serde(default)]
-    #[expect(dead_code, reason = "checked with the request; recorded once analytics events exist")]
     tags: Opt<List<Text<1, 512>, 0, 20>>,
     /// A permission query: slugs with AND, OR and parentheses.
     #[serde(default)]
@@ -104,6 +105,7 @@ impl Operation for VerifyKey {
     type Response = Response;
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
+        let begun = Instant::now();
         let mut hash = secret::hash(ask.key.expose_secret());
         let found = match view(&call, &hash).await? {
             Some(found) => found,
@@ -135,15 +137,44 @@ impl Operation for VerifyKey {
             client_ip: call.client_ip,
         };
         let mut verdict = judge(call.storage(), found, api, &checks)?;
+        let mut spent = 0;
         if verdict.outcome == Outcome::Valid && verdict.view.limited {
             let cost = ask.credits.map_or(1, |credits| credits.cost.get_unsigned());
             match spend(&call, &hash, &mut verdict, cost).await? {
+                true if verdict.outcome == Outcome::Valid => spent = cost,
                 true => {}
                 false => return Ok(Response(None)),
             }
         }
         call.storage().touch(&verdict.view, call.now);
+        let tags = ask.tags.0.map_or_else(Vec::new, |tags| tags.into_iter().map(String::from).collect());
+        let event = event(&call, &verdict, tags, spent, begun);
+        call.record(event).await;
         Ok(Response(Some(verdict)))
+    }
+}
+
+/// What a verification leaves behind, whatever became of it (KEYS-ANALYTICS). A key that is not found leaves nothing.
+fn event(call: &Call, verdict: &Verdict, tags: Vec<String>, spent_credits: u64, begun: Instant) -> Verification {
+    Verification {
+        request_id: *call.request_id.as_bytes(),
+        time: call.now,
+        workspace: call.workspace_id(),
+        keyspace: verdict.api.keyspace,
+        key: verdict.view.id,
+        identity: verdict.resolved.identity.clone(),
+        outcome: match verdict.outcome {
+            Outcome::Valid => events::Outcome::Valid,
+            Outcome::Disabled => events::Outcome::Disabled,
+            Outcome::Expired => events::Outcome::Expired,
+            Outcome::Forbidden => events::Outcome::Forbidden,
+            Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
+            Outcome::RateLimited => events::Outcome::RateLimited,
+            Outcome::UsageExceeded => events::Outcome::UsageExceeded,
+        },
+        tags,
+        spent_credits,
+        latency_ms: latency_ms(begun, 1),
     }
 }
 

@@ -1,10 +1,12 @@
 //! ratelimit.limit: may this identifier go on?
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{MAKE, Request, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
-use crate::api::call::Call;
+use super::{MAKE, Request, event, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
+use crate::api::call::{Call, latency_ms};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
@@ -45,6 +47,7 @@ impl Operation for Limit {
     type Response = Response;
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
+        let begun = Instant::now();
         let view = match namespace(&call, &ask.namespace).await? {
             Some(view) => view,
             None => {
@@ -62,12 +65,18 @@ impl Operation for Limit {
         }
         let resolved = resolve(&call, &view, &ask).await?;
         let decision = call.storage().hot().windows.take(&resolved.take, call.now).map_err(|_| exhausted())?;
+        // The one operation that lets its caller choose (COM-HDR-04).
+        if !call.metrics_disabled {
+            let identifier = ask.identifier.into_string();
+            let event = event(&call, view.id, identifier, &resolved, &decision, latency_ms(begun, 1));
+            call.record(event).await;
+        }
         Ok(Response {
             success: decision.passed,
             limit: resolved.take.limit,
             remaining: decision.remaining,
             reset: decision.reset_ms,
-            override_id: resolved.override_id,
+            override_id: resolved.override_id.map(|id| id.to_string()),
         })
     }
 }

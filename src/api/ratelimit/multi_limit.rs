@@ -1,14 +1,15 @@
 //! ratelimit.multiLimit: several limits, all or none.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use keyward_storage::hot::window::Take;
 use keyward_storage::records::ratelimit::NamespaceView;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{MAKE, Request as Entry, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
-use crate::api::call::Call;
+use super::{MAKE, Request as Entry, event, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
+use crate::api::call::{Call, latency_ms};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::List;
@@ -64,6 +65,7 @@ impl Operation for MultiLimit {
     type Response = Response;
 
     async fn run(call: Call, ask: List<Entry, 1, 100>) -> Result<Response, Problem> {
+        let begun = Instant::now();
         let views = namespaces(&call, &ask).await?;
         let ids: Vec<_> = views.iter().map(|view| view.id.spell()).collect();
         let own: Vec<Need<'_>> = ids.iter().map(|id| Need::tuple("ratelimit", id, "limit")).collect();
@@ -84,6 +86,18 @@ impl Operation for MultiLimit {
         // One time for the whole decision (RL-TIME-04).
         let windows = &call.storage().hot().windows;
         let passed = windows.take_all(&takes, call.now, &mut decisions).map_err(|_| exhausted())?;
+        // One row per entry with its own result, also of a batch that failed (RL-MULTI-12).
+        let latency = latency_ms(begun, decisions.len());
+        let mut patient = true;
+        for (((entry, view), resolved), decision) in ask.iter().zip(&views).zip(&resolved).zip(&decisions) {
+            let identifier = entry.identifier.as_str().to_owned();
+            let event = event(&call, view.id, identifier, resolved, decision, latency);
+            // A request waits once for a full queue, however many rows it writes.
+            match patient {
+                true => patient = call.record(event).await,
+                false => call.record_or_drop(event),
+            }
+        }
         let items = ask.into_iter().zip(resolved).zip(decisions);
         Ok(Response {
             passed,
@@ -95,7 +109,7 @@ impl Operation for MultiLimit {
                     remaining: decision.remaining,
                     reset: decision.reset_ms,
                     passed: decision.passed,
-                    override_id: resolved.override_id,
+                    override_id: resolved.override_id.map(|id| id.to_string()),
                 })
                 .collect(),
         })

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::rows::{Format, Rows};
 use crate::cli::ask::{Output, note, print_answer};
 use crate::cli::http_client::Answer;
-use crate::cli::text::printable;
+use crate::cli::text::{printable, steers};
 
 /// Why a command that talks to a server brought no reply.
 #[derive(Debug)]
@@ -183,8 +183,8 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// Valid JSON with line breaks and indentation. Every number, name and string stays as it was written, but for control
-/// characters, which would reach the terminal.
+/// Valid JSON with line breaks and indentation. Every number, name and string stays as it was written, but for characters
+/// that steer a terminal: they are escaped, which means the same.
 fn pretty(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut level = 0usize;
@@ -198,7 +198,11 @@ fn pretty(json: &str) -> String {
     for sign in json.chars() {
         if in_string {
             match sign {
-                _ if sign.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(sign))),
+                _ if steers(sign) => {
+                    for unit in sign.encode_utf16(&mut [0; 2]) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
                 _ => out.push(sign),
             }
             in_string = escaped || sign != '"';
@@ -245,6 +249,7 @@ mod tests {
             ),
             ("[[[]]]", "[\n  [\n    []\n  ]\n]"),
             ("\"\u{9b}2J\u{7f}ä\"", "\"\\u009b2J\\u007fä\""),
+            ("\"\u{202e}\u{e0041}\"", "\"\\u202e\\udb40\\udc41\""),
         ] {
             assert_eq!(pretty(json), shown);
         }

@@ -295,7 +295,8 @@ impl<'q> Binder<'_, 'q> {
         let (plan, ty) = match bound.columns.as_slice() {
             [only] => (bound.plan, only.ty.clone()),
             several => {
-                let members = several.iter().map(|column| Typed::new(super::scope::column(&column.id), column.ty.clone()));
+                let members =
+                    several.iter().map(|column| Typed::new(super::scope::column(&column.id), column.ty.clone()));
                 let tuple = operators::tuple(members.collect())?;
                 let id = self.id();
                 let plan = LogicalPlanBuilder::from(bound.plan).project(vec![tuple.expr.alias(id)]);
@@ -331,7 +332,11 @@ impl<'q> Binder<'_, 'q> {
                 let attached = self.set(&value, query, scope)?;
                 let marker = attached.marker.clone();
                 scope.sets.push((value.clone(), query, late, marker.clone()));
-                if late { scope.attached_late.push(attached) } else { scope.attached.push(attached) }
+                if late {
+                    scope.attached_late.push(attached)
+                } else {
+                    scope.attached.push(attached)
+                }
                 marker
             }
         };
@@ -396,7 +401,9 @@ impl<'q> Binder<'_, 'q> {
                     if let [name] = path.as_slice()
                         && seen.insert(name)
                     {
-                        left.extend(scope.aliases.get(name.as_str()).copied().or_else(|| scope.definitions.scalar(name)));
+                        left.extend(
+                            scope.aliases.get(name.as_str()).copied().or_else(|| scope.definitions.scalar(name)),
+                        );
                     }
                 }
                 _ => {}
@@ -434,10 +441,7 @@ impl Scope<'_> {
 }
 
 /// Joins conditions as a balanced tree: a thousand of them make no deep one.
-fn balanced(
-    mut parts: Vec<Typed>,
-    join: fn(Typed, Typed) -> Result<Typed, Refusal>,
-) -> Result<Typed, Refusal> {
+fn balanced(mut parts: Vec<Typed>, join: fn(Typed, Typed) -> Result<Typed, Refusal>) -> Result<Typed, Refusal> {
     while parts.len() > 1 {
         let mut next = Vec::with_capacity(parts.len().div_ceil(2));
         let mut all = parts.into_iter();

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr as Plan, JoinType, LogicalPlan, LogicalPlanBuilder, Volatility, col, lit, when};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column as PlanColumn, ScalarValue};
+use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{Expr as Plan, JoinType, LogicalPlan, LogicalPlanBuilder, Volatility, col, lit, when};
 
 use super::query::Queried;
 use super::scope::{Column, Definitions, Relation, Scope, Stage, column};
@@ -111,7 +111,9 @@ impl<'q> Binder<'_, 'q> {
                         relation.columns.iter().find(|column| column.name == *name && !column.merged).cloned()
                     };
                     let (Some(one), Some(other)) = (of(&left), of(&right)) else {
-                        return Err(Refusal::query(format!("Unknown identifier `{name}` in USING: both sides need it.")));
+                        return Err(Refusal::query(format!(
+                            "Unknown identifier `{name}` in USING: both sides need it."
+                        )));
                     };
                     let (a, b) = operators::comparable(one.typed(), other.typed())?;
                     conditions.push(a.expr.eq(b.expr));
@@ -162,7 +164,9 @@ impl<'q> Binder<'_, 'q> {
                 let a = operators::coerce(one.typed(), &unified)?;
                 let b = operators::coerce(other.typed(), &unified)?;
                 one.ty = unified;
-                value = when(a.expr.clone().is_null(), b.expr).otherwise(a.expr).map_err(|error| internal(error.to_string()))?;
+                value = when(a.expr.clone().is_null(), b.expr)
+                    .otherwise(a.expr)
+                    .map_err(|error| internal(error.to_string()))?;
             }
             let value = if lacks { or_default(value, &one.ty)? } else { value };
             if !of_left && partner.is_some() {

@@ -7,8 +7,8 @@ use datafusion::logical_expr::{Expr as Plan, LogicalPlan, ident};
 
 use super::stage::{Aggregates, Attached, Exploded, Key, Windows};
 use crate::error::Refusal;
-use crate::sql::gate::tree::{Expr, Query, Select, Window, With, walk};
 use crate::sql::gate::tree::Kind;
+use crate::sql::gate::tree::{Expr, Query, Select, Window, With, walk};
 use crate::sql::typed::Typed;
 use crate::sql::types::Type;
 

@@ -353,9 +353,8 @@ impl<'q> Binder<'_, 'q> {
             None => group,
             Some(sets) => vec![Plan::GroupingSet(sets)],
         };
-        let plan = LogicalPlanBuilder::from(plan)
-            .project(projected)
-            .and_then(|builder| builder.aggregate(group, computed));
+        let plan =
+            LogicalPlanBuilder::from(plan).project(projected).and_then(|builder| builder.aggregate(group, computed));
         let plan = built(plan)?;
         let mut projected = Vec::new();
         for key in &scope.keys {

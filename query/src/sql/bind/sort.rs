@@ -121,7 +121,8 @@ impl<'q> Binder<'_, 'q> {
         projected.extend(tail.extra.iter().map(|(id, expr)| expr.clone().alias(id)));
         let columns: Vec<Output> = outputs.into_iter().map(|(output, _)| output).collect();
         let mut plan = built(LogicalPlanBuilder::from(plan).project(projected))?;
-        let order: Vec<Sort> = tail.keys.iter().flat_map(|key| sort(column(&key.id), &key.ty, key.descending, key.nulls_first)).collect();
+        let order: Vec<Sort> =
+            tail.keys.iter().flat_map(|key| sort(column(&key.id), &key.ty, key.descending, key.nulls_first)).collect();
         if select.distinct == Distinct::Rows {
             plan = if tail.extra.is_empty() {
                 built(LogicalPlanBuilder::from(plan).distinct())?
@@ -194,8 +195,7 @@ impl<'q> Binder<'_, 'q> {
     ) -> Result<LogicalPlan, Refusal> {
         let kept: Vec<Plan> = super::from::everything(&plan);
         let id = self.id();
-        let mut number =
-            WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new());
+        let mut number = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new());
         number.params.partition_by = groups.iter().map(|group| column(group)).collect();
         number.params.order_by = order.to_vec();
         number.params.window_frame = datafusion::logical_expr::WindowFrame::new((!order.is_empty()).then_some(true));
@@ -234,9 +234,8 @@ impl<'q> Binder<'_, 'q> {
                     return Err(Refusal::query("The keys WITH FILL must stand next to each other in ORDER BY."));
                 }
                 Some(crate::sql::gate::tree::Fill { from, to, step }) => {
-                    let mut bound = |part: &'q Option<Expr>| {
-                        part.as_ref().map(|part| self.constant(part, definitions)).transpose()
-                    };
+                    let mut bound =
+                        |part: &'q Option<Expr>| part.as_ref().map(|part| self.constant(part, definitions)).transpose();
                     let (from, to, step) = (bound(from)?, bound(to)?, bound(step)?);
                     keys.push(Filled::new(&key.id, &key.ty, key.descending, from, to, step)?);
                 }
@@ -260,7 +259,8 @@ impl<'q> Binder<'_, 'q> {
             .collect::<Result<_, _>>()
             .map_err(|error: datafusion::common::DataFusionError| internal(error.to_string()))?;
         let prefix = tail.keys[..first].iter().map(|key| key.id.clone()).collect();
-        let order = tail.keys.iter().flat_map(|key| sort(column(&key.id), &key.ty, key.descending, key.nulls_first)).collect();
+        let order =
+            tail.keys.iter().flat_map(|key| sort(column(&key.id), &key.ty, key.descending, key.nulls_first)).collect();
         Ok(Fill { input: plan, order, prefix, keys, defaults, interpolated }.into_plan())
     }
 
@@ -325,7 +325,9 @@ fn without_nan(value: Plan, ty: &Type) -> Plan {
     kernel::expression("nanAsNull", "", vec![value], ty.arrow(), Volatility::Immutable, |values, rows| {
         let column = values[0].to_array(rows)?;
         let nan = match column.data_type() {
-            DataType::Float32 => column.as_primitive::<Float32Type>().iter().map(|x| Some(x.is_some_and(f32::is_nan))).collect(),
+            DataType::Float32 => {
+                column.as_primitive::<Float32Type>().iter().map(|x| Some(x.is_some_and(f32::is_nan))).collect()
+            }
             _ => column.as_primitive::<Float64Type>().iter().map(|x| Some(x.is_some_and(f64::is_nan))).collect(),
         };
         Ok(ColumnarValue::Array(nullif(&column, &nan)?))

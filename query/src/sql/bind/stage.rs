@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, WindowFrame};
 use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, WindowFrame};
 
 use crate::sql::aggregates::Aggregated;
 use crate::sql::typed::Typed;
@@ -87,7 +87,8 @@ impl Windows {
     pub fn add(&mut self, call: WindowCall) -> Typed {
         let ty = call.ty.clone();
         let known = self.all.iter().find(|known| {
-            let WindowCall { function, arguments, distinct, filter, partition_by, order_by, frame, ty, empty, id: _ } = known;
+            let WindowCall { function, arguments, distinct, filter, partition_by, order_by, frame, ty, empty, id: _ } =
+                known;
             *function == call.function
                 && *arguments == call.arguments
                 && *distinct == call.distinct

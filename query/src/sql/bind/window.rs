@@ -91,7 +91,8 @@ impl<'q> Binder<'_, 'q> {
             // From the partition's start to the current row and its peers; without an order all rows are peers.
             return Ok((WindowFrame::new((!keys.is_empty()).then_some(false)), keys));
         };
-        if matches!(start, Bound::Unbounded { following: true }) || matches!(end, Bound::Unbounded { following: false }) {
+        if matches!(start, Bound::Unbounded { following: true }) || matches!(end, Bound::Unbounded { following: false })
+        {
             return Err(Refusal::query("The frame of a window begins after its end."));
         }
         let offset = |bound: &Bound| matches!(bound, Bound::Offset { .. });
@@ -134,7 +135,8 @@ impl<'q> Binder<'_, 'q> {
                 let mut scope = Scope::new(definitions.clone(), &nothing, Stage::Rows("LIMIT"));
                 let by = kernel::fold(self.expr(&mut scope, by)?)?;
                 let value = by.as_literal().filter(|_| by.ty.is_integer() || by.ty.is_float()).cloned();
-                let value = value.ok_or_else(|| Refusal::query("The offset of a window's frame is a constant number."))?;
+                let value =
+                    value.ok_or_else(|| Refusal::query("The offset of a window's frame is a constant number."))?;
                 if value < ScalarValue::new_zero(&value.data_type()).unwrap_or(ScalarValue::Null) {
                     return Err(Refusal::query("The offset of a window's frame cannot be negative."));
                 }
@@ -170,9 +172,8 @@ impl<'q> Binder<'_, 'q> {
                 computed.push(Plan::from(window).alias(&call.id));
                 projected.push(or_empty(super::scope::column(&call.id), call.empty.as_ref())?.alias(&call.id));
             }
-            let windowed = LogicalPlanBuilder::from(plan)
-                .window(computed)
-                .and_then(|builder| builder.project(projected));
+            let windowed =
+                LogicalPlanBuilder::from(plan).window(computed).and_then(|builder| builder.project(projected));
             plan = built(windowed)?;
         }
         Ok(plan)

@@ -76,7 +76,7 @@ fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
                 (i64::from(ticks_of_rows.as_primitive::<Date32Type>().value(row)) * DAY_S, 0)
             } else {
                 let value = ticks_of_rows.as_primitive::<Int64Type>().value(row);
-                (value.div_euclid(ticks), micros(value.rem_euclid(ticks), ticks))
+                (calendar::second_of(value, ticks), micros(value.rem_euclid(ticks), ticks))
             };
             if last != Some((second, below_us)) {
                 last = Some((second, below_us));

@@ -5,6 +5,7 @@
 //! Date are refused, and so is a zone beside one from the month on. `toStartOfWeek(t[, mode[, tz]])` begins weeks on
 //! Sunday; with an odd mode on Monday. What begins before 1970 is 1970-01-01.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
@@ -128,34 +129,49 @@ pub(super) fn truncate(function: &'static str, start: Start, x: Typed, zone: Opt
         let clock = Clock::new(zone);
         let column = &columns[0];
         if from == Type::Date {
-            return Ok(days(column.as_primitive::<Date32Type>(), |day| start.of_day(i64::from(day))));
+            return Ok(days(column.as_primitive::<Date32Type>(), i64::from, start));
         }
         let values = cast(column, &DataType::Int64)?;
         let values = values.as_primitive::<Int64Type>();
         match start.length() {
             Some(length) => {
-                let second = |value: i64| if ticks == 1 { value } else { value.div_euclid(ticks) };
-                let starts: PrimitiveArray<Int64Type> = if clock.is_utc() {
-                    values.unary(|value| {
-                        let second = second(value);
-                        (second - second.rem_euclid(length)).max(0)
-                    })
-                } else {
-                    values.unary(|value| {
-                        let local = clock.local(second(value));
-                        clock.unix(local - local.rem_euclid(length)).max(0)
-                    })
-                };
+                let starts: PrimitiveArray<Int64Type> = values.unary(|value| {
+                    let second = calendar::second_of(value, ticks);
+                    if clock.is_utc() {
+                        (second - past(second, length)).max(0)
+                    } else {
+                        let local = clock.local(second);
+                        clock.unix(local - past(local, length)).max(0)
+                    }
+                });
                 Ok(cast(&starts, &DataType::Timestamp(TimeUnit::Second, None))?)
             }
-            None => Ok(days(values, |value| start.of_day(clock.day(value.div_euclid(ticks))))),
+            None => Ok(days(values, |value| clock.day(calendar::second_of(value, ticks)), start)),
         }
     })
 }
 
-/// A column of days.
-fn days<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, start: impl Fn(T::Native) -> i64) -> ArrayRef {
-    Arc::new(values.unary::<_, Date32Type>(|value| start(value) as i32))
+/// Seconds past the start of a period of this length, the usual ones being divisions by a constant.
+fn past(second: i64, length: i64) -> i64 {
+    match length {
+        1 => 0,
+        60 => second.rem_euclid(60),
+        3_600 => second.rem_euclid(3_600),
+        DAY_S => second.rem_euclid(DAY_S),
+        other => second.rem_euclid(other),
+    }
+}
+
+/// The first day of each value's period. Neighbouring rows are mostly of one day, which is looked up once.
+fn days<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, day: impl Fn(T::Native) -> i64, start: Start) -> ArrayRef {
+    let last = Cell::new((0, start.of_day(0)));
+    Arc::new(values.unary::<_, Date32Type>(|value| {
+        let day = day(value);
+        if last.get().0 != day {
+            last.set((day, start.of_day(day)));
+        }
+        last.get().1 as i32
+    }))
 }
 
 #[cfg(test)]

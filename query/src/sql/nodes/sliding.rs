@@ -13,8 +13,8 @@ use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use crate::sql::run::watch;
 

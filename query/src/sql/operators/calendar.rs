@@ -108,6 +108,18 @@ pub fn iso_week(days: i64) -> (i64, i64) {
     (year, (thursday - day(year, 1, 1)) / 7 + 1)
 }
 
+/// The whole second of a time in ticks, so many to the second. The divisors that occur are spelled out, so that none is a
+/// division by a variable, which would cost more than all the rest.
+pub fn second_of(value: i64, ticks: i64) -> i64 {
+    match ticks {
+        1 => value,
+        1_000 => value.div_euclid(1_000),
+        1_000_000 => value.div_euclid(1_000_000),
+        1_000_000_000 => value.div_euclid(1_000_000_000),
+        other => value.div_euclid(other),
+    }
+}
+
 /// The zone of this name in the bundled time-zone database.
 pub fn zone(name: &str) -> Result<Tz, Refusal> {
     name.parse().map_err(|_| Refusal::query(format!("there is no time zone '{name}'")))
@@ -145,7 +157,7 @@ impl Clock {
 
     /// What the local clock shows at this Unix second, as seconds since 1970-01-01 on that clock.
     pub fn local(&self, unix_s: i64) -> i64 {
-        unix_s + self.offset(unix_s)
+        unix_s.wrapping_add(self.offset(unix_s))
     }
 
     /// The Unix second at which the local clock shows this. Of two the earlier, as ClickHouse has it; for a time that the
@@ -156,9 +168,9 @@ impl Clock {
             LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => {
                 i64::from(offset.fix().local_minus_utc())
             }
-            LocalResult::None => self.offset(local_s - self.offset(local_s - DAY_S)),
+            LocalResult::None => self.offset(local_s.wrapping_sub(self.offset(local_s.saturating_sub(DAY_S)))),
         };
-        local_s - offset
+        local_s.wrapping_sub(offset)
     }
 
     /// The local day of this Unix second.

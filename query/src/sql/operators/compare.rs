@@ -545,6 +545,8 @@ fn tuples(comparison: Comparison, a: &Typed, b: &Typed) -> Result<Typed, Refusal
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::cases;
+    use super::super::number;
+    use super::*;
 
     // TABLE BEGIN
     /// Each line as ClickHouse 26 answers it, but for what the module says.
@@ -649,4 +651,57 @@ mod tests {
         );
     }
     // TABLE END
+
+    /// What statistics can answer: a column against a literal of its type, whatever was written.
+    #[test]
+    fn conditions_on_columns_stay_plain() {
+        use datafusion::logical_expr::ident;
+
+        use super::super::super::functions::{self, Context};
+        use super::super::super::types::Unit;
+
+        let column = |name: &str, ty: Type| Typed::new(ident(name), ty);
+        let call = |name: &str, arguments: Vec<Typed>| {
+            let function = functions::find(name).expect("a function");
+            (function.call)(&Context { now_ms: 1_773_828_000_500 }, arguments).expect("a call")
+        };
+        let number = |text: &str| number(text).expect("a number");
+        let days = |amount: &str| interval::interval(number(amount), Unit::Day).expect("an interval");
+        let week_ago = || super::super::minus(call("now", vec![]), days("7")).expect("a time");
+        let shown = |condition: Typed| condition.condition().expect("a condition").to_string();
+        let time = || column("time", Type::Int64);
+        let bucket = || column("bucket", Type::DateTime(None));
+        let day = || column("day", Type::Date);
+        for (condition, expected) in [
+            (greater_or_equals(bucket(), week_ago()), "bucket >= TimestampSecond(1773223200, None)"),
+            (greater_or_equals(day(), week_ago()), "day > Date32(\"2026-03-11\")"),
+            (less(day(), week_ago()), "day <= Date32(\"2026-03-11\")"),
+            (greater_or_equals(day(), Typed::text("2026-03-01")), "day >= Date32(\"2026-03-01\")"),
+            (greater_or_equals(bucket(), Typed::text("2026-03-01")), "bucket >= TimestampSecond(1772323200, None)"),
+            (less(bucket(), call("today", vec![])), "bucket < TimestampSecond(1773792000, None)"),
+            // AN-TIME-05: milliseconds against seconds.
+            (greater_or_equals(time(), week_ago()), "time >= Int64(1773223200)"),
+            (greater_or_equals(time(), call("now64", vec![])), "time > Int64(1773828000)"),
+            (
+                greater_or_equals(time(), call("toUnixTimestamp64Milli", vec![call("now64", vec![])])),
+                "time >= Int64(1773828000500)",
+            ),
+            (greater(time(), number("1.5")), "time > Int64(1)"),
+            (equals(number("5"), time()), "time = Int64(5)"),
+            (less(bucket(), number("1773223200")), "bucket < TimestampSecond(1773223200, None)"),
+            (equals(column("outcome", Type::String), Typed::text("VALID")), "outcome = Utf8View(\"VALID\")"),
+            (equals(column("passed", Type::Bool), number("1")), "passed = Boolean(true)"),
+            (equals(column("latency", Type::Float64), number("5")), "latency = Float64(5)"),
+            (
+                greater(column("latency", Type::Float64), number("5")),
+                "latency > Float64(5) AND latency <= Float64(inf)",
+            ),
+        ] {
+            assert_eq!(shown(condition.expect("a comparison")), expected);
+        }
+        assert_eq!(
+            equals(column("small", Type::UInt8), number("300")).map(shown),
+            Ok("UInt8(0) != UInt8(0)".to_owned())
+        );
+    }
 }

@@ -23,7 +23,7 @@ use datafusion::logical_expr::cast as cast_expr;
 use super::super::kernel;
 use super::super::typed::Typed;
 use super::super::types::{Type, grain, ticks_per_second};
-use super::calendar::{Clock, DAY_S};
+use super::calendar::{Clock, DAY_S, second_of};
 use super::parse::{self, Zone};
 use super::render;
 use crate::error::Refusal;
@@ -230,7 +230,7 @@ fn step(from: &Type, to: &Type, lenient: bool) -> Option<Step> {
         (Type::DateTime64(precision, _), Type::DateTime(_)) => {
             let ticks = ticks_per_second(*precision);
             run(move |column| {
-                of_ticks(ticks_of(column)?.unary(|value| value.div_euclid(ticks) & DATE_TIME_MAX), &target)
+                of_ticks(ticks_of(column)?.unary(|value| second_of(value, ticks) & DATE_TIME_MAX), &target)
             })
         }
         (Type::DateTime64(had, _), Type::DateTime64(precision, _)) if had == precision => Step::Same,
@@ -427,7 +427,7 @@ fn local_days(zone: Option<Tz>, ticks: i64) -> Step {
     run(move |column| {
         let clock = Clock::new(zone);
         let days =
-            ticks_of(column)?.unary::<_, Date32Type>(|value| (clock.day(value.div_euclid(ticks)) & 0xFFFF) as i32);
+            ticks_of(column)?.unary::<_, Date32Type>(|value| (clock.day(second_of(value, ticks)) & 0xFFFF) as i32);
         Ok(Arc::new(days))
     })
 }

@@ -114,7 +114,7 @@ pub fn extract(part: Part, x: Typed) -> Result<Typed, Refusal> {
             days.unary(|day| part.of(i64::from(day) * DAY_S, i64::from(day), 0))
         } else {
             ticks_of(&columns[0])?.unary(|value| {
-                let local = clock.local(value.div_euclid(ticks));
+                let local = clock.local(calendar::second_of(value, ticks));
                 part.of(local, local.div_euclid(DAY_S), value.rem_euclid(ticks) * 1_000 / ticks)
             })
         };

@@ -63,8 +63,9 @@ pub fn shift(time: Typed, interval: Typed, back: bool) -> Result<Typed, Refusal>
         Ok(match &ty {
             Type::Date => {
                 let days = columns[0].as_primitive::<Date32Type>();
-                let moved: PrimitiveArray<Date32Type> =
-                    binary(days, amounts, |day, amount| move_day(i64::from(day), unit, sign * amount) as i32)?;
+                let moved: PrimitiveArray<Date32Type> = binary(days, amounts, |day, amount| {
+                    move_day(i64::from(day), unit, amount.wrapping_mul(sign)) as i32
+                })?;
                 Arc::new(moved) as ArrayRef
             }
             Type::DateTime(zone) => {
@@ -110,7 +111,8 @@ pub fn move_ticks(value: i64, ticks: i64, unit: Unit, amount: i64, clock: &Clock
     let seconds = |length: i64| value.wrapping_add(amount.wrapping_mul(length).wrapping_mul(ticks));
     let parts = |per_second: i64| value.wrapping_add(amount.wrapping_mul((ticks / per_second).max(1)));
     let by_day = |move_day: &dyn Fn(i64) -> i64| {
-        let (second, below) = (value.div_euclid(ticks), value.rem_euclid(ticks));
+        let second = calendar::second_of(value, ticks);
+        let below = value.wrapping_sub(second.wrapping_mul(ticks));
         let local = clock.local(second);
         let moved = move_day(local.div_euclid(DAY_S)).wrapping_mul(DAY_S).wrapping_add(local.rem_euclid(DAY_S));
         clock.unix(moved).wrapping_mul(ticks).wrapping_add(below)

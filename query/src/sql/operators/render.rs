@@ -246,7 +246,7 @@ fn times(column: &ArrayRef, precision: u8, ticks: i64, zone: Option<Tz>) -> Writ
     let cut = ticks / 10i64.pow(u32::from(precision));
     Box::new(move |row, text| {
         let value = values.value(row);
-        let local = clock.local(value.div_euclid(ticks));
+        let local = clock.local(calendar::second_of(value, ticks));
         date(local.div_euclid(DAY_S), text);
         let second = local.rem_euclid(DAY_S);
         for (at, part) in [second / 3_600, second / 60 % 60, second % 60].into_iter().enumerate() {

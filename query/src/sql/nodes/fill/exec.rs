@@ -171,12 +171,7 @@ struct Filler {
 }
 
 impl Filler {
-    fn new(
-        exec: &FillExec,
-        schema: SchemaRef,
-        rows_max: usize,
-        out: Sender<Result<RecordBatch>>,
-    ) -> Result<Filler> {
+    fn new(exec: &FillExec, schema: SchemaRef, rows_max: usize, out: Sender<Result<RecordBatch>>) -> Result<Filler> {
         let defaults = exec.defaults.iter().map(ScalarValue::to_array).collect::<Result<_>>()?;
         let fields: Vec<SortField> =
             exec.prefix.iter().map(|&at| SortField::new(schema.field(at).data_type().clone())).collect();
@@ -208,11 +203,8 @@ impl Filler {
             return Ok(());
         }
         self.given = batch;
-        let points = self
-            .keys
-            .iter()
-            .map(|(key, at)| key.points(self.given.column(*at)))
-            .collect::<Result<Vec<_>>>()?;
+        let points =
+            self.keys.iter().map(|(key, at)| key.points(self.given.column(*at))).collect::<Result<Vec<_>>>()?;
         let groups = match &mut self.converter {
             None => None,
             Some(converter) => {

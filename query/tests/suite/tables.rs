@@ -51,7 +51,8 @@ impl Events {
     pub fn table(&self, table: Table, caller: &Caller) -> Arc<dyn TableProvider> {
         let rows = self.rows(table, caller);
         let schema = table.schema();
-        let columns: Vec<ArrayRef> = table.columns().iter().map(|column| array(&rows, column.name, &column.ty)).collect();
+        let columns: Vec<ArrayRef> =
+            table.columns().iter().map(|column| array(&rows, column.name, &column.ty)).collect();
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns are as the schema says");
         // Several partitions of several batches, so that nothing rests on one order.
         let mut partitions = vec![Vec::new(), Vec::new()];
@@ -146,7 +147,9 @@ fn array(rows: &[Row], name: &str, ty: &Type) -> ArrayRef {
     let whole = || rows.iter().map(|row| row[name].as_i64().expect("a whole number"));
     match ty {
         Type::Int64 => Arc::new(Int64Array::from_iter_values(whole())),
-        Type::UInt64 => Arc::new(UInt64Array::from_iter_values(whole().map(|x| u64::try_from(x).expect("not negative")))),
+        Type::UInt64 => {
+            Arc::new(UInt64Array::from_iter_values(whole().map(|x| u64::try_from(x).expect("not negative"))))
+        }
         Type::Float64 => {
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row[name].as_f64().expect("a number"))))
         }
@@ -154,9 +157,7 @@ fn array(rows: &[Row], name: &str, ty: &Type) -> ArrayRef {
         Type::String => {
             Arc::new(StringViewArray::from_iter_values(rows.iter().map(|row| row[name].as_str().expect("a text"))))
         }
-        Type::Date => {
-            Arc::new(Date32Array::from_iter_values(whole().map(|day| i32::try_from(day).expect("a day"))))
-        }
+        Type::Date => Arc::new(Date32Array::from_iter_values(whole().map(|day| i32::try_from(day).expect("a day")))),
         Type::DateTime(_) => Arc::new(TimestampSecondArray::from_iter_values(whole())),
         Type::Array(element) => {
             let field = Field::new("item", element.arrow(), true);

@@ -1,18 +1,17 @@
 //! Every stored query with its answer, through gate, binder, DataFusion and encoding: the answers are ClickHouse's.
 
-mod harness;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use harness::compare::Rules;
-use harness::tables::{Caller, Events};
 use keyward_query::Refusal;
 use keyward_query::events::tables::Family;
 use keyward_query::sql::bind::{self, Surroundings};
 use keyward_query::sql::gate;
 use keyward_query::sql::run::{Engine, Limits, Options, Planned};
 use serde_json::Value;
+
+use crate::compare::Rules;
+use crate::tables::{Caller, Events};
 
 /// 2024-03-20T14:23:45.678Z.
 const NOW_MS: i64 = 1_710_944_625_678;
@@ -23,7 +22,12 @@ struct Asked {
     caller: Caller,
 }
 
-fn ask(engine: &Engine, runtime: &tokio::runtime::Runtime, events: &Arc<Events>, asked: Asked) -> Result<Vec<Value>, Refusal> {
+fn ask(
+    engine: &Engine,
+    runtime: &tokio::runtime::Runtime,
+    events: &Arc<Events>,
+    asked: Asked,
+) -> Result<Vec<Value>, Refusal> {
     let events = Arc::clone(events);
     let limits = Limits { memory_bytes: 1_000_000_000, seconds: 60, rows: 10_000_000, answer_bytes: 4_194_304 };
     let rows = runtime.block_on(async {
@@ -33,8 +37,7 @@ fn ask(engine: &Engine, runtime: &tokio::runtime::Runtime, events: &Arc<Events>,
             let rules = gate::Rules { family, now_ms: caller.now_ms, retention_days: caller.retention_days };
             let statement = gate::check(&sql, &rules)?;
             let scan = |table| Ok(events.table(table, &caller));
-            let surroundings =
-                Surroundings { family, now_ms: caller.now_ms, rows_max: 10_000_000, scan: &scan };
+            let surroundings = Surroundings { family, now_ms: caller.now_ms, rows_max: 10_000_000, scan: &scan };
             let bound = bind::bind(&statement, &surroundings)?;
             Ok(Planned { plan: bound.plan, columns: bound.columns })
         };
@@ -109,12 +112,16 @@ fn stored_queries_have_the_answers_that_clickhouse_gives() {
             let caller = Caller {
                 workspace: "ws_main".to_owned(),
                 spaces: spaces.map(|all| all.iter().map(|one| one.as_str().expect("an id").to_owned()).collect()),
-                retention_days: case["retention_days"].as_u64().map_or(90, |days| u32::try_from(days).expect("few days")),
+                retention_days: case["retention_days"]
+                    .as_u64()
+                    .map_or(90, |days| u32::try_from(days).expect("few days")),
                 now_ms: NOW_MS,
             };
             let sql = case["sql"].as_str().expect("a case has a query").to_owned();
             asked += 1;
-            if let Err(difference) = judge(&case, ask(&engine, &runtime, &events, Asked { family, sql: sql.clone(), caller })) {
+            if let Err(difference) =
+                judge(&case, ask(&engine, &runtime, &events, Asked { family, sql: sql.clone(), caller }))
+            {
                 failures.push(format!("{name}: {difference}\n    {}", sql.chars().take(400).collect::<String>()));
             }
         }

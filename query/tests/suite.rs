@@ -1,0 +1,12 @@
+//! The crate from outside, in one program.
+
+#[path = "suite/answers.rs"]
+mod answers;
+#[path = "suite/compare.rs"]
+mod compare;
+#[path = "suite/events.rs"]
+mod events;
+#[path = "suite/isolation.rs"]
+mod isolation;
+#[path = "suite/tables.rs"]
+mod tables;
