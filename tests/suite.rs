@@ -14,6 +14,7 @@ mod authority;
 mod cli;
 mod contract;
 mod durability;
+mod events;
 mod identities;
 mod key_links;
 mod keys;

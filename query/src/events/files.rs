@@ -7,6 +7,8 @@ mod arrange;
 pub mod frames;
 mod ndjson;
 mod parquet;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fs::File;
