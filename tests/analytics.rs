@@ -82,7 +82,7 @@ impl Traffic {
 }
 
 /// A verification and a decision are seen with what the caller saw of them, in the raw table and in every roll-up.
-/// AN-OP-01, AN-OP-02, AN-TAB-02, AN-TAB-09, AN-ROLL-05, AN-JSON-15
+/// AN-OP-01, AN-OP-02, AN-TAB-02, AN-TAB-09, AN-ROLL-05, AN-JSON-15, RL-EVT-01, KEYS-ANALYTICS-4
 #[test]
 fn what_happened_can_be_queried() {
     let traffic = Traffic::on(Workspace::new(), 3);
@@ -101,6 +101,12 @@ fn what_happened_can_be_queried() {
     }
     let hour = rows(workspace, VERIFICATIONS, "SELECT time FROM key_verifications_per_hour_v1 LIMIT 1");
     assert!(hour[0]["time"].as_str().is_some_and(|time| time.ends_with(":00:00Z")), "AN-JSON-15: {hour}");
+
+    // KEYS-ANALYTICS-2: a disabled key's row has its tags as well.
+    workspace.ok("keys.updateKey", json!({"keyId": traffic.keys[0].id, "enabled": false}));
+    workspace.ok("keys.verifyKey", json!({"key": traffic.keys[0].secret, "tags": ["y"]}));
+    let sql = "SELECT count() FROM key_verifications_v1 WHERE outcome = 'DISABLED' AND has(tags, 'y')";
+    wait_for(workspace, VERIFICATIONS, sql, 1);
 
     let limit = json!({"namespace": "n", "identifier": "ada", "limit": 1, "duration": 60_000});
     let passed =
@@ -210,7 +216,8 @@ fn no_text_sees_another_workspace() {
 }
 
 /// The body, the credential, the permission, the text, the quota, the plan: the first that fails is what is told.
-/// AN-ORD-01, AN-ORD-02, AN-ORD-03, AN-ORD-04, AN-ORD-05, AN-ORD-06, AN-ORD-08, AN-OP-01, AN-OP-04, AN-ERR-13
+/// AN-ORD-01, AN-ORD-02, AN-ORD-03, AN-ORD-04, AN-ORD-05, AN-ORD-06, AN-ORD-08, AN-OP-01, AN-OP-04, AN-ERR-01, AN-ERR-05,
+/// AN-ERR-06, AN-ERR-13
 #[test]
 fn the_first_failure_is_told() {
     let workspace = Workspace::new();

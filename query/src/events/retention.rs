@@ -51,3 +51,36 @@ pub(crate) fn expired(
     }
     gone
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::events::manifest::PartInfo;
+    use crate::events::testing::text;
+
+    /// AN-RET-02: younger rows are never dropped, older ones are; a longer retention of the workspace keeps them, a shorter
+    /// one drops nothing, and without a limit nothing ever goes.
+    #[test]
+    fn a_part_goes_when_all_its_rows_are_past_the_tables_time() {
+        let (workspace, today) = (WorkspaceId(text('w')), 20_000);
+        let now_ms = u64::try_from(today).expect("positive") * DAY_MS + DAY_MS / 2;
+        for (table, days) in Table::all().map(|table| (table, stored_days(table))) {
+            let part = |no: u64, age: u32| {
+                let day = today - i32::try_from(age).expect("small");
+                let info = PartInfo { no, table, workspace, day, rows: 1, bytes: 1, least_time: 0, greatest_time: 0 };
+                Arc::new(Part::new(Path::new("events"), info))
+            };
+            let list = vec![part(1, 0), part(2, days), part(3, days + 1), part(4, days + 11)];
+            let parts = PartMap::from([((table, workspace), Arc::new(list))]);
+            for (workspace_days, gone) in
+                [(None, vec![3, 4]), (Some(1), vec![3, 4]), (Some(days + 10), vec![4]), (Some(0), vec![])]
+            {
+                let found = expired(&parts, now_ms, |_| workspace_days);
+                let found: Vec<u64> = found.iter().map(|part| part.info.no).collect();
+                assert_eq!(found, gone, "{} with {workspace_days:?}", table.name());
+            }
+        }
+    }
+}
