@@ -43,6 +43,10 @@ impl Ring {
     }
 
     /// Hands an event over, or gives it back where there is no room.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the event itself is handed back; boxing it would allocate on the hot path"
+    )]
     pub fn try_push(&self, event: Event) -> Result<(), Event> {
         self.queue.push(event)?;
         // The push has to be seen by whoever said it sleeps before we looked: the other side stores, fences and looks

@@ -171,6 +171,10 @@ impl Events {
     }
 
     /// Records an event without waiting, or gives it back where the queue is full.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the event itself is handed back; boxing it would allocate on the hot path"
+    )]
     pub fn try_record(&self, event: impl Into<Event>) -> Result<(), Event> {
         self.core.ring.try_push(event.into())
     }

@@ -274,7 +274,7 @@ proptest! {
         size in 1usize..40,
         limit in 1usize..6,
     ) {
-        let text = |value: u8| if value % 2 == 0 { format!("{value}") } else { format!("a text that is longer {value}") };
+        let text = |value: u8| if value.is_multiple_of(2) { format!("{value}") } else { format!("a text that is longer {value}") };
         let texts: StringViewArray = rows.iter().map(|(_, value, _)| value.map(text)).collect();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0))),

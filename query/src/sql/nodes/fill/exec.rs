@@ -251,9 +251,9 @@ impl Filler {
     /// A row that is there: the points before it, then itself.
     async fn row(&mut self, row: usize, keys: &[Option<Point>]) -> Result<()> {
         let mut same = self.started;
-        for level in 0..self.keys.len() {
+        for (level, value) in keys.iter().enumerate() {
             let key = self.keys[level].0.clone();
-            let Some(value) = keys[level] else {
+            let Some(value) = *value else {
                 // NULL and NaN come after everything, and lie on no grid.
                 if same {
                     self.finish(level).await?;
