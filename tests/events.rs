@@ -248,8 +248,7 @@ fn rows_go_to_the_workspaces_that_they_name() {
     let server = Arc::new(Server::timed());
     let (one, other) = (Workspace::on(&server), Workspace::on(&server));
     let desk = Desk::at(&server.dir);
-    let text: Vec<String> =
-        (0..5).map(|no| decision(if no % 2 == 0 { &one.id } else { &other.id }, no)).collect();
+    let text: Vec<String> = (0..5).map(|no| decision(if no % 2 == 0 { &one.id } else { &other.id }, no)).collect();
     let mixed = desk.file("mixed.ndjson", &text.join("\n"));
     assert_eq!(desk.import(RATELIMITS, &[], &[&mixed]), json!({"rows": 5}));
     let of = |workspace: &str, name: &str| {
@@ -261,7 +260,10 @@ fn rows_go_to_the_workspaces_that_they_name() {
     };
     assert_eq!(of(&one.id, "one.ndjson"), ["req_0", "req_2", "req_4"]);
     assert_eq!(of(&other.id, "other.ndjson"), ["req_1", "req_3"]);
-    assert_eq!(desk.import(RATELIMITS, &["--workspace", "default", "--output", "json"], &[&mixed, &mixed]), json!({"rows": 10}));
+    assert_eq!(
+        desk.import(RATELIMITS, &["--workspace", "default", "--output", "json"], &[&mixed, &mixed]),
+        json!({"rows": 10})
+    );
     assert_eq!(of("default", "default.ndjson").len(), 10);
     assert_eq!(of(&other.id, "again.ndjson").len(), 2);
     server.operate(&["workspace", "delete", "--workspace", &other.id]).json();
@@ -343,7 +345,11 @@ fn a_cut_import_leaves_nothing() {
     let begin = |lines: usize| {
         let mut command = Command::new(binary());
         command.args(["events", "import", "--data-dir", server.dir.text(), "--table", RATELIMITS]);
-        command.args(["--workspace", "default", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["--workspace", "default", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let line = format!("{}\n", decision("", 1));
         child.stdin.as_mut().unwrap().write_all(line.repeat(lines).as_bytes()).unwrap();

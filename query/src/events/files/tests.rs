@@ -29,7 +29,8 @@ fn ndjson(family: Family, workspace: Option<&str>, text: &str) -> Result<RecordB
 
 /// The rows of a Parquet file with these columns, or what is said of it.
 fn parquet(family: Family, workspace: Option<&str>, columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, String> {
-    let fields: Vec<_> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let fields: Vec<_> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
     let arrays = columns.into_iter().map(|(_, array)| array).collect();
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
     let mut file = tempfile::tempfile().unwrap();
@@ -66,25 +67,53 @@ fn bad_lines_are_told_with_line_and_column() {
     };
     let without = |member: &str| with(member, "0").replace(&format!("\"{member}\":0,"), "");
     let cases = [
-        (with("time", "\"yesterday\""), "line 2, column time: invalid type: string \"yesterday\", expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999"),
-        (with("time", "-1"), "line 2, column time: invalid value: integer `-1`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999"),
-        (with("time", "253402300800000"), "line 2, column time: invalid value: integer `253402300800000`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999"),
-        (with("time", "1.5"), "line 2, column time: invalid type: floating point `1.5`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999"),
-        (with("reset_at", "9223372036854775808"), "line 2, column reset_at: invalid value: integer `9223372036854775808`, expected a whole number from -9223372036854775808 to 9223372036854775807"),
-        (with("limit", "-3"), "line 2, column limit: invalid value: integer `-3`, expected a whole number from 0 to 18446744073709551615"),
-        (with("tokens", "true"), "line 2, column tokens: invalid type: boolean `true`, expected a whole number from 0 to 18446744073709551615"),
+        (
+            with("time", "\"yesterday\""),
+            "line 2, column time: invalid type: string \"yesterday\", expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999",
+        ),
+        (
+            with("time", "-1"),
+            "line 2, column time: invalid value: integer `-1`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999",
+        ),
+        (
+            with("time", "253402300800000"),
+            "line 2, column time: invalid value: integer `253402300800000`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999",
+        ),
+        (
+            with("time", "1.5"),
+            "line 2, column time: invalid type: floating point `1.5`, expected a whole number from 0 to 253402300799999, the milliseconds since 1970 up to the year 9999",
+        ),
+        (
+            with("reset_at", "9223372036854775808"),
+            "line 2, column reset_at: invalid value: integer `9223372036854775808`, expected a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
+        (
+            with("limit", "-3"),
+            "line 2, column limit: invalid value: integer `-3`, expected a whole number from 0 to 18446744073709551615",
+        ),
+        (
+            with("tokens", "true"),
+            "line 2, column tokens: invalid type: boolean `true`, expected a whole number from 0 to 18446744073709551615",
+        ),
         (with("passed", "1"), "line 2, column passed: invalid type: integer `1`, expected true or false"),
         (with("latency", "\"1\""), "line 2, column latency: invalid type: string \"1\", expected a number"),
+        (with("latency", "1e999"), "line 2, column latency: 1e999 is out of the range of Float64"),
         (with("identifier", "null"), "line 2, column identifier: invalid type: null, expected a text"),
         (with("identifier", "[]"), "line 2, column identifier: invalid type: sequence, expected a text"),
         (with("workspace_id", "\"acme\""), "line 2, column workspace_id: `acme` is no workspace id"),
         (with("tokens", "1,\"tokens\":1"), "line 2, column tokens: stands twice in this line"),
-        (with("tokens", "1,\"cost\":1"), "line 2, column cost: ratelimits_v1 has no such column; its columns are request_id, workspace_id, namespace_id, identifier, override_id, time, passed, latency, limit, remaining, reset_at, tokens"),
+        (
+            with("tokens", "1,\"cost\":1"),
+            "line 2, column cost: ratelimits_v1 has no such column; its columns are request_id, workspace_id, namespace_id, identifier, override_id, time, passed, latency, limit, remaining, reset_at, tokens",
+        ),
         (without("passed"), "line 2, column passed: is missing; only texts, tags and spent_credits may be left out"),
-        (without("workspace_id"), "line 2, column workspace_id: is missing; --workspace WS puts all rows into one workspace"),
+        (
+            without("workspace_id"),
+            "line 2, column workspace_id: is missing; --workspace WS puts all rows into one workspace",
+        ),
         ("[]".to_owned(), "line 2: invalid type: sequence, expected an object with the row's columns"),
-        ("{\"time\":1".to_owned(), "line 2, column time: this is not one JSON object: EOF while parsing an object at byte 9"),
-        (format!("{RATELIMIT} {{}}"), "line 2: this is not one JSON object: trailing characters at byte 249"),
+        ("{\"time\":1".to_owned(), "line 2: this is not one JSON object: EOF while parsing an object at byte 9"),
+        (format!("{RATELIMIT} {{}}"), "line 2: this is not one JSON object: trailing characters at byte 231"),
         (String::new(), "line 2: is empty, and there are rows after it; remove it"),
         ("x".repeat(1 << 20), "line 2: has more than 1048576 bytes; is this NDJSON, one object a line?"),
     ];
@@ -120,7 +149,11 @@ fn lines_may_leave_out_what_an_event_need_not_have() {
     assert_eq!(tags.value(0).as_string_view().iter().flatten().collect::<Vec<_>>(), ["b", "a", "b"]);
     assert_eq!(tags.value(1).len(), 0);
     // Whatever a row says of its workspace, a given one replaces it.
-    let rows = ndjson(Family::Ratelimits, Some("ws_vvvvvvvvvvvvvvvv"), &RATELIMIT.replace("\"ws_w", "[1],\"identifier\":\"ws_w"));
+    let rows = ndjson(
+        Family::Ratelimits,
+        Some("ws_vvvvvvvvvvvvvvvv"),
+        &RATELIMIT.replace("\"ws_w", "[1],\"identifier\":\"ws_w"),
+    );
     assert_eq!(rows.unwrap_err(), "line 1, column identifier: stands twice in this line");
     let rows = ndjson(Family::Ratelimits, Some("ws_vvvvvvvvvvvvvvvv"), &RATELIMIT.replace("\"ws_w", "\"w")).unwrap();
     assert_eq!(rows.column_by_name("workspace_id").unwrap().as_string_view().value(0), "ws_vvvvvvvvvvvvvvvv");
@@ -157,7 +190,8 @@ fn replaced(mut columns: Vec<(&'static str, ArrayRef)>, name: &str, array: Array
 fn parquet_is_taken_in_any_types_that_hold_the_same_values() {
     let plain = parquet(Family::Ratelimits, None, ratelimits()).unwrap();
     assert_eq!(plain.num_rows(), 3);
-    let dictionary = |values: [&str; 3]| Arc::new(values.into_iter().collect::<DictionaryArray<Int8Type>>()) as ArrayRef;
+    let dictionary =
+        |values: [&str; 3]| Arc::new(values.into_iter().collect::<DictionaryArray<Int8Type>>()) as ArrayRef;
     let mut others = ratelimits();
     for (name, array) in [
         ("request_id", Arc::new(LargeStringArray::from(vec!["req_1", "req_2", "req_3"])) as ArrayRef),
@@ -221,21 +255,57 @@ fn bad_parquet_is_told_with_row_and_column() {
     two = replaced(two, "time", Arc::new(Int64Array::from(vec![-7, 1, -8])));
     let nulls = || Some(NullBuffer::from(vec![true, true, false]));
     let cases = [
-        (unknown, "column cost: ratelimits_v1 has no such column; its columns are request_id, workspace_id, namespace_id, identifier, override_id, time, passed, latency, limit, remaining, reset_at, tokens"),
+        (
+            unknown,
+            "column cost: ratelimits_v1 has no such column; its columns are request_id, workspace_id, namespace_id, identifier, override_id, time, passed, latency, limit, remaining, reset_at, tokens",
+        ),
         (twice, "column limit: stands twice in this file"),
         (missing, "column tokens: is missing; only texts, tags and spent_credits may be left out"),
-        (with("time", Arc::new(StringArray::from(vec!["1", "2", "3"]))), "column time: is of type Utf8, which does not hold Int64"),
-        (with("passed", Arc::new(UInt8Array::from(vec![1, 0, 1]))), "column passed: is of type UInt8, which does not hold Bool"),
-        (with("latency", Arc::new(Int64Array::from(vec![1, 2, 3]))), "column latency: is of type Int64, which does not hold Float64"),
-        (with("limit", Arc::new(Int64Array::from(vec![1, 2, bottom]))), "row 3, column limit: -1 is out of the range of UInt64"),
-        (with("reset_at", Arc::new(UInt64Array::from(vec![1, top, top]))), "row 2, column reset_at: 9223372036854775808 is out of the range of Int64"),
-        (with("time", Arc::new(Int64Array::from(vec![1, 2, -3]))), "row 3, column time: -3 is not between 0 and 253402300799999, the milliseconds from 1970 to the year 9999"),
-        (with("latency", Arc::new(Float64Array::from(vec![1.0, f64::NAN, 1.0]))), "row 2, column latency: NaN is not a finite number"),
-        (with("identifier", Arc::new(BinaryArray::from(vec![b"a".as_slice(), b"\xff", b"c"]))), "row 2, column identifier: is not UTF-8"),
-        (with("tokens", Arc::new(UInt64Array::new(vec![1, 2, 3].into(), nulls()))), "row 3, column tokens: is NULL, which no column of this table holds"),
-        (with("workspace_id", Arc::new(StringArray::from(vec![WS, WS, "acme"]))), "row 3, column workspace_id: `acme` is no workspace id"),
+        (
+            with("time", Arc::new(StringArray::from(vec!["1", "2", "3"]))),
+            "column time: is of type Utf8, which does not hold Int64",
+        ),
+        (
+            with("passed", Arc::new(UInt8Array::from(vec![1, 0, 1]))),
+            "column passed: is of type UInt8, which does not hold Bool",
+        ),
+        (
+            with("latency", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+            "column latency: is of type Int64, which does not hold Float64",
+        ),
+        (
+            with("limit", Arc::new(Int64Array::from(vec![1, 2, bottom]))),
+            "row 3, column limit: -1 is out of the range of UInt64",
+        ),
+        (
+            with("reset_at", Arc::new(UInt64Array::from(vec![1, top, top]))),
+            "row 2, column reset_at: 9223372036854775808 is out of the range of Int64",
+        ),
+        (
+            with("time", Arc::new(Int64Array::from(vec![1, 2, -3]))),
+            "row 3, column time: -3 is not between 0 and 253402300799999, the milliseconds from 1970 to the year 9999",
+        ),
+        (
+            with("latency", Arc::new(Float64Array::from(vec![1.0, f64::NAN, 1.0]))),
+            "row 2, column latency: NaN is not a finite number",
+        ),
+        (
+            with("identifier", Arc::new(BinaryArray::from(vec![b"a".as_slice(), b"\xff", b"c"]))),
+            "row 2, column identifier: is not UTF-8",
+        ),
+        (
+            with("tokens", Arc::new(UInt64Array::new(vec![1, 2, 3].into(), nulls()))),
+            "row 3, column tokens: is NULL, which no column of this table holds",
+        ),
+        (
+            with("workspace_id", Arc::new(StringArray::from(vec![WS, WS, "acme"]))),
+            "row 3, column workspace_id: `acme` is no workspace id",
+        ),
         // The first bad row, whatever is wrong with it.
-        (two, "row 1, column time: -7 is not between 0 and 253402300799999, the milliseconds from 1970 to the year 9999"),
+        (
+            two,
+            "row 1, column time: -7 is not between 0 and 253402300799999, the milliseconds from 1970 to the year 9999",
+        ),
     ];
     for (columns, told) in cases {
         assert_eq!(parquet(Family::Ratelimits, None, columns).unwrap_err(), told);
