@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::authority::{ROWS, World, row};
+use crate::authority::{ROWS, row};
 use crate::harness::call::{judge, problem};
 use crate::harness::{Ask, Connection, HOUR, MINUTE, Reply, Workspace, members, now};
+use crate::things::World;
 
 fn routed(reply: Reply, status: u16) -> Reply {
     judge(&reply);

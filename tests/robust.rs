@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::authority::{ROWS, World};
+use crate::authority::ROWS;
 use crate::harness::{Connection, Dice, Workspace};
+use crate::things::World;
 
 /// Values that somebody will send some day, as JSON text.
 fn odd(dice: &mut Dice) -> String {

@@ -35,6 +35,7 @@ mod robust;
 mod root_keys;
 mod schema;
 mod settings;
+mod things;
 mod tidy;
 mod verify;
 mod workspace_operations;

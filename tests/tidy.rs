@@ -172,10 +172,10 @@ fn only_http_names_hyper() {
 
 #[test]
 fn only_api_and_cli_name_json() {
-    // query/ reads NDJSON files, and SQL has functions over JSON texts.
-    let query = ["query/src/events/files/", "query/src/sql/"];
-    let allowed = ["src/api/", "src/cli/", "src/http/admin", "src/app", query[0], query[1], "bench/", "fuzz/", "tests/"];
-    only_in("only src/api/ and src/cli/ name JSON", &["serde_json"], &allowed, true);
+    // Two files of query/ read JSON that is data: a function of the dialect, and rows of an import.
+    let data = ["query/src/sql/functions/json_extract_string.rs", "query/src/events/files/ndjson.rs"];
+    let shapes = ["src/api/", "src/cli/", "src/http/admin", "src/app", "bench/", "fuzz/", "tests/"];
+    only_in("only src/api/ and src/cli/ name JSON", &["serde_json"], &[&shapes[..], &data[..]].concat(), true);
 }
 
 #[test]

@@ -61,7 +61,8 @@ pub struct Bound {
 /// large (16 MiB are enough).
 pub fn bind(statement: &Statement, surroundings: &Surroundings<'_>) -> Result<Bound, Refusal> {
     let context = Context { now_ms: surroundings.now_ms };
-    let mut binder = Binder { surroundings, context, ids: 0, steps: 0, selects: 0, depth: 0, statement: PhantomData };
+    let mut binder =
+        Binder { surroundings, context, ids: 0, steps: 0, selects: 0, queries: 0, depth: 0, statement: PhantomData };
     let bound = binder.query(&statement.query, &scope::Definitions::default(), Some(surroundings.rows_max))?;
     let columns = bound.columns.into_iter().map(|column| OutputColumn { name: column.name, ty: column.ty }).collect();
     Ok(Bound { plan: bound.plan, columns })
@@ -74,6 +75,7 @@ struct Binder<'a, 'q> {
     ids: u32,
     steps: u32,
     selects: u32,
+    queries: u32,
     depth: u32,
     statement: PhantomData<&'q Statement>,
 }

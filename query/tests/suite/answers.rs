@@ -7,7 +7,7 @@ use keyward_query::Refusal;
 use keyward_query::events::tables::Family;
 use keyward_query::sql::bind::{self, Surroundings};
 use keyward_query::sql::gate;
-use keyward_query::sql::run::{Engine, Limits, Options, Planned};
+use keyward_query::sql::run::{Engine, Limits, Options};
 use serde_json::Value;
 
 use crate::compare::Rules;
@@ -38,8 +38,7 @@ fn ask(
             let statement = gate::check(&sql, &rules)?;
             let scan = |table| Ok(events.table(table, &caller));
             let surroundings = Surroundings { family, now_ms: caller.now_ms, rows_max: 10_000_000, scan: &scan };
-            let bound = bind::bind(&statement, &surroundings)?;
-            Ok(Planned { plan: bound.plan, columns: bound.columns })
+            bind::bind(&statement, &surroundings)
         };
         engine.run(place, limits, plan).await
     })?;
@@ -57,7 +56,7 @@ fn code(refusal: &Refusal) -> &'static str {
         Refusal::Timeout(_) => "query_execution_timeout",
         Refusal::Memory(_) => "query_memory_limit_exceeded",
         Refusal::Rows(_) => "query_rows_limit_exceeded",
-        Refusal::Quota(_) => "query_quota_exceeded",
+        Refusal::Quota { .. } => "query_quota_exceeded",
         _ => "none",
     }
 }

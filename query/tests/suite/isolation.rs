@@ -1,6 +1,7 @@
 //! No query, however nested, sees what its caller may not (AN-SCOPE, AN-PERM, AN-TAB-08): random queries over a store in
 //! which two workspaces have the same rows, in two key spaces each, answer what they answer over the caller's rows alone.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use keyward_query::events::event::{Outcome, Verification};
@@ -312,7 +313,7 @@ fn no_query_sees_another_workspace_or_key_space() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let all = Store::with(vec![rows('w', 's'), rows('w', 't'), rows('o', 's'), rows('o', 't')]);
     let alone = Store::with(vec![rows('w', 's')]);
-    let (mut answered, mut asked) = (0, 0);
+    let (answered, asked) = (Cell::new(0), Cell::new(0));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 160,
         failure_persistence: None,
@@ -322,8 +323,8 @@ fn no_query_sees_another_workspace_or_key_space() {
         let mut dice = Dice { bytes: bytes.iter(), tables: 4 };
         let sql = query(&mut dice, 3, &mut Vec::new());
         let (seen, wanted) = runtime.block_on(async { (all.answer(&sql).await, alone.answer(&sql).await) });
-        asked += 1;
-        answered += usize::from(seen.is_ok());
+        asked.set(asked.get() + 1);
+        answered.set(answered.get() + usize::from(seen.is_ok()));
         prop_assert_eq!(&seen, &wanted, "{}", sql);
         for row in seen.iter().flatten() {
             for foreign in ["oooooooo", "tttttttt"] {
@@ -336,5 +337,6 @@ fn no_query_sees_another_workspace_or_key_space() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
+    let (answered, asked) = (answered.get(), asked.get());
     assert!(answered * 10 > asked * 9, "only {answered} of {asked} random queries mean anything");
 }

@@ -148,7 +148,7 @@ fn array(rows: &[Row], name: &str, ty: &Type) -> ArrayRef {
     match ty {
         Type::Int64 => Arc::new(Int64Array::from_iter_values(whole())),
         Type::UInt64 => {
-            Arc::new(UInt64Array::from_iter_values(whole().map(|x| u64::try_from(x).expect("not negative"))))
+            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row[name].as_u64().expect("a whole number"))))
         }
         Type::Float64 => {
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row[name].as_f64().expect("a number"))))

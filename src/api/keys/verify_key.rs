@@ -148,34 +148,43 @@ impl Operation for VerifyKey {
         }
         call.storage().touch(&verdict.view, call.now);
         let tags = ask.tags.0.map_or_else(Vec::new, |tags| tags.into_iter().map(String::from).collect());
-        let event = event(&call, &verdict, tags, spent, begun);
-        call.record(event).await;
+        if let Some(event) = event(&call, &verdict, tags, spent, begun) {
+            call.record(event).await;
+        }
         Ok(Response(Some(verdict)))
     }
 }
 
 /// What a verification leaves behind, whatever became of it (KEYS-ANALYTICS). A key that is not found leaves nothing.
-fn event(call: &Call, verdict: &Verdict, tags: Vec<String>, spent_credits: u64, begun: Instant) -> Verification {
-    Verification {
+fn event(
+    call: &Call,
+    verdict: &Verdict,
+    tags: Vec<String>,
+    spent_credits: u64,
+    begun: Instant,
+) -> Option<Verification> {
+    let outcome = match verdict.outcome {
+        Outcome::Valid => events::Outcome::Valid,
+        Outcome::Disabled => events::Outcome::Disabled,
+        Outcome::Expired => events::Outcome::Expired,
+        Outcome::Forbidden => events::Outcome::Forbidden,
+        Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
+        Outcome::RateLimited => events::Outcome::RateLimited,
+        Outcome::UsageExceeded => events::Outcome::UsageExceeded,
+        Outcome::NotFound => return None,
+    };
+    Some(Verification {
         request_id: *call.request_id.as_bytes(),
         time: call.now,
         workspace: call.workspace_id(),
         keyspace: verdict.api.keyspace,
         key: verdict.view.id,
         identity: verdict.resolved.identity.clone(),
-        outcome: match verdict.outcome {
-            Outcome::Valid => events::Outcome::Valid,
-            Outcome::Disabled => events::Outcome::Disabled,
-            Outcome::Expired => events::Outcome::Expired,
-            Outcome::Forbidden => events::Outcome::Forbidden,
-            Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
-            Outcome::RateLimited => events::Outcome::RateLimited,
-            Outcome::UsageExceeded => events::Outcome::UsageExceeded,
-        },
+        outcome,
         tags,
         spent_credits,
         latency_ms: latency_ms(begun, 1),
-    }
+    })
 }
 
 /// Whether a key is in the key spaces that the request names, outside of which it costs nothing (EXT-19), and the caller may

@@ -79,8 +79,16 @@ impl fmt::Display for UnknownKeyword {
 impl std::error::Error for UnknownKeyword {}
 
 /// Keywords that describe and do not constrain.
-const ANNOTATIONS: [&str; 7] =
-    ["title", "description", "default", "examples", "deprecated", "format", shape::REDACT_KEYWORD];
+const ANNOTATIONS: [&str; 8] = [
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "format",
+    shape::REDACT_KEYWORD,
+    shape::LONG_TEXT_KEYWORD,
+];
 
 impl Rules {
     /// Compiles a schema.

@@ -128,6 +128,8 @@ impl Hashes {
     /// 64 bits per row.
     pub fn short(&mut self, columns: &[ArrayRef]) -> Result<&[u64]> {
         let rows = columns.first().map_or(0, |column| column.len());
+        // An array's hash goes on from what the buffer holds: it must hold zero.
+        self.first.clear();
         self.first.resize(rows, 0);
         Ok(create_hashes(columns, &FIRST, &mut self.first)?)
     }
@@ -135,6 +137,8 @@ impl Hashes {
     /// 128 bits per row: of n different values two share them with a probability of n^2 / 2^129.
     pub fn long(&mut self, columns: &[ArrayRef]) -> Result<impl Fn(usize) -> u128 + '_> {
         let rows = columns.first().map_or(0, |column| column.len());
+        self.first.clear();
+        self.second.clear();
         self.first.resize(rows, 0);
         self.second.resize(rows, 0);
         create_hashes(columns, &FIRST, &mut self.first)?;

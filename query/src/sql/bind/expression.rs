@@ -3,9 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::array::{AsArray, StringViewArray};
+use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr as Plan, LogicalPlanBuilder, lit, scalar_subquery, when};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr as Plan, LogicalPlan, LogicalPlanBuilder, Volatility, lit, scalar_subquery, when,
+};
 
+use super::from::row_number;
 use super::scope::{Scope, Stage, column, unknown};
 use super::stage::{Attached, Exploded, Mark};
 use super::{Binder, internal};
@@ -13,6 +18,7 @@ use crate::error::Refusal;
 use crate::sql::aggregates::{self, Aggregated};
 use crate::sql::functions;
 use crate::sql::gate::tree::{Call, Expr, Kind, Operator, Query, Set, walk};
+use crate::sql::kernel;
 use crate::sql::operators;
 use crate::sql::typed::Typed;
 use crate::sql::types::Type;
@@ -104,7 +110,13 @@ impl<'q> Binder<'_, 'q> {
                 Set::Table(_) => Err(Refusal::query("IN cannot take its values from a table.")),
             },
             Kind::Subquery(query) => self.scalar(scope, query),
-            Kind::Cast(value, ty, _) => operators::cast(self.expr(scope, value)?, ty),
+            Kind::Cast(value, target) => {
+                let cast = operators::cast(self.expr(scope, value)?, &target.ty)?;
+                match target.width {
+                    None => Ok(cast),
+                    Some(width) => padded(cast, width),
+                }
+            }
             Kind::Case { operand, branches, otherwise } => {
                 let operand = operand.as_ref().map(|operand| self.expr(scope, operand)).transpose()?;
                 let mut bound = Vec::with_capacity(branches.len());
@@ -173,7 +185,8 @@ impl<'q> Binder<'_, 'q> {
             if let Some((_, typed)) = parameter {
                 return Ok(typed.clone());
             }
-            if let Some(value) = scope.aliases.get(name.as_str()).copied()
+            let own = || scope.definitions.scalar(name).filter(|(_, own)| *own).map(|(value, _)| value);
+            if let Some(value) = scope.aliases.get(name.as_str()).copied().or_else(own)
                 && !scope.expanding.contains(&name.as_str())
             {
                 return self.named(scope, name, value);
@@ -190,7 +203,7 @@ impl<'q> Binder<'_, 'q> {
             };
         }
         if let [name] = path
-            && let Some(value) = scope.definitions.scalar(name)
+            && let Some((value, _)) = scope.definitions.scalar(name)
             && !scope.expanding.contains(&name.as_str())
         {
             return self.named(scope, name, value);
@@ -254,7 +267,18 @@ impl<'q> Binder<'_, 'q> {
         scope.stage = Stage::Rows("another aggregate function");
         let aggregated = self.aggregated(scope, call);
         scope.stage = Stage::Groups;
-        Ok(scope.aggregates.add(aggregated?, || self.id()))
+        let aggregated = aggregated?;
+        // The least of a group's key is the key itself. One can tell: WITH FILL fills it (as in ClickHouse).
+        if ["min", "max", "any"].iter().any(|name| call.name.eq_ignore_ascii_case(name))
+            && !scope.keys_may_be_absent
+            && let [argument] = aggregated.arguments.as_slice()
+            && aggregated.filter.is_none()
+            && let Some(key) =
+                scope.keys.iter().find(|key| key.value.expr == *argument && key.value.ty == aggregated.ty)
+        {
+            return Ok(Typed::new(column(&key.id), aggregated.ty));
+        }
+        Ok(scope.aggregates.add(aggregated, || self.id()))
     }
 
     fn array_join(&mut self, scope: &mut Scope<'q>, arguments: &'q [Expr]) -> Result<Typed, Refusal> {
@@ -303,9 +327,37 @@ impl<'q> Binder<'_, 'q> {
                 (super::built(plan)?, tuple.ty)
             }
         };
+        let plan = self.only_row(plan, &ty)?;
         let typed = Typed::new(scalar_subquery(Arc::new(plan)), ty.nullable());
         scope.scalars.push((query, typed.clone()));
         Ok(typed)
+    }
+
+    /// A subquery's only column, refused while it runs where it has several rows.
+    fn only_row(&mut self, plan: LogicalPlan, ty: &Type) -> Result<LogicalPlan, Refusal> {
+        let value = Plan::Column(plan.schema().columns().into_iter().next().ok_or_else(|| internal("no column"))?);
+        let number = self.id();
+        let run = |values: &[ColumnarValue], _: usize| {
+            let several = match &values[1] {
+                ColumnarValue::Array(numbers) => {
+                    numbers.as_primitive::<UInt64Type>().iter().any(|number| number > Some(1))
+                }
+                ColumnarValue::Scalar(number) => *number > ScalarValue::UInt64(Some(1)),
+            };
+            if several {
+                Err(kernel::refused("A scalar subquery gave more than one row."))
+            } else {
+                Ok(values[0].clone())
+            }
+        };
+        let arguments = vec![value, column(&number)];
+        let only = kernel::expression("onlyRow", "", arguments, ty.arrow(), Volatility::Immutable, run);
+        let id = self.id();
+        let plan = LogicalPlanBuilder::from(plan)
+            .limit(0, Some(2))
+            .and_then(|builder| builder.window(vec![Plan::from(row_number(Vec::new(), Vec::new())).alias(&number)]))
+            .and_then(|builder| builder.project(vec![only.alias(&id)]));
+        super::built(plan)
     }
 
     /// `value IN (SELECT ..)`: rows are joined with the set's distinct values. NULLs in the set match nothing; NULL on the
@@ -402,7 +454,11 @@ impl<'q> Binder<'_, 'q> {
                         && seen.insert(name)
                     {
                         left.extend(
-                            scope.aliases.get(name.as_str()).copied().or_else(|| scope.definitions.scalar(name)),
+                            scope
+                                .aliases
+                                .get(name.as_str())
+                                .copied()
+                                .or_else(|| scope.definitions.scalar(name).map(|(value, _)| value)),
                         );
                     }
                 }
@@ -438,6 +494,21 @@ impl Scope<'_> {
         self.sets.truncate(sets);
         self.scalars.truncate(scalars);
     }
+}
+
+/// A text of exactly so many bytes: filled up with zeros, refused where it is longer.
+fn padded(text: Typed, width: u8) -> Result<Typed, Refusal> {
+    let ty = text.ty.clone();
+    kernel::map("padded", width.to_string(), vec![text], ty, move |columns| {
+        let width = usize::from(width);
+        let padded = columns[0].as_string_view().iter().map(|text| match text {
+            Some(text) if text.len() > width => {
+                Err(kernel::refused(format!("A text of {} bytes is too long for a FixedString({width}).", text.len())))
+            }
+            text => Ok(text.map(|text| format!("{text:\0<fill$}", fill = text.chars().count() + width - text.len()))),
+        });
+        Ok(Arc::new(padded.collect::<datafusion::common::Result<StringViewArray>>()?))
+    })
 }
 
 /// Joins conditions as a balanced tree: a thousand of them make no deep one.

@@ -5,8 +5,14 @@ use std::collections::HashSet;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column as PlanColumn, ScalarValue};
 use datafusion::datasource::provider_as_source;
+use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::ColumnarValue;
-use datafusion::logical_expr::{Expr as Plan, JoinType, LogicalPlan, LogicalPlanBuilder, Volatility, col, lit, when};
+use datafusion::logical_expr::expr::{Sort, WindowFunction};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    Expr as Plan, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Volatility, WindowFrame,
+    WindowFunctionDefinition, col, lit, when,
+};
 
 use super::query::Queried;
 use super::scope::{Column, Definitions, Relation, Scope, Stage, column};
@@ -24,7 +30,7 @@ impl<'q> Binder<'_, 'q> {
         match from {
             None => {
                 let plan = LogicalPlanBuilder::empty(true).build().map_err(|error| internal(error.to_string()))?;
-                Ok(Relation { plan, columns: Vec::new(), joins: 0 })
+                Ok(Relation { plan, columns: Vec::new(), joins: 0, order: Vec::new() })
             }
             Some(from) => self.deeper(|binder| binder.relation(from, definitions)),
         }
@@ -79,7 +85,7 @@ impl<'q> Binder<'_, 'q> {
             });
         }
         let plan = built(LogicalPlanBuilder::from(plan).project(projected))?;
-        Ok(Relation { plan, columns, joins: 0 })
+        Ok(Relation { plan, columns, joins: 0, order: Vec::new() })
     }
 
     fn join(
@@ -93,7 +99,7 @@ impl<'q> Binder<'_, 'q> {
         let joins = left.joins + right.joins + 1;
         let mut both = left.columns.clone();
         both.extend(right.columns.iter().cloned());
-        let rights: HashSet<&str> = right.columns.iter().map(|column| column.id.as_str()).collect();
+        let rights: HashSet<String> = right.columns.iter().map(|column| column.id.clone()).collect();
 
         // What must hold, and which columns USING makes one of.
         let mut conditions = Vec::new();
@@ -101,7 +107,7 @@ impl<'q> Binder<'_, 'q> {
         match constraint {
             Constraint::None => {}
             Constraint::On(condition) => {
-                let joined = Relation { plan: left.plan.clone(), columns: both.clone(), joins };
+                let joined = Relation { plan: left.plan.clone(), columns: both.clone(), joins, order: Vec::new() };
                 let mut scope = Scope::new(definitions.clone(), &joined, Stage::Rows("ON"));
                 conditions.push(self.condition(&mut scope, condition)?);
             }
@@ -121,6 +127,34 @@ impl<'q> Binder<'_, 'q> {
                 }
             }
         }
+        let (mut left, mut right) = (left, right);
+        let mut nearest = None;
+        match kind {
+            JoinKind::AnyInner | JoinKind::AnyLeft | JoinKind::AnyRight => {
+                let pairs = equalities(&conditions, &rights)
+                    .ok_or_else(|| Refusal::query("ANY JOIN takes equalities of the two sides only."))?;
+                if kind != JoinKind::AnyRight {
+                    right.plan =
+                        self.one_of_each(right.plan, pairs.iter().map(|(_, right)| right.clone()).collect())?;
+                }
+                if kind != JoinKind::AnyLeft {
+                    left.plan = self.one_of_each(left.plan, pairs.into_iter().map(|(left, _)| left).collect())?;
+                }
+            }
+            JoinKind::Asof | JoinKind::AsofLeft => {
+                let wanted = inequality(&conditions, &rights)
+                    .ok_or_else(|| Refusal::query("ASOF JOIN takes equalities of the two sides and one inequality."))?;
+                let id = self.id();
+                let mut kept = everything(&left.plan);
+                kept.push(column(&id));
+                let numbered = LogicalPlanBuilder::from(left.plan)
+                    .window(vec![Plan::from(row_number(Vec::new(), Vec::new())).alias(&id)])
+                    .and_then(|builder| builder.project(kept));
+                left.plan = built(numbered)?;
+                nearest = Some((id, wanted));
+            }
+            _ => {}
+        }
         let pairs_are_hashed = conditions.iter().any(|condition| has_equality(condition, &rights));
         let condition = conditions.into_iter().reduce(Plan::and);
         let condition = if pairs_are_hashed {
@@ -130,25 +164,38 @@ impl<'q> Binder<'_, 'q> {
             Some(self.every_pair(&left, &right, condition)?)
         };
         let join_type = match kind {
-            JoinKind::Inner | JoinKind::Cross => JoinType::Inner,
-            JoinKind::Left => JoinType::Left,
-            JoinKind::Right => JoinType::Right,
+            JoinKind::Inner | JoinKind::Cross | JoinKind::AnyInner | JoinKind::Asof => JoinType::Inner,
+            JoinKind::Left | JoinKind::AnyLeft | JoinKind::AsofLeft => JoinType::Left,
+            JoinKind::Right | JoinKind::AnyRight => JoinType::Right,
             JoinKind::Full => JoinType::Full,
             JoinKind::LeftSemi => JoinType::LeftSemi,
             JoinKind::LeftAnti => JoinType::LeftAnti,
             JoinKind::RightSemi => JoinType::RightSemi,
             JoinKind::RightAnti => JoinType::RightAnti,
         };
-        let plan = built(LogicalPlanBuilder::from(left.plan).join_on(right.plan, join_type, condition))?;
+        let mut plan = built(LogicalPlanBuilder::from(left.plan).join_on(right.plan, join_type, condition))?;
+        if let Some((left_row, order)) = nearest {
+            let id = self.id();
+            let kept = everything(&plan);
+            let picked = LogicalPlanBuilder::from(plan)
+                .window(vec![Plan::from(row_number(vec![column(&left_row)], vec![order])).alias(&id)])
+                .and_then(|builder| builder.filter(column(&id).eq(lit(1_u64))))
+                .and_then(|builder| builder.project(kept));
+            plan = built(picked)?;
+        }
         match kind {
-            JoinKind::LeftSemi | JoinKind::LeftAnti => return Ok(Relation { plan, columns: left.columns, joins }),
-            JoinKind::RightSemi | JoinKind::RightAnti => return Ok(Relation { plan, columns: right.columns, joins }),
-            JoinKind::Inner | JoinKind::Cross | JoinKind::Left | JoinKind::Right | JoinKind::Full => {}
+            JoinKind::LeftSemi | JoinKind::LeftAnti => {
+                return Ok(Relation { plan, columns: left.columns, joins, order: Vec::new() });
+            }
+            JoinKind::RightSemi | JoinKind::RightAnti => {
+                return Ok(Relation { plan, columns: right.columns, joins, order: Vec::new() });
+            }
+            _ => {}
         }
 
         // Rows without a partner have defaults where DataFusion has NULL (AN-SEM-05).
-        let left_lacks = matches!(kind, JoinKind::Right | JoinKind::Full);
-        let right_lacks = matches!(kind, JoinKind::Left | JoinKind::Full);
+        let left_lacks = matches!(join_type, JoinType::Right | JoinType::Full);
+        let right_lacks = matches!(join_type, JoinType::Left | JoinType::Full);
         let mut columns = Vec::new();
         let mut projected = Vec::new();
         for (at, mut one) in both.into_iter().enumerate() {
@@ -177,7 +224,18 @@ impl<'q> Binder<'_, 'q> {
             columns.push(Column { id, ..one });
         }
         let plan = built(LogicalPlanBuilder::from(plan).project(projected))?;
-        Ok(Relation { plan, columns, joins })
+        Ok(Relation { plan, columns, joins, order: Vec::new() })
+    }
+
+    /// One row for each of some values.
+    fn one_of_each(&mut self, plan: LogicalPlan, values: Vec<Plan>) -> Result<LogicalPlan, Refusal> {
+        let kept = everything(&plan);
+        let id = self.id();
+        let picked = LogicalPlanBuilder::from(plan)
+            .window(vec![Plan::from(row_number(values, Vec::new())).alias(&id)])
+            .and_then(|builder| builder.filter(column(&id).eq(lit(1_u64))))
+            .and_then(|builder| builder.project(kept));
+        built(picked)
     }
 
     /// A condition that is true for every pair, in addition to the one given; it depends on both sides, so that nothing
@@ -199,6 +257,61 @@ impl<'q> Binder<'_, 'q> {
     }
 }
 
+/// The sides, left and right, of conditions that are all equalities of the two.
+fn equalities(conditions: &[Plan], rights: &HashSet<String>) -> Option<Vec<(Plan, Plan)>> {
+    let mut parts = Vec::new();
+    for condition in conditions {
+        parts.extend(split_conjunction(condition));
+    }
+    parts
+        .into_iter()
+        .map(|part| sides(part, rights).filter(|(op, ..)| *op == Operator::Eq))
+        .map(|found| found.map(|(_, left, right)| (left, right)))
+        .collect()
+}
+
+/// The order in which the nearest right row comes first, where all conditions but one are equalities.
+fn inequality(conditions: &[Plan], rights: &HashSet<String>) -> Option<Sort> {
+    let mut found = None;
+    for part in conditions.iter().flat_map(|condition| split_conjunction(condition)) {
+        let (op, _, right) = sides(part, rights)?;
+        let ascending = match op {
+            Operator::Eq => continue,
+            Operator::Gt | Operator::GtEq => false,
+            Operator::Lt | Operator::LtEq => true,
+            _ => return None,
+        };
+        if found.replace(Sort::new(right, ascending, false)).is_some() {
+            return None;
+        }
+    }
+    found
+}
+
+/// A comparison of the two sides of a join as `left op right`.
+fn sides(condition: &Plan, rights: &HashSet<String>) -> Option<(Operator, Plan, Plan)> {
+    let Plan::BinaryExpr(binary) = condition else { return None };
+    let side = |expr: &Plan| {
+        let references = expr.column_refs();
+        let of_right = references.iter().filter(|column| rights.contains(column.name.as_str())).count();
+        (references.len() - of_right, of_right)
+    };
+    match (side(&binary.left), side(&binary.right)) {
+        ((1.., 0), (0, 1..)) => Some((binary.op, (*binary.left).clone(), (*binary.right).clone())),
+        ((0, 1..), (1.., 0)) => Some((binary.op.swap()?, (*binary.right).clone(), (*binary.left).clone())),
+        _ => None,
+    }
+}
+
+/// `row_number()`.
+pub(super) fn row_number(partition_by: Vec<Plan>, order_by: Vec<Sort>) -> WindowFunction {
+    let mut number = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new());
+    number.params.window_frame = WindowFrame::new((!order_by.is_empty()).then_some(true));
+    number.params.partition_by = partition_by;
+    number.params.order_by = order_by;
+    number
+}
+
 /// A value, or its type's default where it is NULL and the type has no NULL.
 pub(super) fn or_default(value: Plan, ty: &Type) -> Result<Plan, Refusal> {
     if ty.is_nullable() {
@@ -209,21 +322,8 @@ pub(super) fn or_default(value: Plan, ty: &Type) -> Result<Plan, Refusal> {
 }
 
 /// Whether one of the conditions that all must hold is an equality of the two sides, by which rows can be hashed.
-fn has_equality(condition: &Plan, rights: &HashSet<&str>) -> bool {
-    use datafusion::logical_expr::Operator;
-    let Plan::BinaryExpr(binary) = condition else { return false };
-    match binary.op {
-        Operator::And => has_equality(&binary.left, rights) || has_equality(&binary.right, rights),
-        Operator::Eq => {
-            let side = |expr: &Plan| {
-                let references = expr.column_refs();
-                let of_right = references.iter().filter(|column| rights.contains(column.name.as_str())).count();
-                (references.len() - of_right, of_right)
-            };
-            matches!((side(&binary.left), side(&binary.right)), ((1.., 0), (0, 1..)) | ((0, 1..), (1.., 0)))
-        }
-        _ => false,
-    }
+fn has_equality(condition: &Plan, rights: &HashSet<String>) -> bool {
+    split_conjunction(condition).into_iter().any(|part| matches!(sides(part, rights), Some((Operator::Eq, ..))))
 }
 
 fn relation(queried: Queried, qualifier: &str, table: Option<&str>) -> Relation {
@@ -239,7 +339,7 @@ fn relation(queried: Queried, qualifier: &str, table: Option<&str>) -> Relation 
             merged: false,
         })
         .collect();
-    Relation { plan: queried.plan, columns, joins: 0 }
+    Relation { plan: queried.plan, columns, joins: 0, order: queried.order }
 }
 
 /// All columns of a plan, as they are.

@@ -73,11 +73,11 @@ fn write(scope: &Scope<'_>, expr: &Expr, text: &mut String) {
             text.push(')');
         }
         Kind::Subquery(_) => text.push_str("_subquery"),
-        Kind::Cast(value, _, ty) => {
+        Kind::Cast(value, target) => {
             text.push_str("CAST(");
             write(scope, value, text);
             text.push_str(", ");
-            quote(ty, text);
+            quote(&target.written, text);
             text.push(')');
         }
         Kind::Case { operand, branches, otherwise } => {
@@ -109,7 +109,7 @@ fn write(scope: &Scope<'_>, expr: &Expr, text: &mut String) {
 
 /// Whether an alias of the SELECT, and not a column, is what a name means here.
 fn hidden(scope: &Scope<'_>, path: &[String]) -> bool {
-    matches!(path, [name] if scope.aliases.contains_key(name.as_str()))
+    path.last().is_some_and(|name| scope.aliases.contains_key(name.as_str()))
 }
 
 fn write_call(scope: &Scope<'_>, call: &Call, text: &mut String) {

@@ -1,7 +1,14 @@
 //! Queries: WITH, and SELECTs joined by set operators.
 
-use datafusion::logical_expr::{Expr as Plan, LogicalPlan, LogicalPlanBuilder};
+use std::ops::Not;
 
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::NullEquality;
+use datafusion::functions_aggregate::count::count_all;
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{Expr as Plan, JoinType, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
+
+use super::from::row_number;
 use super::scope::{Definitions, column};
 use super::{Binder, built, internal};
 use crate::error::Refusal;
@@ -15,6 +22,8 @@ pub(super) struct Queried {
     pub plan: LogicalPlan,
     /// The plan's columns, in its order.
     pub columns: Vec<Output>,
+    /// In what order its rows come, where the query says so by columns of its result.
+    pub order: Vec<Sort>,
 }
 
 /// A column of a query's result.
@@ -35,7 +44,9 @@ impl<'q> Binder<'_, 'q> {
         rows_max: Option<u64>,
     ) -> Result<Queried, Refusal> {
         let Query { with, body, depth: _ } = query;
-        let definitions = with.iter().fold(definitions.clone(), |definitions, with| definitions.with(with));
+        self.queries += 1;
+        let definitions = definitions.of_query(self.queries);
+        let definitions = with.iter().fold(definitions, |definitions, with| definitions.with(with));
         self.deeper(|binder| binder.body(body, &definitions, rows_max))
     }
 
@@ -77,12 +88,14 @@ impl<'q> Binder<'_, 'q> {
         let combined = match operator {
             SetOperator::UnionAll => built(LogicalPlanBuilder::from(left).union(right))?,
             SetOperator::UnionDistinct => distinct(built(LogicalPlanBuilder::from(left).union(right))?)?,
-            SetOperator::Except | SetOperator::ExceptDistinct => {
-                let left = if operator == SetOperator::ExceptDistinct { distinct(left)? } else { left };
+            SetOperator::Except => self.matched(left, right, false)?,
+            SetOperator::Intersect => self.matched(left, right, true)?,
+            SetOperator::ExceptDistinct => {
+                let left = distinct(left)?;
                 LogicalPlanBuilder::except(left, right, true).map_err(|error| internal(error.to_string()))?
             }
-            SetOperator::Intersect | SetOperator::IntersectDistinct => {
-                let left = if operator == SetOperator::IntersectDistinct { distinct(left)? } else { left };
+            SetOperator::IntersectDistinct => {
+                let left = distinct(left)?;
                 LogicalPlanBuilder::intersect(left, right, true).map_err(|error| internal(error.to_string()))?
             }
         };
@@ -95,7 +108,30 @@ impl<'q> Binder<'_, 'q> {
             columns.push(Output { name, id, ty });
         }
         let plan = built(LogicalPlanBuilder::from(combined).project(projected))?;
-        Ok(Queried { plan, columns })
+        Ok(Queried { plan, columns, order: Vec::new() })
+    }
+
+    /// The left rows that have a partner on the right, or those that have none; each right row is a partner once.
+    fn matched(&mut self, left: LogicalPlan, right: LogicalPlan, with_partner: bool) -> Result<LogicalPlan, Refusal> {
+        let columns = left.schema().columns();
+        let partners = right.schema().columns();
+        let (number, count) = (self.id(), self.id());
+        let nth = row_number(columns.iter().cloned().map(Plan::Column).collect(), Vec::new());
+        let counted = LogicalPlanBuilder::from(right)
+            .aggregate(partners.iter().cloned().map(Plan::Column), vec![count_all().alias(&count)]);
+        let counted = built(counted)?;
+        let has = when(column(&count).is_null(), lit(false))
+            .otherwise(cast(column(&count), DataType::UInt64).gt_eq(column(&number)))
+            .map_err(|error| internal(error.to_string()))?;
+        let joined = LogicalPlanBuilder::from(left)
+            .window(vec![Plan::from(nth).alias(&number)])
+            .and_then(|builder| {
+                let on = (columns.clone(), partners);
+                builder.join_detailed(counted, JoinType::Left, on, None, NullEquality::NullEqualsNull)
+            })
+            .and_then(|builder| builder.filter(if with_partner { has } else { has.not() }))
+            .and_then(|builder| builder.project(columns.into_iter().map(Plan::Column)));
+        built(joined)
     }
 
     /// A query's rows with columns of these types.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr as Plan, LogicalPlan, ident};
 
 use super::stage::{Aggregates, Attached, Exploded, Key, Windows};
@@ -14,7 +15,11 @@ use crate::sql::types::Type;
 
 /// The definitions of WITH that a place sees, the nearest first: a list that grows at its head.
 #[derive(Clone, Default)]
-pub(super) struct Definitions<'q>(Option<Rc<Definition<'q>>>);
+pub(super) struct Definitions<'q> {
+    nearest: Option<Rc<Definition<'q>>>,
+    /// The query that sees them.
+    query: u32,
+}
 
 struct Definition<'q> {
     with: &'q With,
@@ -22,34 +27,41 @@ struct Definition<'q> {
 }
 
 impl<'q> Definitions<'q> {
+    /// What a query in here sees.
+    pub fn of_query(&self, query: u32) -> Definitions<'q> {
+        Definitions { nearest: self.nearest.clone(), query }
+    }
+
     pub fn with(&self, with: &'q With) -> Definitions<'q> {
-        Definitions(Some(Rc::new(Definition { with, before: self.clone() })))
+        let definition = Definition { with, before: self.clone() };
+        Definitions { nearest: Some(Rc::new(definition)), query: self.query }
     }
 
     /// The subquery a name stands for, in any case, with what it sees itself.
     pub fn table(&self, name: &str) -> Option<(&'q Query, Definitions<'q>)> {
-        let mut next = &self.0;
+        let mut next = &self.nearest;
         while let Some(definition) = next {
             if let With::Table { name: defined, query } = definition.with
                 && defined.eq_ignore_ascii_case(name)
             {
                 return Some((query, definition.before.clone()));
             }
-            next = &definition.before.0;
+            next = &definition.before.nearest;
         }
         None
     }
 
-    /// The expression a name stands for.
-    pub fn scalar(&self, name: &str) -> Option<&'q Expr> {
-        let mut next = &self.0;
+    /// The expression a name stands for, and whether the query's own WITH says so: then it is an alias like any other and
+    /// hides a column.
+    pub fn scalar(&self, name: &str) -> Option<(&'q Expr, bool)> {
+        let mut next = &self.nearest;
         while let Some(definition) = next {
             if let With::Scalar { name: defined, value } = definition.with
                 && defined == name
             {
-                return Some(value);
+                return Some((value, definition.before.query == self.query));
             }
-            next = &definition.before.0;
+            next = &definition.before.nearest;
         }
         None
     }
@@ -87,6 +99,8 @@ pub(super) struct Relation {
     pub columns: Vec<Column>,
     /// How many joins made it.
     pub joins: usize,
+    /// In what order its rows come, where it has one.
+    pub order: Vec<Sort>,
 }
 
 /// Which expressions a place may hold, and over which rows they are computed.
@@ -115,6 +129,8 @@ pub(super) struct Scope<'q> {
     pub lambdas: Vec<Vec<(&'q str, Typed)>>,
     /// GROUP BY.
     pub keys: Vec<Key>,
+    /// Whether some groups lack some keys: ROLLUP and its like.
+    pub keys_may_be_absent: bool,
     pub aggregates: Aggregates,
     pub windows: Windows,
     /// `arrayJoin` over the rows of FROM.
@@ -145,6 +161,7 @@ impl<'q> Scope<'q> {
             expanding: Vec::new(),
             lambdas: Vec::new(),
             keys: Vec::new(),
+            keys_may_be_absent: false,
             aggregates: Aggregates::default(),
             windows: Windows::default(),
             exploded: Vec::new(),

@@ -4,7 +4,7 @@
 //! before the plan is built, because one that stands late (an `arrayJoin` in ORDER BY) may need something early.
 
 use datafusion::common::{Column as PlanColumn, NullHandling, UnnestOptions};
-use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{Expr as Plan, GroupingSet, JoinType, LogicalPlan, LogicalPlanBuilder};
 
 use super::from::{everything, or_default};
@@ -23,11 +23,6 @@ use crate::sql::types::Type;
 pub(super) enum Item<'q> {
     Column(Column),
     Value(&'q Expr),
-}
-
-/// How rows are grouped: the keys, and for which sets of them.
-struct Grouping {
-    sets: Option<GroupingSet>,
 }
 
 impl<'q> Binder<'_, 'q> {
@@ -50,7 +45,8 @@ impl<'q> Binder<'_, 'q> {
         let mut sets = None;
         if grouped {
             scope.stage = Stage::Rows("GROUP BY");
-            sets = self.keys(&mut scope, &select.group_by, &items)?.sets;
+            sets = self.keys(&mut scope, &select.group_by, &items)?;
+            scope.keys_may_be_absent = sets.is_some();
         }
         scope.stage = if grouped { Stage::Groups } else { Stage::Ungrouped };
         let having = match &select.having {
@@ -71,7 +67,7 @@ impl<'q> Binder<'_, 'q> {
         plan = self.explode(plan, &scope.exploded[scope.exploded_done..])?;
         plan = attach(plan, &std::mem::take(&mut scope.attached))?;
         if grouped {
-            plan = self.grouped(&scope, plan, sets)?;
+            plan = self.grouped(&scope, plan, sets, &relation.order)?;
             plan = self.explode(plan, &scope.exploded_late[..exploded_for_having])?;
             plan = attach(plan, &scope.attached_late)?;
         }
@@ -215,8 +211,13 @@ impl<'q> Binder<'_, 'q> {
         places.into_iter().any(|place| self.aggregates(scope, place))
     }
 
-    /// Binds the keys of GROUP BY into the scope.
-    fn keys(&mut self, scope: &mut Scope<'q>, group_by: &'q GroupBy, items: &[Item<'q>]) -> Result<Grouping, Refusal> {
+    /// Binds the keys of GROUP BY into the scope; gives the sets of them where there are several.
+    fn keys(
+        &mut self,
+        scope: &mut Scope<'q>,
+        group_by: &'q GroupBy,
+        items: &[Item<'q>],
+    ) -> Result<Option<GroupingSet>, Refusal> {
         let mut sets = None;
         match group_by {
             GroupBy::No => {}
@@ -249,7 +250,7 @@ impl<'q> Binder<'_, 'q> {
                 sets = Some(GroupingSet::GroupingSets(bound));
             }
         }
-        Ok(Grouping { sets })
+        Ok(sets)
     }
 
     fn key_list(&mut self, scope: &mut Scope<'q>, keys: &'q [Expr], items: &[Item<'q>]) -> Result<Vec<Plan>, Refusal> {
@@ -308,6 +309,7 @@ impl<'q> Binder<'_, 'q> {
         scope: &Scope<'q>,
         plan: LogicalPlan,
         sets: Option<GroupingSet>,
+        order: &[Sort],
     ) -> Result<LogicalPlan, Refusal> {
         let mut projected = everything(&plan);
         let mut group = Vec::new();
@@ -343,7 +345,8 @@ impl<'q> Binder<'_, 'q> {
                 arguments,
                 call.distinct,
                 filter,
-                Vec::new(),
+                // Nobody promises it, everybody relies on it: an array of ordered rows is in their order.
+                if call.function.name() == "groupArray" && !call.distinct { order.to_vec() } else { Vec::new() },
                 None,
             );
             computed.push(Plan::AggregateFunction(function).alias(&aggregate.id));

@@ -3,12 +3,10 @@
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::nullif;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::functions_window::row_number::row_number_udwf;
-use datafusion::logical_expr::expr::{Sort, WindowFunction};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr as Plan, LogicalPlan, LogicalPlanBuilder, Volatility, WindowFunctionDefinition, lit,
-};
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{ColumnarValue, Expr as Plan, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 
+use super::from::row_number;
 use super::query::{Output, Queried};
 use super::scope::{Column, Definitions, Relation, Scope, Stage, column};
 use super::select::position;
@@ -116,8 +114,16 @@ impl<'q> Binder<'_, 'q> {
         definitions: &Definitions<'q>,
         rows_max: Option<u64>,
     ) -> Result<Queried, Refusal> {
-        let mut projected: Vec<Plan> =
-            outputs.iter().map(|(output, value)| value.expr.clone().alias(&output.id)).collect();
+        // What is selected twice is computed once where rows are filled: a point that is added is then the same in both.
+        let fills = tail.keys.iter().any(|key| key.fill.is_some());
+        let mut twins: Vec<(String, String)> = Vec::new();
+        let mut projected: Vec<Plan> = Vec::new();
+        for (at, (output, value)) in outputs.iter().enumerate() {
+            match outputs[..at].iter().find(|(_, earlier)| fills && earlier == value) {
+                Some((first, _)) => twins.push((output.id.clone(), first.id.clone())),
+                None => projected.push(value.expr.clone().alias(&output.id)),
+            }
+        }
         projected.extend(tail.extra.iter().map(|(id, expr)| expr.clone().alias(id)));
         let columns: Vec<Output> = outputs.into_iter().map(|(output, _)| output).collect();
         let mut plan = built(LogicalPlanBuilder::from(plan).project(projected))?;
@@ -141,9 +147,16 @@ impl<'q> Binder<'_, 'q> {
             (_, None) => {}
         }
         if !order.is_empty() {
-            plan = built(LogicalPlanBuilder::from(plan).sort(order))?;
+            plan = built(LogicalPlanBuilder::from(plan).sort(order.clone()))?;
         }
-        plan = self.filled(plan, &tail, &columns, select, definitions)?;
+        let computed: Vec<Output> = columns
+            .iter()
+            .map(|output| {
+                let twin = twins.iter().find(|(id, _)| *id == output.id);
+                Output { id: twin.map_or_else(|| output.id.clone(), |(_, first)| first.clone()), ..output.clone() }
+            })
+            .collect();
+        plan = self.filled(plan, &tail, &computed, select, definitions)?;
         let limit = match (&select.limit, rows_max) {
             (Some(Expr { kind: Kind::Number(number), .. }), Some(max)) if !number.starts_with('-') => {
                 let Some(limit) = select.limit.as_ref() else { return Err(internal("a limit is gone")) };
@@ -159,11 +172,19 @@ impl<'q> Binder<'_, 'q> {
             let rows = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
             plan = built(LogicalPlanBuilder::from(plan).limit(rows(offset), limit.map(rows)))?;
         }
-        if plan.schema().fields().len() > columns.len() {
-            let selected: Vec<Plan> = columns.iter().map(|output| column(&output.id)).collect();
+        if !twins.is_empty() || plan.schema().fields().len() > columns.len() {
+            let twin = |output: &Output| twins.iter().find(|(id, _)| *id == output.id);
+            let selected = columns.iter().map(|output| match twin(output) {
+                Some((id, first)) => column(first).alias(id),
+                None => column(&output.id),
+            });
+            let selected: Vec<Plan> = selected.collect();
             plan = built(LogicalPlanBuilder::from(plan).project(selected))?;
         }
-        Ok(Queried { plan, columns })
+        // Keys that are no columns of the result end with it, and so does the order by them.
+        let shown = |key: &Ordered| columns.iter().any(|output| output.id == key.id);
+        let order = if tail.keys.iter().all(shown) { order } else { Vec::new() };
+        Ok(Queried { plan, columns, order })
     }
 
     /// A constant number of rows.
@@ -195,11 +216,8 @@ impl<'q> Binder<'_, 'q> {
     ) -> Result<LogicalPlan, Refusal> {
         let kept: Vec<Plan> = super::from::everything(&plan);
         let id = self.id();
-        let mut number = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), Vec::new());
-        number.params.partition_by = groups.iter().map(|group| column(group)).collect();
-        number.params.order_by = order.to_vec();
-        number.params.window_frame = datafusion::logical_expr::WindowFrame::new((!order.is_empty()).then_some(true));
-        let number = Plan::from(number).alias(&id);
+        let groups = groups.iter().map(|group| column(group)).collect();
+        let number = Plan::from(row_number(groups, order.to_vec())).alias(&id);
         let last = offset.saturating_add(limit);
         let mut condition = column(&id).lt_eq(lit(last));
         if offset > 0 {
@@ -274,8 +292,13 @@ impl<'q> Binder<'_, 'q> {
     ) -> Result<Vec<(String, Plan)>, Refusal> {
         let is_key = |output: &Output| tail.keys.iter().any(|key| key.id == output.id);
         if interpolate.is_empty() {
-            let others = columns.iter().filter(|output| !is_key(output));
-            return Ok(others.map(|output| (output.id.clone(), column(&output.id))).collect());
+            let mut all: Vec<(String, Plan)> = Vec::new();
+            for output in columns.iter().filter(|output| !is_key(output)) {
+                if all.iter().all(|(id, _)| *id != output.id) {
+                    all.push((output.id.clone(), column(&output.id)));
+                }
+            }
+            return Ok(all);
         }
         let relation = Relation {
             plan: LogicalPlanBuilder::empty(true).build().map_err(|error| internal(error.to_string()))?,
@@ -291,6 +314,7 @@ impl<'q> Binder<'_, 'q> {
                 })
                 .collect(),
             joins: 0,
+            order: Vec::new(),
         };
         let mut all = Vec::new();
         for Interpolate { column: name, value, at: _ } in interpolate {
@@ -315,8 +339,7 @@ impl<'q> Binder<'_, 'q> {
 
 /// How to sort by a value: NULL last in either direction, and NaN with it (AN-SEM-06).
 pub(super) fn sort(value: Plan, ty: &Type, descending: bool, nulls_first: bool) -> Vec<Sort> {
-    // NaN is the largest number to DataFusion, so ascending it is nearly last anyway.
-    let value = if descending && ty.inner().is_float() && !nulls_first { without_nan(value, ty) } else { value };
+    let value = if ty.inner().is_float() && !nulls_first { without_nan(value, ty) } else { value };
     vec![Sort::new(value, !descending, nulls_first)]
 }
 

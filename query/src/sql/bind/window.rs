@@ -109,7 +109,16 @@ impl<'q> Binder<'_, 'q> {
         let start = self.bound(start, &key_type, unordered_range, false, definitions)?;
         let end = self.bound(end, &key_type, unordered_range, true, definitions)?;
         let units = if *range { WindowFrameUnits::Range } else { WindowFrameUnits::Rows };
-        if order(&start) > order(&end) {
+        let crossed = match (&start, &end) {
+            (WindowFrameBound::Preceding(start), WindowFrameBound::Preceding(end)) => {
+                !start.is_null() && !end.is_null() && start < end
+            }
+            (WindowFrameBound::Following(start), WindowFrameBound::Following(end)) => {
+                !start.is_null() && !end.is_null() && start > end
+            }
+            _ => order(&start) > order(&end),
+        };
+        if crossed {
             return Err(Refusal::query("The frame of a window begins after its end."));
         }
         Ok((WindowFrame::new_bounds(units, start, end), keys))

@@ -32,7 +32,7 @@ pub struct Parsed {
 
 /// Reads the only statement of a text.
 pub fn parse(text: &str, tokens: &[Token<'_>]) -> Result<Parsed, Refusal> {
-    let mut parser = Parser { text, tokens, next: 0, nesting: 0, nodes: 0, items: 0, settings: false };
+    let mut parser = Parser::new(text, tokens);
     let query = parser.query()?;
     if parser.word("INTO") {
         return Err(parser.unsupported("INTO OUTFILE"));
@@ -56,6 +56,10 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str, tokens: &'a [Token<'a>]) -> Parser<'a> {
+        Parser { text, tokens, next: 0, nesting: 0, nodes: 0, items: 0, settings: false }
+    }
+
     // Tokens.
 
     fn peek(&self) -> &Lexeme<'a> {

@@ -181,6 +181,16 @@ pub enum JoinKind {
     RightSemi,
     /// Right rows without a match.
     RightAnti,
+    /// As Inner, but each key once.
+    AnyInner,
+    /// As Left, with one match at most.
+    AnyLeft,
+    /// As Right, with one match at most.
+    AnyRight,
+    /// Left rows with the match that is nearest by an inequality.
+    Asof,
+    /// And the left side's others.
+    AsofLeft,
 }
 
 /// Which rows of a join match.
@@ -400,7 +410,7 @@ pub enum Kind {
     /// A subquery as a value.
     Subquery(Box<Query>),
     /// CAST and `::`.
-    Cast(Box<Expr>, Type, String),
+    Cast(Box<Expr>, Target),
     /// CASE.
     Case {
         /// What the conditions are compared with, where they are values.
@@ -426,6 +436,17 @@ pub enum Kind {
     Extract(Part, Box<Expr>),
     /// `e AS name`.
     Alias(Box<Expr>, String),
+}
+
+/// What CAST makes of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Its type.
+    pub ty: Type,
+    /// The bytes that a text has to have: FixedString.
+    pub width: Option<u8>,
+    /// As written.
+    pub written: String,
 }
 
 /// The right side of IN.
@@ -539,7 +560,7 @@ impl Expr {
             Kind::Negate(value)
             | Kind::Not(value)
             | Kind::IsNull { value, negated: _ }
-            | Kind::Cast(value, ..)
+            | Kind::Cast(value, _)
             | Kind::Lambda(_, value)
             | Kind::Interval(value, _)
             | Kind::Extract(_, value)

@@ -107,6 +107,9 @@ pub fn array_element(a: Typed, index: Typed) -> Result<Typed, Refusal> {
     let ty = element.clone().nullable_as(&index.ty);
     let default = unify::default_of(&element);
     let index = convert(index, &Type::Int64)?;
+    if matches!(index.as_literal(), Some(ScalarValue::Int64(Some(0)))) && a.as_literal().is_none() {
+        return Err(Refusal::query("an array's elements are counted from 1: there is none at 0"));
+    }
     kernel::map("arrayElement", element.to_string(), vec![a, index], ty, move |columns| {
         let lists = columns[0].as_list::<i32>();
         let indexes = columns[1].as_primitive::<Int64Type>();

@@ -1,3 +1,5 @@
+//! What the run promises: answers within bounds of memory, time, rows and bytes, and threads that stop when told to.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -190,18 +192,25 @@ async fn an_abandoned_query_stops_computing() {
         let engine = engine();
         let computing_time = computing_time(&engine).await;
         let before = computing_time();
-        let running = answer(&engine, LIMITS, planned(plan));
-        let given_up = tokio::time::timeout(Duration::from_millis(400), running).await;
-        if given_up.is_ok() {
+        let mut running = Box::pin(answer(&engine, LIMITS, planned(plan)));
+        // On a busy machine its thread, which yields to everything else, may not have begun yet.
+        let ended = loop {
+            match tokio::time::timeout(Duration::from_millis(400), &mut running).await {
+                Ok(_) => break true,
+                Err(_) if computing_time() > before => break false,
+                Err(_) => {}
+            }
+        };
+        drop(running);
+        if ended {
             // This machine is fast: there was nothing to stop.
             continue;
         }
-        assert!(computing_time() > before, "{name}: it had not begun");
         let stopped = Instant::now();
         let mut last = computing_time();
         let quiet_after = loop {
             let since = stopped.elapsed();
-            assert!(since < Duration::from_secs(10), "{name} goes on");
+            assert!(since < Duration::from_secs(60), "{name} goes on");
             tokio::time::sleep(Duration::from_millis(20)).await;
             let now = computing_time();
             if now - last < Duration::from_millis(1) {

@@ -209,8 +209,8 @@ impl Parser<'_> {
             }
             Lexeme::Symbol("::") if least <= binds::ELEMENT => {
                 self.advance();
-                let (ty, written) = types::read(self)?;
-                self.node(Kind::Cast(take(left), ty, written), at).map(Some)
+                let target = types::read(self)?;
+                self.node(Kind::Cast(take(left), target), at).map(Some)
             }
             Lexeme::Symbol(symbol) => match binary(symbol) {
                 Some((operator, strength)) if least <= strength => {
@@ -324,6 +324,7 @@ impl Parser<'_> {
                 }
                 Ok(Set::Table(name))
             }
+            Lexeme::Text(_) | Lexeme::Number(_) => Ok(Set::List(vec![self.operand()?])),
             _ => Err(self.unexpected("a list in parentheses, an array or a subquery")),
         }
     }
@@ -481,14 +482,17 @@ impl Parser<'_> {
             self.advance();
             self.advance();
             let value = self.expression()?;
-            if !self.word("AS") {
-                return Err(Refusal::Function(
-                    "The function `cast` is not allowed with a comma: write CAST(x AS Type).".to_owned(),
-                ));
-            }
-            let (ty, written) = types::read(self)?;
+            let target = if self.symbol(",") {
+                let Lexeme::Text(name) = self.peek().clone() else { return Err(self.unexpected("a type in quotes")) };
+                let read = types::read_text(&name)?;
+                self.advance();
+                read
+            } else {
+                self.expect_word("AS")?;
+                types::read(self)?
+            };
             self.expect_symbol(")")?;
-            return self.node(Kind::Cast(Box::new(value), ty, written), at);
+            return self.node(Kind::Cast(Box::new(value), target), at);
         }
         if called
             && is("EXTRACT")

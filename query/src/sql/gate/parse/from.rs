@@ -77,13 +77,19 @@ impl Parser<'_> {
     fn table(&mut self) -> Result<From, Refusal> {
         self.nodes += 1;
         if self.is_symbol_at(0, "(") {
-            if !self.holds_query() {
-                return Err(self.unexpected("a table or a subquery"));
-            }
+            let query = self.holds_query();
             self.advance();
+            if !query {
+                let table = self.nested(Self::table)?;
+                self.expect_symbol(")")?;
+                return Ok(table);
+            }
             let query = Box::new(self.query()?);
             self.expect_symbol(")")?;
             return self.with_alias(|alias| From::Query { query, alias });
+        }
+        if self.is_word_at(0, "LATERAL") && self.is_symbol_at(1, "(") {
+            return Err(self.unsupported("LATERAL"));
         }
         let reserved = matches!(self.peek(), Lexeme::Word(word) if super::expression::is_reserved(word));
         if reserved {
@@ -129,6 +135,11 @@ fn join_of(words: &[&str]) -> Option<JoinKind> {
         ["CROSS"] => JoinKind::Cross,
         ["SEMI"] | ["LEFT", "SEMI"] => JoinKind::LeftSemi,
         ["ANTI"] | ["ANTI", "LEFT"] => JoinKind::LeftAnti,
+        ["ANY"] | ["ANY", "INNER"] => JoinKind::AnyInner,
+        ["ANY", "LEFT"] => JoinKind::AnyLeft,
+        ["ANY", "RIGHT"] => JoinKind::AnyRight,
+        ["ASOF"] | ["ASOF", "INNER"] => JoinKind::Asof,
+        ["ASOF", "LEFT"] => JoinKind::AsofLeft,
         ["RIGHT", "SEMI"] => JoinKind::RightSemi,
         ["ANTI", "RIGHT"] => JoinKind::RightAnti,
         _ => return None,

@@ -4,7 +4,8 @@ use chrono_tz::Tz;
 
 use super::Parser;
 use crate::error::Refusal;
-use crate::sql::gate::lex::Lexeme;
+use crate::sql::gate::lex::{Lexeme, tokens};
+use crate::sql::gate::tree::Target;
 use crate::sql::types::Type;
 
 /// Most digits of a Decimal that 128 bits hold.
@@ -12,8 +13,8 @@ const DECIMAL_DIGITS_MAX: u8 = 38;
 /// Finest DateTime64: nanoseconds.
 const PRECISION_MAX: u8 = 9;
 
-/// Reads a type; also as ClickHouse would write it.
-pub(super) fn read(parser: &mut Parser<'_>) -> Result<(Type, String), Refusal> {
+/// Reads a type.
+pub(super) fn read(parser: &mut Parser<'_>) -> Result<Target, Refusal> {
     parser.nested(|parser| {
         let at = parser.at();
         let name = parser.name("a type")?;
@@ -22,12 +23,27 @@ pub(super) fn read(parser: &mut Parser<'_>) -> Result<(Type, String), Refusal> {
             arguments = parser.list(argument)?;
             parser.expect_symbol(")")?;
         }
-        let ty = build(&name, &arguments)
+        let width = match (name.as_str(), arguments.as_slice()) {
+            ("FixedString", [Argument::Number(width)]) if *width > 0 => Some(*width),
+            _ => None,
+        };
+        let ty = width
+            .map(|_| Type::String)
+            .or_else(|| build(&name, &arguments))
             .ok_or_else(|| super::syntax(parser.text, at, &format!("`{name}` is no type that a query can use here")))?;
         let written: Vec<String> = arguments.iter().map(Argument::written).collect();
         let written = if written.is_empty() { name } else { format!("{name}({})", written.join(", ")) };
-        Ok((ty, written))
+        Ok(Target { ty, width, written })
     })
+}
+
+/// Reads a type that is all of a text: `CAST(x, 'Int32')`.
+pub(super) fn read_text(text: &str) -> Result<Target, Refusal> {
+    let tokens = tokens(text)?;
+    let mut parser = Parser::new(text, &tokens);
+    let found = read(&mut parser)?;
+    parser.end()?;
+    Ok(found)
 }
 
 enum Argument {
@@ -58,8 +74,12 @@ fn argument(parser: &mut Parser<'_>) -> Result<Argument, Refusal> {
             Ok(Argument::Text(text))
         }
         _ => {
-            let (ty, written) = read(parser)?;
-            Ok(Argument::Type(ty, written))
+            let at = parser.at();
+            let Target { ty, width, written } = read(parser)?;
+            match width {
+                None => Ok(Argument::Type(ty, written)),
+                Some(_) => Err(super::syntax(parser.text, at, "a FixedString stands in no other type here")),
+            }
         }
     }
 }
@@ -103,7 +123,7 @@ fn build(name: &str, arguments: &[Argument]) -> Option<Type> {
             ("float" | "real", []) => Type::Float32,
             ("double", []) => Type::Float64,
             ("text" | "varchar" | "char", []) => Type::String,
-            ("date", []) => Type::Date,
+            ("date" | "date32", []) => Type::Date,
             ("datetime" | "timestamp", []) => Type::DateTime(None),
             ("datetime", [Argument::Text(zone)]) => Type::DateTime(self::zone(zone)?),
             ("decimal" | "numeric", [Argument::Number(digits)]) => decimal(*digits, 0)?,
