@@ -133,7 +133,7 @@ impl<'a> Import<'a> {
             before += rows.num_rows() as u64;
             Ok(rows)
         });
-        let rows = self.add(checked)?;
+        let rows = self.add::<E>(checked)?;
         Ok(Added { rows, warnings: self.too_old(&known) })
     }
 
@@ -181,7 +181,7 @@ impl<'a> Import<'a> {
             known.days > 0 && u64::try_from(known.oldest).is_ok_and(|oldest| oldest < kept_from)
         };
         let mut old: Vec<_> = known.iter().filter(|(_, known)| is_old(known)).collect();
-        old.sort_by_key(|(id, _)| id.as_str());
+        old.sort_by_key(|(id, _)| *id);
         let say = |(id, known): (&String, &Known)| {
             let oldest = text::time(u64::try_from(known.oldest).unwrap_or(0));
             format!(

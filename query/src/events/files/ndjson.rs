@@ -334,7 +334,8 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
             Cells::Time(_) | Cells::Signed(_) => deserializer.deserialize_i64(self),
             Cells::Unsigned(_) => deserializer.deserialize_u64(self),
             Cells::Float(numbers) => {
-                numbers.append_value(float(<&RawValue>::deserialize(deserializer)?.get())?);
+                let text = <&RawValue>::deserialize(deserializer)?;
+                numbers.append_value(float::<D::Error>(text.get())?);
                 Ok(())
             }
             Cells::Bool(_) => deserializer.deserialize_bool(self),
