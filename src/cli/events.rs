@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::{Reach, Way, note, print_answer};
+use super::operator::events::Added;
 use super::values::TIME_MAX;
 use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
 use files::{Source, Target};
@@ -199,7 +200,10 @@ fn import(arguments: ImportArguments) -> ExitCode {
     let mut rows = 0;
     for source in sources {
         match import_file(&reach, &ask, &source) {
-            Ok(added) => rows += added,
+            Ok(added) => {
+                rows += added.rows;
+                note(added.warnings.iter().map(|warning| format!("warning: {source}: {warning}")));
+            }
             Err(reason) => {
                 let mut reasons = vec![format!("{source}: {reason}"), "nothing of this file was imported".to_owned()];
                 if rows > 0 {
@@ -212,7 +216,7 @@ fn import(arguments: ImportArguments) -> ExitCode {
     print_answer(format!("{}\n", json!({ "rows": rows })).as_bytes())
 }
 
-fn import_file(reach: &Reach, ask: &ImportEvents, source: &Source) -> Result<u64, String> {
+fn import_file(reach: &Reach, ask: &ImportEvents, source: &Source) -> Result<Added, String> {
     let file = source.open()?;
     match reach.begin("events.import", ask)? {
         Way::Server(frames, told) => file.send(ask.table.family(), frames, told),

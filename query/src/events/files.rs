@@ -16,6 +16,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::parquet::errors::ParquetError;
 
 use super::tables::{Family, Level, Table};
@@ -164,23 +165,39 @@ impl Iterator for RowReader {
     }
 }
 
-/// The workspaces that rows name, each with the first row (from 0 on) that names it.
-pub fn workspaces(rows: &RecordBatch) -> Vec<(usize, &str)> {
-    let Some(names) = rows.column_by_name("workspace_id").and_then(|column| column.as_string_view_opt()) else {
+/// A workspace that rows name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// As they name it.
+    pub id: &'a str,
+    /// The first row that does, from 0 on.
+    pub row: usize,
+    /// The least time of its rows, unix ms.
+    pub oldest: i64,
+}
+
+/// The workspaces that rows of a raw table name, in the order in which they first appear.
+pub fn owners(rows: &RecordBatch) -> Vec<Owner<'_>> {
+    let names = rows.column_by_name("workspace_id").and_then(|column| column.as_string_view_opt());
+    let times = rows.column_by_name("time").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (Some(names), Some(times)) = (names, times) else {
         return Vec::new();
     };
-    let mut found: Vec<(usize, &str)> = Vec::new();
-    let mut known = hashbrown::HashSet::<&str, datafusion::common::hash_utils::RandomState>::default();
-    let mut last = None;
-    for (row, name) in names.iter().enumerate() {
-        let name = name.unwrap_or_default();
+    let mut owners: Vec<Owner<'_>> = Vec::new();
+    let mut known = hashbrown::HashMap::<&str, usize, datafusion::common::hash_utils::RandomState>::default();
+    let mut last = 0;
+    for row in 0..rows.num_rows() {
+        let (id, time) = (names.value(row), times.value(row));
         // Nearly always the same as in the row before.
-        if last != Some(name) && known.insert(name) {
-            found.push((row, name));
+        if owners.get(last).is_none_or(|owner| owner.id != id) {
+            last = *known.entry(id).or_insert(owners.len());
+            if last == owners.len() {
+                owners.push(Owner { id, row, oldest: time });
+            }
         }
-        last = Some(name);
+        owners[last].oldest = owners[last].oldest.min(time);
     }
-    found
+    owners
 }
 
 /// The table that files hold rows of.

@@ -12,6 +12,7 @@ use keyward_storage::ids::WorkspaceId;
 use super::columns::TIME_MAX_MS;
 use super::core::Core;
 use super::event::workspace_of;
+use super::files::frames::bytes as row_bytes;
 use super::keeper::PIECE_ROWS;
 use super::live::Unsealed;
 use super::manifest::PartInfo;
@@ -80,7 +81,7 @@ fn import_into<E>(
         let batch = batch.map_err(ImportError::Source)?;
         check(family, &batch, rows)?;
         rows += batch.num_rows() as u64;
-        bytes += batch.get_array_memory_size();
+        bytes += row_bytes(&batch);
         // A large batch is sealed in pieces as well.
         let mut at = 0;
         while at < batch.num_rows() {

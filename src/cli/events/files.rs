@@ -14,7 +14,7 @@ use keyward_storage::disk::{Disk, RealDisk};
 use serde_json::Value;
 
 use super::super::admin_client::finish;
-use super::super::operator::events::{Import, Imported, NotImported, Told, exported};
+use super::super::operator::events::{Added, Import, Imported, NotImported, Told, exported};
 use super::progress::Progress;
 use super::{ExportEvents, ImportEvents};
 use crate::app::Services;
@@ -92,7 +92,7 @@ impl Opened {
     ///
     /// # Errors
     /// A sentence for the operator; nothing was imported.
-    pub fn import(self, ask: &ImportEvents, services: &Services) -> Result<u64, String> {
+    pub fn import(self, ask: &ImportEvents, services: &Services) -> Result<Added, String> {
         let unit = self.format.unit();
         let import = Import::begin(services, ask.clone())?;
         let rows = self.rows(ask.table.family(), import.told())?;
@@ -107,7 +107,7 @@ impl Opened {
     ///
     /// # Errors
     /// A sentence for the operator; nothing was imported.
-    pub fn send(self, family: Family, mut frames: Frames, told: Value) -> Result<u64, String> {
+    pub fn send(self, family: Family, mut frames: Frames, told: Value) -> Result<Added, String> {
         let unit = self.format.unit();
         let told = serde_json::from_value(told).map_err(|error| format!("the server's answer: {error}"))?;
         let mut encoder = Encoder::new(family).map_err(|error| error.to_string())?;
@@ -125,7 +125,7 @@ impl Opened {
         // A server that refuses a row answers at once and reads no further.
         let answer = finish(&mut frames);
         let refused = match answer.as_ref().map(|answer| serde_json::from_value(answer.clone())) {
-            Ok(Ok(Imported::Rows(rows))) if sent.is_ok() => return Ok(rows),
+            Ok(Ok(Imported::Added(added))) if sent.is_ok() => return Ok(added),
             Ok(Ok(Imported::Refused { row, column, reason })) => Some(BadRow { row, column, reason }),
             _ => None,
         };

@@ -1,13 +1,13 @@
 //! Import and export of events on an open store (EXT-4): for the server, whose client sends frames, and for a command that
 //! has opened the data directory itself.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use keyward_query::Events;
 use keyward_query::events::files::frames::{Decoder, Encoder};
-use keyward_query::events::files::{BadRow, workspaces};
+use keyward_query::events::files::{BadRow, Owner, owners};
 use keyward_query::events::tables::Family;
 use keyward_query::events::{ImportError, RecordBatch};
 use keyward_storage::ids::WorkspaceId;
@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::super::events::{ExportEvents, ImportEvents};
-use super::{live_workspace, read, unreadable};
+use super::{WARNINGS_MAX, live_workspace, read, text, unreadable};
 use crate::app::{Services, find_workspace};
 use crate::http::admin::AdminRequest;
 use crate::http::admin::stream::{Frame, Frames};
 use crate::telemetry::error_chain;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// Whether a command is one that moves frames.
 pub fn is_streamed(command: &str) -> bool {
@@ -52,7 +54,7 @@ pub struct Told {
 #[serde(rename_all = "camelCase")]
 pub enum Imported {
     /// All rows are in.
-    Rows(u64),
+    Added(Added),
     /// None is, because of this one.
     Refused {
         /// Its number, from 1 on.
@@ -62,6 +64,16 @@ pub enum Imported {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// What was imported.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Added {
+    /// How many rows.
+    pub rows: u64,
+    /// What the operator should know besides.
+    pub warnings: Vec<String>,
 }
 
 /// Why rows were not imported.
@@ -103,21 +115,30 @@ impl<'a> Import<'a> {
     ///
     /// # Errors
     /// The first row that cannot be imported, what the source says, or the store.
-    pub fn run<E>(&self, rows: impl Iterator<Item = Result<RecordBatch, E>>) -> Result<u64, NotImported<E>> {
-        let mut known = HashSet::new();
+    pub fn run<E>(&self, rows: impl Iterator<Item = Result<RecordBatch, E>>) -> Result<Added, NotImported<E>> {
+        let mut known: HashMap<String, Known> = HashMap::new();
         let mut before = 0;
         let checked = rows.map(|rows| {
             let rows = rows.map_err(NotImported::Source)?;
-            for (row, id) in workspaces(&rows) {
-                if !known.contains(id) {
-                    self.check_workspace(id, before + row as u64 + 1)?;
-                    known.insert(id.to_owned());
+            for Owner { id, row, oldest } in owners(&rows) {
+                match known.get_mut(id) {
+                    Some(known) => known.oldest = known.oldest.min(oldest),
+                    None => {
+                        if let Some(days) = self.days_kept(id, before + row as u64 + 1)? {
+                            known.insert(id.to_owned(), Known { days, oldest });
+                        }
+                    }
                 }
             }
             before += rows.num_rows() as u64;
             Ok(rows)
         });
-        self.events.import(self.family, checked).map_err(|error| match error {
+        let rows = self.add::<E>(checked)?;
+        Ok(Added { rows, warnings: self.too_old(&known) })
+    }
+
+    fn add<E>(&self, rows: impl Iterator<Item = Result<RecordBatch, NotImported<E>>>) -> Result<u64, NotImported<E>> {
+        self.events.import(self.family, rows).map_err(|error| match error {
             ImportError::Source(why) => why,
             ImportError::Row { row, column, reason } => {
                 NotImported::Bad(BadRow { row, column: Some(column.to_owned()), reason })
@@ -132,14 +153,15 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// A row's workspace must be there. What is no id at all is left to the store, which says so.
-    fn check_workspace<E>(&self, id: &str, row: u64) -> Result<(), NotImported<E>> {
+    /// For how many days the workspace of a row keeps its events; it must be there. `None` for what is no id at all: the
+    /// store says so itself.
+    fn days_kept<E>(&self, id: &str, row: u64) -> Result<Option<u32>, NotImported<E>> {
         if WorkspaceId::parse(id).is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let snapshot = self.services.storage.snapshot().map_err(|error| NotImported::Failed(unreadable(&error)))?;
         match find_workspace(&snapshot, id) {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some((_, found))) => Ok(Some(found.limits.logs_retention_days)),
             Ok(None) => {
                 let reason = format!(
                     "there is no workspace `{id}`; make the rows name one that exists, or put them all into one with \
@@ -150,6 +172,34 @@ impl<'a> Import<'a> {
             Err(error) => Err(NotImported::Failed(unreadable(&error))),
         }
     }
+
+    /// Remarks on rows that will not be kept: legal, but an import mostly means to keep them.
+    fn too_old(&self, known: &HashMap<String, Known>) -> Vec<String> {
+        let now = self.services.outside.clock.now_ms();
+        let is_old = |known: &Known| {
+            let kept_from = now.saturating_sub(u64::from(known.days) * DAY_MS);
+            known.days > 0 && u64::try_from(known.oldest).is_ok_and(|oldest| oldest < kept_from)
+        };
+        let mut old: Vec<_> = known.iter().filter(|(_, known)| is_old(known)).collect();
+        old.sort_by_key(|(id, _)| *id);
+        let say = |(id, known): (&String, &Known)| {
+            let oldest = text::time(u64::try_from(known.oldest).unwrap_or(0));
+            format!(
+                "the oldest rows of workspace {id} are from {oldest}, and it keeps events for {} days only: older ones are \
+                 deleted, and not seen by queries until then; keyward workspace update --logs-retention-days keeps more",
+                known.days
+            )
+        };
+        old.into_iter().take(WARNINGS_MAX).map(say).collect()
+    }
+}
+
+/// A workspace that imported rows name.
+struct Known {
+    /// For how many days it keeps events; 0 = for ever.
+    days: u32,
+    /// Of the rows imported into it; unix ms.
+    oldest: i64,
 }
 
 /// Raw rows as an export wants them. Reading them blocks.
@@ -191,7 +241,7 @@ fn receive(services: &Services, arguments: Map<String, Value>, frames: &mut Fram
         Some(rows)
     });
     match import.run(rows) {
-        Ok(rows) => Ok(json!(Imported::Rows(rows))),
+        Ok(added) => Ok(json!(Imported::Added(added))),
         Err(NotImported::Bad(BadRow { row, column, reason })) => Ok(json!(Imported::Refused { row, column, reason })),
         Err(NotImported::Source(reason) | NotImported::Failed(reason)) => Err(reason),
     }

@@ -95,7 +95,7 @@ impl Decoder {
 }
 
 /// Bytes that rows take when each text is counted where it stands.
-fn bytes(rows: &RecordBatch) -> usize {
+pub(crate) fn bytes(rows: &RecordBatch) -> usize {
     let column = |array: &ArrayRef| match array.data_type() {
         DataType::Utf8View => texts_bytes(array),
         DataType::List(_) => {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringViewBuilder, UInt64Builder,
 };
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde_json::value::RawValue;
 
 use super::super::columns::TIME_MAX_MS;
 use super::super::event::workspace_of;
@@ -134,7 +136,7 @@ impl Ndjson {
         let mut place = Place::Row;
         let replaced = self.workspace.is_some();
         let row = Row { columns: &mut self.columns, table: self.table, replaced, place: &mut place };
-        let mut parser = serde_json::Deserializer::from_slice(&self.line);
+        let mut parser = serde_json::Deserializer::from_slice(self.line.trim_ascii_end());
         let parsed = row.deserialize(&mut parser).and_then(|seen| {
             parser.end()?;
             Ok(seen)
@@ -331,7 +333,11 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
             Cells::Tags(_) => deserializer.deserialize_seq(self),
             Cells::Time(_) | Cells::Signed(_) => deserializer.deserialize_i64(self),
             Cells::Unsigned(_) => deserializer.deserialize_u64(self),
-            Cells::Float(_) => deserializer.deserialize_f64(self),
+            Cells::Float(numbers) => {
+                let text = <&RawValue>::deserialize(deserializer)?;
+                numbers.append_value(float::<D::Error>(text.get())?);
+                Ok(())
+            }
             Cells::Bool(_) => deserializer.deserialize_bool(self),
         }
     }
@@ -385,7 +391,6 @@ impl<'de> Visitor<'de> for Value<'_> {
         match self.0 {
             Cells::Time(numbers) if (0..=TIME_MAX_MS).contains(&number) => numbers.append_value(number),
             Cells::Signed(numbers) => numbers.append_value(number),
-            Cells::Float(numbers) => numbers.append_value(number as f64),
             Cells::Time(_) | Cells::Unsigned(_) => return Err(E::invalid_value(Unexpected::Signed(number), &self)),
             _ => return Err(E::invalid_type(Unexpected::Signed(number), &self)),
         }
@@ -395,17 +400,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
         match (self.0, i64::try_from(number)) {
             (Cells::Unsigned(numbers), _) => numbers.append_value(number),
-            (Cells::Float(numbers), _) => numbers.append_value(number as f64),
             (cells, Ok(number)) => return Value(cells).visit_i64(number),
             (cells, Err(_)) => return Err(E::invalid_value(Unexpected::Unsigned(number), &Value(cells))),
-        }
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        match self.0 {
-            Cells::Float(numbers) => numbers.append_value(number),
-            _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
         }
         Ok(())
     }
@@ -418,6 +414,22 @@ impl<'de> Visitor<'de> for Value<'_> {
         lists.append(true);
         Ok(())
     }
+}
+
+/// The number that stands in a line. The parser's own way is quicker and can be off in the last digit.
+fn float<E: Error>(text: &str) -> Result<f64, E> {
+    let found = match text.as_bytes().first() {
+        Some(b'"') => format!("string {text}"),
+        Some(b't' | b'f') => format!("boolean `{text}`"),
+        Some(b'n') => "null".to_owned(),
+        Some(b'[') => "sequence".to_owned(),
+        Some(b'{') => "map".to_owned(),
+        _ => match text.parse() {
+            Ok(number) if f64::is_finite(number) => return Ok(number),
+            _ => return Err(E::custom(format!("{text} is out of the range of Float64"))),
+        },
+    };
+    Err(E::custom(format!("invalid type: {found}, expected a number")))
 }
 
 /// A text in a list.
