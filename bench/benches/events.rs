@@ -111,7 +111,7 @@ impl Traffic {
             identity,
             outcome,
             tags,
-            spent_credits: u64::from(rank % 2 == 0 && outcome == Outcome::Valid),
+            spent_credits: u64::from(rank.is_multiple_of(2) && outcome == Outcome::Valid),
             latency_ms: micros / 1e3,
         }
         .into()
@@ -175,6 +175,7 @@ fn ingest(bench: &mut Criterion) {
     group.finish();
 }
 
+#[expect(clippy::disallowed_methods, reason = "a smaller number for who is in a hurry; a bench has no settings")]
 fn size(_: &mut Criterion) {
     let count = std::env::var("KEYWARD_BENCH_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_000);
     let home = tempfile::tempdir().expect("a scratch directory");

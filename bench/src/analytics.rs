@@ -316,7 +316,8 @@ impl World {
             workspace: self.workspace,
             keyspace: self.keyspaces[(key % KEYSPACES) as usize],
             key: self.keys[key as usize],
-            identity: (key % 5 != 0).then(|| Arc::clone(&self.identities[(key / 3) as usize % self.identities.len()])),
+            identity: (!key.is_multiple_of(5))
+                .then(|| Arc::clone(&self.identities[(key / 3) as usize % self.identities.len()])),
             outcome,
             tags,
             spent_credits: u64::from(outcome == Outcome::Valid && key.is_multiple_of(3)),

@@ -5,7 +5,7 @@
 //! before the cut of retention (AN-RET-01) are whole files, too; spaces are a filter on every row.
 //!
 //! A roll-up's group keys come once each (AN-ROLL-04): a day that is one part is read as it is; of any other day the parts
-//! and the roll-up of unsealed rows are merged while they are read ([`MergeExec`]).
+//! and the roll-up of unsealed rows are merged while they are read (`MergeExec`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -2,7 +2,7 @@
 //! how to compute the result and of what type it is (AN-SEM-07, AN-SEM-08, AN-TIME-04 to AN-TIME-07, AN-ERR-16).
 //!
 //! Every function here folds: what it gives over constants is a constant, so `time >= now() - INTERVAL 7 DAY` reaches the
-//! optimizer as a column against a literal, and "must be a constant" is a look at [`Typed::as_literal`].
+//! optimizer as a column against a literal, and "must be a constant" is a look at `Typed::as_literal`.
 
 mod arithmetic;
 mod arrays;

@@ -3,7 +3,7 @@
 //! The request stands on its line as any other. The server refuses it, or says `{"go":…}` on a line of its own; then frames
 //! flow, from the client or from the server as the command has it; then comes the server's answer, and the connection ends.
 //! A frame is its number of bytes (u32, little-endian) and those bytes; a frame of no bytes ends them, and the number
-//! [`ABORT`] says that they will not be whole. Who writes faster than the other reads waits in the kernel, so neither side
+//! `ABORT` says that they will not be whole. Who writes faster than the other reads waits in the kernel, so neither side
 //! holds more than a frame.
 //!
 //! Blocking: a stream has a thread of its own in the server, and the command has nothing else to do.

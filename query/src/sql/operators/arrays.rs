@@ -53,7 +53,7 @@ pub fn tuple(members: Vec<Typed>) -> Result<Typed, Refusal> {
     })
 }
 
-/// The members of a tuple, where it is a constant or was built by [`tuple`].
+/// The members of a tuple, where it is a constant or was built by [`tuple()`].
 pub fn members(tuple: &Typed) -> Option<Vec<Typed>> {
     let Type::Tuple(types) = &tuple.ty else { return None };
     match &tuple.expr {

@@ -2,7 +2,7 @@
 //!
 //! DataFusion stops where a stream is dropped, once the task that drives it yields. Some plans do not yield for seconds: a
 //! join makes thousands of batches out of one, a filter rejects them all. So every operator of a plan is wrapped in
-//! [`WatchExec`], which looks between two batches whether anybody still waits, and conditions of joins look each time they
+//! `WatchExec`, which looks between two batches whether anybody still waits, and conditions of joins look each time they
 //! are computed. Kernels that may take long for one batch call [`check`] themselves.
 
 use std::fmt;
