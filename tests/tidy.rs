@@ -184,6 +184,11 @@ fn only_storage_names_redb() {
 }
 
 #[test]
+fn only_query_names_datafusion() {
+    only_in("only query/ names DataFusion", &["datafusion", "arrow"], &["query/", "fuzz/", "bench/"], false);
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }
