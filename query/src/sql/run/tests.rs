@@ -210,18 +210,18 @@ async fn an_abandoned_query_stops_computing() {
         let mut last = computing_time();
         let quiet_after = loop {
             let since = stopped.elapsed();
-            assert!(since < Duration::from_secs(60), "{name} goes on");
+            assert!(since < Duration::from_secs(60), "{name} goes on, or keeps its place or memory");
             tokio::time::sleep(Duration::from_millis(20)).await;
             let now = computing_time();
-            if now - last < Duration::from_millis(1) {
+            let left = engine.length() == (0, 0) && engine.memory_used() == 0;
+            // A thread that others keep from the processor is quiet as well, but its query has not left.
+            if left && now - last < Duration::from_millis(1) {
                 break since;
             }
             last = now;
         };
         // Seen with `--nocapture`; what it must be is a bench's business.
         println!("{name}: quiet after {quiet_after:?}");
-        assert_eq!(engine.length(), (0, 0), "{name} keeps its place");
-        assert_eq!(engine.memory_used(), 0, "{name} keeps memory");
     }
 }
 
