@@ -6,6 +6,7 @@
 //! nowhere else.
 
 pub mod events;
+pub mod vault;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::root_key::{
 };
 use super::text;
 use super::values::{PERMISSIONS_MAX, Permission};
+use super::vault::NoArguments;
 use super::workspace::{
     CreateWorkspace, CreatedWorkspace, DeletedWorkspace, LimitsShown, ListWorkspaces, OneWorkspace, UpdateWorkspace,
     WorkspaceList, WorkspaceShown,
@@ -62,8 +64,11 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
             }
         })
     });
-    let stream: Stream = Arc::new(move |request, frames| events::stream(&streaming, request, frames));
-    Dispatch { answer, stream, is_streamed: events::is_streamed }
+    let stream: Stream = Arc::new(move |request, frames| match request.command.as_str() {
+        command if vault::is_streamed(command) => vault::stream(&streaming, request, frames),
+        _ => events::stream(&streaming, request, frames),
+    });
+    Dispatch { answer, stream, is_streamed: |command| events::is_streamed(command) || vault::is_streamed(command) }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.
@@ -84,6 +89,10 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "vault.status" => {
+            let NoArguments {} = read(arguments)?;
+            done(vault::status(services)?)
+        }
         unknown => Err(format!("there is no command `{unknown}`; is the running server an older one?")),
     }
 }
