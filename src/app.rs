@@ -13,6 +13,7 @@ use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::config::{CreditsJournal, Settings};
 use crate::outside::Outside;
@@ -103,8 +104,14 @@ impl Services {
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
-        let services =
-            Arc::new(Services { storage, outside, vault, region: settings.region.clone(), events: Some(events), query });
+        let services = Arc::new(Services {
+            storage,
+            outside,
+            vault,
+            region: settings.region.clone(),
+            events: Some(events),
+            query,
+        });
         let _ = keeping.0.set(Arc::downgrade(&services));
         services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
@@ -226,7 +233,7 @@ impl Services {
         // The file comes first: a key whose file was lost would lock the operator out, while a file whose key never came
         // to be is overwritten at the next start.
         let path = settings.data_dir.join(ROOT_KEY_FILE);
-        write_durably(disk, &path, format!("{}\n", key.minted.plaintext).as_bytes())
+        write_durably(disk, &path, Zeroizing::new(format!("{}\n", *key.minted.plaintext)).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();

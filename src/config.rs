@@ -18,8 +18,8 @@ use ipnet::IpNet;
 
 pub use table::default_file;
 pub use typed::{
-    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Reading,
-    Typed,
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE,
+    Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.

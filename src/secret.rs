@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(*assemble(None, &counting).plaintext, "12drXXUifSrRnXLGbXg8E");
         assert_eq!(*assemble(None, &[0xff; 16]).plaintext, "YcVfxkQb6JRzqk5kF2tNLv");
         let prefixed = assemble(Some("prod"), &counting);
-        assert_eq!((&*prefixed.plaintext, &*prefixed.start), ("prod_12drXXUifSrRnXLGbXg8E", "prod_12dr"));
+        assert_eq!((prefixed.plaintext.as_str(), &*prefixed.start), ("prod_12drXXUifSrRnXLGbXg8E", "prod_12dr"));
         assert_eq!(assemble(Some("my_app_"), &counting).start, "my_app__12dr");
     }
 

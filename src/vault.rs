@@ -101,7 +101,9 @@ impl Vault {
             variable: crate::config::MASTER_KEY_VARIABLE,
             given: sources.master_key.as_ref(),
         };
-        let Some(found) = sources::find(wanted, sources, data_dir)? else { return Ok(Vault::new(MasterKeys::default(), None)) };
+        let Some(found) = sources::find(wanted, sources, data_dir)? else {
+            return Ok(Vault::new(MasterKeys::default(), None));
+        };
         match MasterKeys::read(&found.text) {
             Ok(masters) => Ok(Vault::new(masters, Some(found.place))),
             Err(source) => Err(SourceError::Bad { what: MASTER_KEY, place: found.place, source: Box::new(source) }),

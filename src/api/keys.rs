@@ -17,6 +17,8 @@ pub mod migrate_keys;
 mod migrate_trail_tests;
 mod migrated;
 pub(super) mod recovery;
+#[cfg(test)]
+mod recovery_trail_tests;
 mod refill;
 pub mod remove_permissions;
 pub mod remove_roles;

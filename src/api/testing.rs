@@ -71,7 +71,7 @@ impl Kit {
         let entropy = &services.outside.entropy;
         let id = WorkspaceId(tenants::draw_id(entropy));
         let key = NewRootKey::generate(None, vec![tenants::administrator(id)], None, entropy);
-        let root = key.minted.plaintext.clone();
+        let root = key.minted.plaintext.to_string();
         let by = By::new(tenants::system_actor("test", "test"), NOW, entropy);
         let made = services.transact_blocking(Turn::FIRST, NOW, move |tx| {
             let no = tenants::create_workspace(tx, id, "a workspace", None, &by)?;

@@ -128,7 +128,7 @@ impl Desk<'_> {
         let id = WorkspaceId(tenants::draw_id(&by.entropy));
         let key_name = Some("first root key".to_owned());
         let key = NewRootKey::generate(key_name, vec![tenants::administrator(id)], None, &by.entropy);
-        let answer = CreatedWorkspace { workspace_id: id.to_string(), root_key: key.minted.plaintext.clone() };
+        let answer = CreatedWorkspace { workspace_id: id.to_string(), root_key: key.minted.plaintext.to_string() };
         let (name, slug) = (ask.name.into_text(), ask.slug.map(|slug| slug.into_text()));
         self.transact(move |tx| {
             if let Some(slug) = &slug
@@ -185,7 +185,7 @@ impl Desk<'_> {
         let permissions = permission_texts(ask.permissions)?;
         let (expires, now) = (ask.expires.map(|at| at.get()), by.now);
         let key = NewRootKey::generate(Some(ask.name.into_text()), permissions.clone(), expires, &by.entropy);
-        let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.clone() };
+        let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.to_string() };
         let workspace = self.transact(move |tx| {
             let (no, row) = live_workspace(tx, &ask.workspace)?.map_err(Abort::Refused)?;
             tenants::create_root_key(tx, no, key, &by);

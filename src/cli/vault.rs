@@ -211,7 +211,9 @@ fn rotate(reach: &Reach) -> Result<Rotated, String> {
                 }
             }
             let answer = finish(&mut frames).map_err(|error| error.to_string());
-            answer.and_then(|answer| serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}")))
+            answer.and_then(|answer| {
+                serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
+            })
         }
         Way::Directory(services) => {
             let done = operator::vault::rotate(&services, &Operator::current(), &mut |progress| {
@@ -364,7 +366,12 @@ mod tests {
         let status = VaultStatus {
             is_set_up: true,
             source: Some("the file /etc/keyward/master.key".to_owned()),
-            master_keys: vec![key("mk_1", true, true, 1), key("mk_2", true, false, 1), key("mk_3", true, false, 0), key("mk_4", false, false, 1)],
+            master_keys: vec![
+                key("mk_1", true, true, 1),
+                key("mk_2", true, false, 1),
+                key("mk_3", true, false, 0),
+                key("mk_4", false, false, 1),
+            ],
             data_keys: (0..60)
                 .map(|n| DataKeyShown {
                     data_key_id: format!("dek_{n}"),
@@ -381,7 +388,9 @@ mod tests {
             decryption_failures: 0,
         };
         let told = status.text();
-        let state = |key: &str| told.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {told}")).to_owned();
+        let state = |key: &str| {
+            told.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {told}")).to_owned()
+        };
         for (key, wanted) in
             [("mk_1", "current"), ("mk_2", "still needed"), ("mk_3", "can be removed now"), ("mk_4", "missing")]
         {

@@ -227,7 +227,8 @@ pub(super) static SETTINGS: &[Setting] = &[
                   keyward-master-key goes before it, and the variable KEYWARD_MASTER_KEY can stand in for it.\n\
                   Also the flag --master-key-file.",
         put: |settings, value| {
-            settings.secrets.master_key_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            settings.secrets.master_key_file =
+                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
             Ok(())
         },
         get: |settings| {

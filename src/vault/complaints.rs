@@ -84,13 +84,15 @@ mod tests {
             let digits = format!("{n:016}");
             KeyId(IdText::from_bytes(digits.as_bytes().try_into().unwrap()).unwrap())
         };
-        let due = |told: &mut Told, minute: u32| (0..100).filter(|n| told.is_due(key(*n), begun + SPAN * minute)).count();
+        let due =
+            |told: &mut Told, minute: u32| (0..100).filter(|n| told.is_due(key(*n), begun + SPAN * minute)).count();
         for minute in 0..5 {
             assert_eq!(due(&mut told, minute), 20);
             assert_eq!(due(&mut told, minute), 0);
         }
         assert_eq!(due(&mut told, 6), 0, "all were told");
-        let more = (100..2 * TOLD_MAX).filter(|n| told.is_due(key(*n), begun + SPAN * u32::try_from(*n).unwrap())).count();
+        let more =
+            (100..2 * TOLD_MAX).filter(|n| told.is_due(key(*n), begun + SPAN * u32::try_from(*n).unwrap())).count();
         assert_eq!(100 + more, TOLD_MAX, "the memory of it is bounded");
     }
 }

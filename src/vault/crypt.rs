@@ -80,7 +80,12 @@ impl Cipher {
     }
 
     /// Wraps a data key, which belongs to this workspace and has this id.
-    pub fn wrap(&self, nonce: &Nonce, (workspace, id): (WorkspaceId, DataKeyId), key: &SymmetricKey) -> [u8; WRAPPED_BYTES] {
+    pub fn wrap(
+        &self,
+        nonce: &Nonce,
+        (workspace, id): (WorkspaceId, DataKeyId),
+        key: &SymmetricKey,
+    ) -> [u8; WRAPPED_BYTES] {
         let wrapped = self.seal(nonce, &place_of_data_key(workspace, id), key.expose());
         wrapped.try_into().expect("a key and its tag have as many bytes")
     }
@@ -167,7 +172,8 @@ mod tests {
     }
 
     /// The seals of [`seals_are_frozen`], as another implementation of AES-256-GCM (Python's `cryptography`) makes them.
-    const WRAPPED: &str = "7fe880be99b6e507d8ddd528793e7938a1f21dfd119e321a51384a6b6fbd3fb2266b7f286de6d99221fe790aaade09ea";
+    const WRAPPED: &str =
+        "7fe880be99b6e507d8ddd528793e7938a1f21dfd119e321a51384a6b6fbd3fb2266b7f286de6d99221fe790aaade09ea";
     const SEALED: &str = "6ac6866304da87436808dee28be49f08987d30b637d472d3fe4f594dbefd3bd629ff251b7158f4c5b87c";
 
     /// HASH-6: what was moved to another workspace, data key or key does not open, nor does what was changed in any byte.

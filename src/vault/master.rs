@@ -64,7 +64,9 @@ pub enum BadMasterKeys {
         line: usize,
     },
     /// Too many.
-    #[error("it holds more than {MASTER_KEYS_MAX} master keys; take out those that `keyward vault status` calls removable")]
+    #[error(
+        "it holds more than {MASTER_KEYS_MAX} master keys; take out those that `keyward vault status` calls removable"
+    )]
     TooMany,
 }
 
@@ -140,7 +142,10 @@ mod tests {
     #[test]
     fn the_first_key_wraps_and_all_unwrap() {
         let keys = MasterKeys::read(&format!("# since May\n{}\r\n\n  {} \n", text(7), text(8))).unwrap();
-        assert_eq!(keys.current().map(|key| Shown(&key.fingerprint).to_string()).as_deref(), Some("mk_057f40e4419e46d3"));
+        assert_eq!(
+            keys.current().map(|key| Shown(&key.fingerprint).to_string()).as_deref(),
+            Some("mk_057f40e4419e46d3")
+        );
         assert_eq!(keys.all().len(), 2);
         let second = keys.all()[1].fingerprint;
         assert!(keys.find(&second).is_some() && keys.find(&[0; 8]).is_none());

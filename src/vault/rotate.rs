@@ -22,8 +22,8 @@ use super::{Owner, Unopened, Vault, wrap};
 use crate::app::{ReadFailed, Services};
 use crate::tenants::{By, target};
 
-/// Rows changed by one transaction.
-const BATCH: usize = 256;
+/// Rows changed by one transaction; few in tests, so that there are many transactions to interrupt.
+const BATCH: usize = if cfg!(test) { 16 } else { 256 };
 /// Before a batch that found no place with the writer is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// So often; then the rotation is given up, to be gone on with later.
@@ -187,7 +187,8 @@ impl Rotation<'_> {
         let Some(master) = vault.masters.current() else { return Err(NotRotated::NoMasterKey) };
         let mut owners: HashMap<WorkspaceNo, Option<Owner>> = HashMap::new();
         let mut batch: Vec<(WorkspaceNo, DataKeyId, DataKeyRow, DataKeyRow)> = Vec::new();
-        let mut waiting = rows::data_keys(&snapshot)?.into_iter().filter(|(_, _, row)| row.master != master.fingerprint).peekable();
+        let mut waiting =
+            rows::data_keys(&snapshot)?.into_iter().filter(|(_, _, row)| row.master != master.fingerprint).peekable();
         while let Some((no, id, before)) = waiting.next() {
             let owner = match owners.get(&no) {
                 Some(owner) => *owner,
@@ -330,7 +331,8 @@ impl Rotation<'_> {
             let gone: Vec<DataKeyId> = older.filter(|id| !kept.contains(id)).collect();
             gone.iter().for_each(|id| rows::delete_data_key(tx, no, *id));
             rows::put_keyring(tx, no, &KeyringRow { settled: true, ..before });
-            let mut description = format!("Rotated the data key of workspace {}: {current} is the current one", owner.id);
+            let mut description =
+                format!("Rotated the data key of workspace {}: {current} is the current one", owner.id);
             if unopened > 0 {
                 description.push_str(&format!(", {unopened} copies could not be opened and stay as they are"));
             }

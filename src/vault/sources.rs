@@ -153,7 +153,8 @@ mod tests {
         let given = Secret::new("from the variable");
         let sources = SecretSources { credentials_dir: Some(credentials.clone()), ..SecretSources::default() };
         let wanted = |file, given| Wanted { what: "pet's name", credential: "pet", file, variable: "PET", given };
-        let look = |file, given| find(wanted(file, given), &sources, &data_dir).map(|found| found.map(|found| found.text));
+        let look =
+            |file, given| find(wanted(file, given), &sources, &data_dir).map(|found| found.map(|found| found.text));
 
         assert_eq!(look(None, None).unwrap(), None);
         assert_eq!(look(None, Some(&given)).unwrap().unwrap().as_str(), "from the variable");

@@ -7,8 +7,8 @@ use keyward_storage::records::key::{self, KeyRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::{CreditsRequest, EXPIRES_MAX, credits_of_new_key, meta_text};
 use super::recovery::{ToSeal, need_encryption, need_for_all, need_vault};
+use super::settings::{CreditsRequest, EXPIRES_MAX, credits_of_new_key, meta_text};
 use super::{links, refill};
 use crate::api::apis::api_target;
 use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
@@ -113,8 +113,8 @@ impl Operation for CreateKey {
         let recoverable = ask.recoverable.unwrap_or(false);
         if recoverable {
             need_vault(&call)?;
-            let _may_encrypt = need_for_all(&ask.api_id, &keyspace, "encrypt_key", |need| call.may(need))
-                .ok_or_else(not_found)?;
+            let _may_encrypt =
+                need_for_all(&ask.api_id, &keyspace, "encrypt_key", |need| call.may(need)).ok_or_else(not_found)?;
             need_encryption(&api)?;
         }
         let (remaining, refill) = credits_of_new_key(ask.credits)?;
@@ -176,7 +176,7 @@ impl Operation for CreateKey {
             Ok(id)
         });
         let key_id = made.await?.value.to_string();
-        Ok(Response { key_id, key: Secret::new(minted.plaintext) })
+        Ok(Response { key_id, key: Secret::new(&*minted.plaintext) })
     }
 }
 

@@ -59,7 +59,8 @@ impl Operation for RerollKey {
         let granted = call.authorize(&Need::Any(&need))?;
         let (workspace, old_id) = (call.workspace(), found.id);
         // A key has a copy from its first moment on, or never (HASH-9).
-        let recoverable = call.read("key", move |storage| vault::has_copy(&storage.snapshot()?, workspace, old_id)).await?;
+        let recoverable =
+            call.read("key", move |storage| vault::has_copy(&storage.snapshot()?, workspace, old_id)).await?;
         if recoverable {
             let _may_encrypt = need_for_all(&api, &keyspace, "encrypt_key", |need| call.authorize(need))?;
             need_vault(&call)?;
@@ -108,7 +109,7 @@ impl Operation for RerollKey {
             change.audit("key.reroll", format!("Rerolled key ({old_id}) to ({id})"), targets);
             Ok(id)
         });
-        Ok(Response { key_id: made.await?.value.to_string(), key: Secret::new(minted.plaintext) })
+        Ok(Response { key_id: made.await?.value.to_string(), key: Secret::new(&*minted.plaintext) })
     }
 }
 

@@ -10,9 +10,9 @@ use crate::app::Services;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
 use crate::telemetry::error_chain;
+use crate::vault::Shown;
 use crate::vault::census::Census;
 use crate::vault::rotate::{self, Progress};
-use crate::vault::Shown;
 
 /// Between two reports of how far a rotation is.
 const PAUSE: Duration = Duration::from_millis(100);
