@@ -13,7 +13,7 @@ use super::rotate::{NotRotated, Progress, rotate};
 use super::*;
 use crate::app::{Services, open_storage};
 use crate::config::{Secret, Settings};
-use crate::outside::Outside;
+use crate::outside::{Clock, Outside};
 use crate::tenants::{self, By};
 
 const NOW: u64 = 1_795_256_643_000;
@@ -29,11 +29,16 @@ fn open(disk: MemoryDisk, master_keys: &str) -> Services {
     let master_key = (!master_keys.is_empty()).then(|| Secret::new(master_keys));
     let secrets = SecretSources { master_key, ..SecretSources::default() };
     let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
-    // Another seed each time: ids and nonces that were drawn before would come again.
-    let outside = Outside::fixed(NOW, disk.sequence());
+    // The system's randomness: a seed would give ids and nonces again that an earlier life of the store has drawn.
+    let outside = Outside { clock: Clock::fixed(NOW), entropy: Entropy::system() };
     let vault = Arc::new(Vault::open(&secrets, &settings.data_dir).expect("legal"));
     let storage = open_storage(&settings, Arc::new(disk), &outside).expect("opened");
     Services { storage, outside, vault, region: "test".to_owned(), events: None, query: None }
+}
+
+/// Stops a store, and frees its disk.
+fn close(services: Services) {
+    services.shutdown();
 }
 
 fn by(services: &Services) -> By {
@@ -124,7 +129,7 @@ fn filled() -> (MemoryDisk, Vec<Made>) {
         }
         Ok(())
     });
-    services.shutdown();
+    close(services);
     (disk, made)
 }
 
@@ -158,7 +163,7 @@ fn a_rotation_that_is_killed_anywhere_goes_on() {
         }
         // As it is on the disk at this very moment; what the process still had in memory is lost.
         let killed = cut.kill();
-        services.shutdown();
+        close(services);
 
         let services = open(killed.clone(), &both);
         all_are_revealed(&services, &made);
@@ -174,7 +179,7 @@ fn a_rotation_that_is_killed_anywhere_goes_on() {
         let progress = rotate(&services, &by(&services), &mut never).expect("to its end");
         assert_eq!((progress.unopened, progress.lost_data_keys), (0, 0));
         assert_eq!(progress.resumed, !ended);
-        services.shutdown();
+        close(services);
 
         let services = open(killed.kill(), NEW);
         all_are_revealed(&services, &made);
@@ -187,7 +192,7 @@ fn a_rotation_that_is_killed_anywhere_goes_on() {
         for (owner, _) in &made {
             assert_eq!(rotations_told(&services, *owner) as u64, rotations, "once for each rotation");
         }
-        services.shutdown();
+        close(services);
         if ended {
             break;
         }
@@ -208,10 +213,10 @@ fn the_old_master_key_is_removable_early() {
     assert!(matches!(outcome, Err(NotRotated::Unwatched(_))));
     let census = services.vault.census(&snapshot(&services)).expect("readable");
     assert!(census.masters[1].is_removable() && !census.masters[0].is_removable(), "{census:?}");
-    services.shutdown();
+    close(services);
     let services = open(disk.kill(), NEW);
     all_are_revealed(&services, &made);
-    services.shutdown();
+    close(services);
 }
 
 /// EXT-6, KEYS-GET-3: a lost master key costs the plaintexts under it and nothing else. New copies go under a data key of the
@@ -225,7 +230,7 @@ fn a_lost_master_key_costs_plaintexts_alone() {
     assert_eq!(revealed(&services, *owner, keys[0].0), None);
     assert_eq!(services.vault.failures(), 1);
     assert!(matches!(rotate(&services, &by(&services), &mut never), Err(NotRotated::NoMasterKey)));
-    services.shutdown();
+    close(services);
 
     let services = open(disk.clone(), NEW);
     let later = recoverable_key(&services, *owner);
@@ -236,17 +241,17 @@ fn a_lost_master_key_costs_plaintexts_alone() {
     let census = services.vault.census(&snapshot(&services)).expect("readable");
     let lost = &census.masters[1];
     assert_eq!((lost.is_configured, lost.data_keys, lost.copies), (false, 2, 2 * COPIES as u64), "{census:?}");
-    services.shutdown();
+    close(services);
 
     let services = open(disk.clone(), &format!("{NEW},{OLD}"));
     all_are_revealed(&services, &made);
     let progress = rotate(&services, &by(&services), &mut never).expect("to its end");
     assert_eq!((progress.unopened, progress.moved), (0, 2 * COPIES as u64 + 1));
-    services.shutdown();
+    close(services);
     let services = open(disk, NEW);
     all_are_revealed(&services, &made);
     assert_eq!(revealed(&services, *owner, later.0), Some(later.1));
-    services.shutdown();
+    close(services);
 }
 
 /// HASH-6: a copy that is put beside another key, and a data key that is put into another workspace, open nothing.
@@ -269,7 +274,7 @@ fn moved_rows_do_not_open() {
     assert_eq!(revealed(&services, one, to), None);
     assert_eq!(revealed(&services, other, into), None);
     assert_eq!(services.vault.failures(), 2);
-    services.shutdown();
+    close(services);
 }
 
 /// Unwrapped data keys are bounded.
