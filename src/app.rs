@@ -13,10 +13,12 @@ use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::config::{CreditsJournal, Settings};
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
+use crate::vault::{SourceError, Vault};
 
 /// The file in the data directory that holds the first root key.
 pub const ROOT_KEY_FILE: &str = "root.key";
@@ -35,6 +37,8 @@ pub struct Services {
     pub storage: Storage,
     /// Clock and randomness.
     pub outside: Outside,
+    /// Plaintexts of recoverable keys.
+    pub vault: Arc<Vault>,
     /// Label of this server in events.
     pub region: String,
     /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
@@ -54,6 +58,9 @@ pub enum ServicesError {
         "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
     )]
     Processor,
+    /// A secret of the operator's.
+    #[error(transparent)]
+    Secret(#[from] SourceError),
     /// The events.
     #[error(transparent)]
     Events(#[from] keyward_query::events::OpenError),
@@ -92,15 +99,23 @@ impl Services {
             return Err(ServicesError::Processor);
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
         let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
-        let services =
-            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
+        let services = Arc::new(Services {
+            storage,
+            outside,
+            vault,
+            region: settings.region.clone(),
+            events: Some(events),
+            query,
+        });
         let _ = keeping.0.set(Arc::downgrade(&services));
         services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
+        services.vault.remark(&snapshot).map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
         } else if let Some(chosen) = &settings.first_root_key {
@@ -218,7 +233,7 @@ impl Services {
         // The file comes first: a key whose file was lost would lock the operator out, while a file whose key never came
         // to be is overwritten at the next start.
         let path = settings.data_dir.join(ROOT_KEY_FILE);
-        write_durably(disk, &path, format!("{}\n", key.minted.plaintext).as_bytes())
+        write_durably(disk, &path, Zeroizing::new(format!("{}\n", *key.minted.plaintext)).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();

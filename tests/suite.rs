@@ -37,5 +37,6 @@ mod schema;
 mod settings;
 mod things;
 mod tidy;
+mod vault;
 mod verify;
 mod workspace_operations;

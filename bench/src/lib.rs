@@ -11,6 +11,7 @@
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
 //! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
+//! - [`vault_rotate`]: a rotation of the vault while keys are verified.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
@@ -28,6 +29,7 @@ pub mod load;
 pub mod report;
 pub mod restart;
 pub mod store;
+pub mod vault_rotate;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, beside, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{Error, Result, analytics, beside, compare, create_key, delete_role, floor, restart, vault_rotate};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -40,6 +40,8 @@ enum Command {
     Restart(Restart),
     /// Deleting a role that very many keys hold, beside other changes.
     DeleteRole(DeleteRole),
+    /// Rotating the vault while keys are verified.
+    VaultRotate(VaultRotate),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
     /// Verifications beside heavy queries, and how soon a query sees one.
@@ -194,6 +196,28 @@ struct CreateKey {
 }
 
 #[derive(Args)]
+struct VaultRotate {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Recoverable keys.
+    #[arg(long, default_value_t = 100_000)]
+    keys: usize,
+    /// Verifiers, each with a connection in a closed loop.
+    #[arg(long, default_value_t = 4)]
+    verifiers: usize,
+    /// Exit with 1 when the rotation takes longer than this, in seconds.
+    #[arg(long)]
+    most_seconds: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Restart {
     /// keyward's binary; default: the one beside this program.
     #[arg(long)]
@@ -314,6 +338,7 @@ fn main() -> ExitCode {
         Command::CreateKey(arguments) => create(arguments),
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
+        Command::VaultRotate(arguments) => rotate(arguments),
         Command::Analytics(arguments) => ask(arguments),
         Command::Beside(arguments) => ask_beside(arguments),
     };
@@ -469,6 +494,14 @@ fn ask_beside(arguments: Beside) -> Result<()> {
     };
     let report = beside::beside(&options, &mut say)?;
     print(arguments.json, &report, || report.table())?;
+    report.judge(&options)
+}
+
+fn rotate(arguments: VaultRotate) -> Result<()> {
+    let VaultRotate { keyward, directory, keys, verifiers, most_seconds, json } = arguments;
+    let options = vault_rotate::Options { keyward, directory, keys, verifiers, most_seconds };
+    let report = vault_rotate::vault_rotate(&options, &mut say)?;
+    print(json, &report, || report.table())?;
     report.judge(&options)
 }
 
