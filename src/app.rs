@@ -14,7 +14,10 @@ use keyward_storage::records::{self, workspace};
 use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
 
+use crate::audit;
+use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
+use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
 
@@ -41,6 +44,10 @@ pub struct Services {
     pub events: Option<Arc<Events>>,
     /// Answers SELECTs over them. `None` where that is switched off.
     pub query: Option<Query>,
+    /// Attempts with unknown root keys.
+    pub guesses: Guesses,
+    /// Live exports of the audit trail.
+    pub exports: Vec<Arc<Export>>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -96,8 +103,15 @@ impl Services {
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
-        let services =
-            Arc::new(Services { storage, outside, region: settings.region.clone(), events: Some(events), query });
+        let services = Arc::new(Services {
+            storage,
+            outside,
+            region: settings.region.clone(),
+            events: Some(events),
+            query,
+            guesses: Guesses::new(settings.auth.guess_delay_max),
+            exports: audit::export::exports(&settings.audit),
+        });
         let _ = keeping.0.set(Arc::downgrade(&services));
         services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;

@@ -8,6 +8,7 @@ pub mod access;
 pub mod admin_client;
 pub mod api;
 pub mod ask;
+pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod http_client;
@@ -60,6 +61,8 @@ pub enum Command {
     RootKey(root_key::RootKeyArguments),
     /// Add events from files, and write them to files
     Events(events::EventsArguments),
+    /// Verify and export the audit trail
+    Audit(audit::AuditArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses

@@ -5,6 +5,7 @@
 //! object and with warnings for the operator. A plaintext key appears in the answer of the command that made it, and
 //! nowhere else.
 
+pub mod audit;
 pub mod events;
 
 use std::panic::resume_unwind;
@@ -62,8 +63,11 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
             }
         })
     });
-    let stream: Stream = Arc::new(move |request, frames| events::stream(&streaming, request, frames));
-    Dispatch { answer, stream, is_streamed: events::is_streamed }
+    let stream: Stream = Arc::new(move |request, frames| match audit::is_streamed(&request.command) {
+        true => audit::stream(&streaming, request, frames),
+        false => events::stream(&streaming, request, frames),
+    });
+    Dispatch { answer, stream, is_streamed: |command| audit::is_streamed(command) || events::is_streamed(command) }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.
@@ -84,6 +88,8 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "audit.heads" => done(audit::heads(services, read(arguments)?)?),
+        "audit.status" => done(audit::status(services, read(arguments)?)?),
         unknown => Err(format!("there is no command `{unknown}`; is the running server an older one?")),
     }
 }

@@ -191,6 +191,14 @@ pub fn put_exported(tx: &mut Tx<'_>, workspace: WorkspaceNo, target: &str, seque
     tx.put_bytes(AUDIT_EXPORTED, &key, AuditExported { sequence }.to_bytes());
 }
 
+/// Where each chain ends, in the order of the workspaces.
+pub fn heads(read: &Snapshot) -> Result<Vec<(WorkspaceNo, ChainPoint)>, ReadError> {
+    read.select(AUDIT_HEAD, &[], &[], usize::MAX, |key, value| {
+        let head: AuditHead = crate::store::decode(value)?;
+        Ok(workspace_of(key).map(|no| (no, ChainPoint { sequence: head.sequence, hash: head.hash })))
+    })
+}
+
 /// Whoever has a chain or could have one: every workspace, deleted ones included, and whatever else the tables name.
 pub fn chains(read: &Snapshot) -> Result<BTreeSet<WorkspaceNo>, ReadError> {
     let mut found = BTreeSet::new();
