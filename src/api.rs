@@ -22,7 +22,7 @@ pub mod reference;
 pub mod root_keys;
 pub mod shape;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;

@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{Error, Result, analytics, audit_verify, compare, create_key, delete_role, floor, restart};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -42,6 +42,8 @@ enum Command {
     DeleteRole(DeleteRole),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
+    /// Verification of a long chain of audit events.
+    AuditVerify(AuditVerify),
 }
 
 #[derive(Args)]
@@ -248,6 +250,25 @@ struct Analytics {
     json: bool,
 }
 
+#[derive(Args)]
+struct AuditVerify {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Events of the chain.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How often it is verified.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Exit with 1 when the quickest round takes longer than this, in seconds.
+    #[arg(long)]
+    most_seconds: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -282,6 +303,7 @@ fn main() -> ExitCode {
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
         Command::Analytics(arguments) => ask(arguments),
+        Command::AuditVerify(arguments) => verify(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -419,6 +441,13 @@ fn delete(arguments: DeleteRole) -> Result<()> {
 fn ask(arguments: Analytics) -> Result<()> {
     let Analytics { directory, events, threads, rounds, json } = arguments;
     let report = analytics::analytics(&analytics::Options { directory, events, threads, rounds }, &mut say)?;
+    print(json, &report, || report.table())
+}
+
+fn verify(arguments: AuditVerify) -> Result<()> {
+    let AuditVerify { directory, events, rounds, most_seconds, json } = arguments;
+    let options = audit_verify::Options { directory, events, rounds, most_seconds };
+    let report = audit_verify::audit_verify(&options, &mut say)?;
     print(json, &report, || report.table())
 }
 

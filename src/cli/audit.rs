@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::finish;
 use super::ask::{Asked, Output, Reach, StoreArguments, Way, note, print_answer};
-use super::operator::audit::{KeptHeadLine, NotExported, export as export_here, verify as verify_here};
+use super::operator::audit::{NotExported, export as export_here, verify as verify_here};
 use super::values::TIME_MAX;
 use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail, text};
 use crate::http::admin::stream::{Frame, Frames};
@@ -134,7 +134,7 @@ pub struct ExportAudit {
 
 /// Where a chain ended at some time: `WS:SEQUENCE:HASH`, its workspace by id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "KeptHeadLine", into = "KeptHeadLine")]
+#[serde(try_from = "String", into = "String")]
 pub struct KeptHead {
     /// The workspace's id, or `operator`.
     pub workspace: String,
@@ -156,6 +156,20 @@ impl FromStr for KeptHead {
         let (workspace, point) = parts.ok_or("a head is WS:SEQUENCE:HASH, as `keyward audit heads` prints it")?;
         let point = point.parse().map_err(|error| format!("{error}; a head is WS:SEQUENCE:HASH"))?;
         Ok(KeptHead { workspace: workspace.to_owned(), point })
+    }
+}
+
+impl TryFrom<String> for KeptHead {
+    type Error = String;
+
+    fn try_from(line: String) -> Result<KeptHead, String> {
+        line.parse()
+    }
+}
+
+impl From<KeptHead> for String {
+    fn from(head: KeptHead) -> String {
+        head.to_string()
     }
 }
 

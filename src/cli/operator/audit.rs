@@ -10,7 +10,6 @@ use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::verify::{Finding, Verified, verify as verify_chain};
 use keyward_storage::records::audit::{self, ChainPoint, OPERATOR};
 use keyward_storage::records::workspace;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::super::audit::{
@@ -277,22 +276,4 @@ pub fn export(
         }
     }
     Ok(events)
-}
-
-/// A kept head as it travels.
-#[derive(Serialize, Deserialize)]
-pub struct KeptHeadLine(String);
-
-impl From<KeptHead> for KeptHeadLine {
-    fn from(head: KeptHead) -> KeptHeadLine {
-        KeptHeadLine(head.to_string())
-    }
-}
-
-impl TryFrom<KeptHeadLine> for KeptHead {
-    type Error = String;
-
-    fn try_from(line: KeptHeadLine) -> Result<KeptHead, String> {
-        line.0.parse()
-    }
 }
