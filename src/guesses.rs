@@ -286,10 +286,8 @@ mod tests {
         drop(held);
         assert_eq!(guesses.counts().held, 0);
         assert!(guesses.attempt(v4(1), NOW).is_some());
-        let many: Vec<_> = (0..100_000_u64)
-            .map(|n| Origin::V6(n % 250))
-            .filter_map(|origin| guesses.attempt(origin, NOW))
-            .collect();
+        let many: Vec<_> =
+            (0..100_000_u64).map(|n| Origin::V6(n % 250)).filter_map(|origin| guesses.attempt(origin, NOW)).collect();
         assert_eq!((many.len(), guesses.counts().held), (PLACES, PLACES));
     }
 

@@ -83,15 +83,31 @@ fn the_trail_tells_of_every_change_by_whatever_way() {
 
     let events = exported(&server.dir, &["--workspace", &workspace.id]);
     let wanted = [
-        "workspace.create", "root_key.create", "root_key.create", "root_key.update", "workspace.update", "api.create",
-        "api.update", "root_key.create", "root_key.update", "root_key.reroll", "root_key.delete", "root_key.delete",
+        "workspace.create",
+        "root_key.create",
+        "root_key.create",
+        "root_key.update",
+        "workspace.update",
+        "api.create",
+        "api.update",
+        "root_key.create",
+        "root_key.update",
+        "root_key.reroll",
+        "root_key.delete",
+        "root_key.delete",
     ];
     assert_eq!(names(&events), wanted);
     let at = |number: usize| &events[number];
     for event in &events {
         assert!(event["event_id"].as_str().unwrap().starts_with("log_"), "{event}");
-        assert_eq!((&event["workspace_id"], &event["bucket"], &event["source"]), (&json!(workspace.id), &json!("unkey_mutations"), &json!("platform")));
-        assert!(event["time"].is_u64() && event["description"].as_str().is_some_and(|text| !text.is_empty()), "{event}");
+        assert_eq!(
+            (&event["workspace_id"], &event["bucket"], &event["source"]),
+            (&json!(workspace.id), &json!("unkey_mutations"), &json!("platform"))
+        );
+        assert!(
+            event["time"].is_u64() && event["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{event}"
+        );
         assert!(!event["targets"].as_array().unwrap().is_empty() && event.get("meta").is_none(), "{event}");
         let by_command = [0, 1, 2, 3, 4, 11].map(|number| at(number)).contains(&event);
         assert_eq!(event["actor"]["type"], if by_command { "system" } else { "rootkey" }, "{event}");
@@ -105,7 +121,10 @@ fn the_trail_tells_of_every_change_by_whatever_way() {
     }
     assert_eq!(at(0)["correlation_id"], at(1)["correlation_id"]);
     assert_eq!(at(5)["actor"], json!({"type": "rootkey", "id": root_key.id, "name": "renamed"}));
-    assert_eq!((&at(5)["user_agent"], &at(5)["targets"]), (&json!("a test"), &json!([{"type": "api", "id": api, "name": "an api"}])));
+    assert_eq!(
+        (&at(5)["user_agent"], &at(5)["targets"]),
+        (&json!("a test"), &json!([{"type": "api", "id": api, "name": "an api"}]))
+    );
     assert!(at(5).get("correlation_id").is_none());
     let changes = |number: usize, field: &str| at(number)["targets"][0]["meta"]["changes"][field].clone();
     assert_eq!(changes(3, "name"), json!({"old": "a root key of the tests", "new": "renamed"}));
@@ -144,7 +163,8 @@ fn kept_heads_prove_the_trail_is_the_one_it_was() {
     let workspace = Workspace::on(&server);
     workspace.api();
     let heads = operate(&server.dir, &["audit", "heads"]).json();
-    let texts: Vec<&str> = heads["heads"].as_array().unwrap().iter().map(|head| head["head"].as_str().unwrap()).collect();
+    let texts: Vec<&str> =
+        heads["heads"].as_array().unwrap().iter().map(|head| head["head"].as_str().unwrap()).collect();
     assert_eq!(texts.len(), 2, "of the first workspace and of this one: {heads}");
     let file = server.dir.path().with_file_name("heads");
     let print = |dir: &DataDir| crate::harness::keyward(&["audit", "heads", "--data-dir", dir.text()]).stdout;
@@ -182,7 +202,10 @@ fn kept_heads_prove_the_trail_is_the_one_it_was() {
     assert_eq!(verify(&server.dir, &["--heads", kept]).json(), good, "after a crash, on the directory");
     wanted(&verify(&server.dir, &ask));
     let text = crate::harness::keyward(&["audit", "verify", "--head", &forged, "--data-dir", server.dir.text()]);
-    assert!(text.code == Some(1) && text.stdout.contains(&workspace.id) && text.stdout.contains("kept head"), "{text:?}");
+    assert!(
+        text.code == Some(1) && text.stdout.contains(&workspace.id) && text.stdout.contains("kept head"),
+        "{text:?}"
+    );
 
     for (arguments, said) in [
         (&["--head", "ws_1:3"][..], "WS:SEQUENCE:HASH"),
@@ -211,7 +234,9 @@ fn a_live_export_to_a_file_survives_restarts_and_rotation() {
     assert!(stuck["lagEvents"].as_u64().unwrap() >= 3 && stuck["name"] == "file", "{stuck}");
 
     std::fs::create_dir(&folder).unwrap();
-    await_that("it catches up", || Some(status()).filter(|status| status["lagEvents"] == 0 && status["trouble"].is_null()));
+    await_that("it catches up", || {
+        Some(status()).filter(|status| status["lagEvents"] == 0 && status["trouble"].is_null())
+    });
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let rotated = folder.join("audit.jsonl.1");
     std::fs::rename(&file, &rotated).unwrap();
@@ -319,7 +344,7 @@ fn guessing_is_slow_and_told_and_harms_nobody_else() {
     let server = Arc::new(Server::start_with(DataDir::fresh(), options));
     let workspace = Workspace::on(&server);
     let guess = |number: usize, address: &str| -> Ask {
-        let call = server.call("apis.createApi", json!({"name": "x"})).bearer(&format!("unkey_guess_{number}"));
+        let call = server.call("apis.createApi", json!({"name": "an api"})).bearer(&format!("unkey_guess_{number}"));
         call.header("X-Forwarded-For", address).ask().clone()
     };
     let mut first = None;
@@ -339,7 +364,7 @@ fn guessing_is_slow_and_told_and_harms_nobody_else() {
             .collect();
         let status = || server.operate(&["audit", "status"]).json()["refusedRootKeys"].clone();
         await_that("they are held back", || Some(status()).filter(|counts| counts["slowed"] == 7));
-        let call = server.call("apis.createApi", json!({"name": "x"})).bearer(&workspace.root);
+        let call = server.call("apis.createApi", json!({"name": "an api"})).bearer(&workspace.root);
         call.header("X-Forwarded-For", "203.0.113.7").expect_ok();
         assert_eq!(server.exchange(&guess(17, "203.0.113.8")).status, 401);
         assert!(slow.iter().any(|waiting| !waiting.is_finished()), "still held back when all others are answered");
@@ -366,5 +391,7 @@ fn guessing_is_slow_and_told_and_harms_nobody_else() {
     let wanted = [("2001:db8:1:2::/64", 3), ("203.0.113.7", 17), ("203.0.113.8", 1)];
     assert_eq!(sums, wanted.map(|(address, attempts)| (address.to_owned(), attempts)));
     assert!(verify(&server.dir, &[]).code == Some(0));
-    assert!(exported(&server.dir, &["--workspace", &workspace.id]).iter().all(|event| event["event"] != "root_key.refused"));
+    assert!(
+        exported(&server.dir, &["--workspace", &workspace.id]).iter().all(|event| event["event"] != "root_key.refused")
+    );
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::authority::ROWS;
@@ -42,7 +43,6 @@ impl Marks {
 
     /// What of these is in some bytes: as it is, without its prefix, and as base64.
     fn found_in(&self, place: &str, bytes: &[u8]) -> Vec<String> {
-        use base64::Engine;
         let mut found = Vec::new();
         for mark in &self.0 {
             let body = mark.text.rsplit('_').next().unwrap().to_owned();
@@ -117,7 +117,7 @@ fn with_marks(marks: &mut Marks, mut body: Value) -> Value {
             body[name] = marks.made_up(what).into();
         }
     }
-    if let Some(keys) = body["keys"].as_array_mut() {
+    if let Some(keys) = body.get_mut("keys").and_then(Value::as_array_mut) {
         for key in keys {
             key["hash"] = marks.made_up("a hash from elsewhere").into();
         }
@@ -125,7 +125,7 @@ fn with_marks(marks: &mut Marks, mut body: Value) -> Value {
     body
 }
 
-/// COM-LOG-07, COM-AUTH-09, AL-EV-06, EXT-1: keys, root keys, refused credentials, credentials in headers and queries, hashes
+/// COM-LOG-07, COM-AUTH-09, AL-EV-06, EXT-1, EXT-6: keys, root keys, the master key, refused credentials, credentials in headers and queries, hashes
 /// from elsewhere and bodies that do not parse are in no line of the log at its most talkative, in no error, in no reply but
 /// the one that tells them, in no export and in no file of the data directory - the log, the records, the events, the
 /// journals - while it runs, after a kill and after a stop. The search itself is proved by what it must find.
@@ -133,10 +133,13 @@ fn with_marks(marks: &mut Marks, mut body: Value) -> Value {
 fn no_secret_is_left_anywhere() {
     let mut marks = Marks::default();
     let root = marks.add("the first root key", "unkey_markFirstRootKeyThatMustNotBeSeen");
+    let master = marks.add("the master key", "markMasterKeyThatMustNotBeSeenxx");
+    let master = base64::engine::general_purpose::STANDARD.encode(master);
     let dir = DataDir::fresh();
     let export = dir.path().with_file_name("audit.jsonl");
     let options = Options { root_key: Some(root.clone()), ..Options::default() }
         .setting("KEYWARD_LOG_LEVEL", "trace")
+        .setting("KEYWARD_MASTER_KEY", master)
         .setting("KEYWARD_AUDIT_EXPORT_FILE", export.display());
     let server = Arc::new(Server::start_with(dir.clone(), options));
     let workspace = Workspace::on(&server);
@@ -177,12 +180,14 @@ fn no_secret_is_left_anywhere() {
     }
     for header in ["Basic ", "bearer ", "Bearer", "", "Bearer a Bearer "] {
         let mark = marks.made_up("a malformed credential");
-        let ask = server.call("keys.whoami", json!({"key": "x"})).authorization(&format!("{header}{mark}")).ask().clone();
+        let ask =
+            server.call("keys.whoami", json!({"key": "x"})).authorization(&format!("{header}{mark}")).ask().clone();
         told.push(("keys.whoami".to_owned(), server.exchange(&ask)));
     }
     for (before, after) in [("{\"key\":\"", ""), ("{\"key\":\"", "\",}"), ("[\"", "\"]"), ("", ""), ("{\"", "\":1}")] {
         let mark = marks.made_up("a body that does not parse");
-        let call = server.call("keys.verifyKey", json!({})).bearer(&workspace.root).raw(format!("{before}{mark}{after}"));
+        let call =
+            server.call("keys.verifyKey", json!({})).bearer(&workspace.root).raw(format!("{before}{mark}{after}"));
         told.push(("keys.verifyKey".to_owned(), server.exchange(call.ask())));
     }
     let mut found = Vec::new();

@@ -71,7 +71,8 @@ pub fn audit_verify(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repo
             for _ in 0..count {
                 let id = KeyId(draw_id(&entropy));
                 let changed = Target { meta: Some(CHANGES.to_owned()), ..target("key", id, "a key") };
-                let mut event = by.event("key.update", format!("Updated key {id}"), vec![changed, target("api", id, "an API")]);
+                let mut event =
+                    by.event("key.update", format!("Updated key {id}"), vec![changed, target("api", id, "an API")]);
                 event.remote_ip = Some("203.0.113.7".to_owned());
                 event.user_agent = Some("an SDK/1.0".to_owned());
                 tx.audit(no, event);

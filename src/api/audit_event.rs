@@ -67,7 +67,10 @@ pub fn write_line(workspace: &str, event: &AuditEvent, out: &mut Vec<u8>) {
 
 /// The same for a transport that does not take the whole event: what names it, who and what it was, and `truncated`.
 pub fn write_short_line(workspace: &str, event: &AuditEvent, out: &mut Vec<u8>) {
-    write(&Object { description: "", user_agent: None, targets: Vec::new(), truncated: true, ..object(workspace, event) }, out);
+    write(
+        &Object { description: "", user_agent: None, targets: Vec::new(), truncated: true, ..object(workspace, event) },
+        out,
+    );
 }
 
 fn object<'a>(workspace: &'a str, event: &'a AuditEvent) -> Object<'a> {
@@ -138,7 +141,13 @@ mod tests {
         );
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
 
-        let bare = AuditEvent { remote_ip: Some(String::new()), user_agent: None, targets: Vec::new(), correlation: None, ..full };
+        let bare = AuditEvent {
+            remote_ip: Some(String::new()),
+            user_agent: None,
+            targets: Vec::new(),
+            correlation: None,
+            ..full
+        };
         let mut out = Vec::new();
         write_line(OPERATOR, &bare, &mut out);
         let text = String::from_utf8(out).unwrap();

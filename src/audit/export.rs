@@ -83,12 +83,14 @@ pub fn exports(settings: &Audit) -> Vec<Arc<Export>> {
     let export = |name, place: String, target| {
         Arc::new(Export { name, place, target: Mutex::new(target), trouble: Mutex::new(None) })
     };
-    let file = settings.export_file.as_ref().map(|path| {
-        export("file", path.display().to_string(), Target::File(FileTarget::new(path.clone())))
-    });
-    let syslog = settings.export_syslog.as_ref().map(|address| {
-        export("syslog", address.to_string(), Target::Syslog(SyslogTarget::new(address.clone())))
-    });
+    let file = settings
+        .export_file
+        .as_ref()
+        .map(|path| export("file", path.display().to_string(), Target::File(FileTarget::new(path.clone()))));
+    let syslog = settings
+        .export_syslog
+        .as_ref()
+        .map(|address| export("syslog", address.to_string(), Target::Syslog(SyslogTarget::new(address.clone()))));
     file.into_iter().chain(syslog).collect()
 }
 
@@ -232,7 +234,13 @@ impl Export {
     }
 
     /// Hands over a batch of a workspace's events behind `position`; the number of the last one.
-    fn hand_over(&self, snapshot: &Snapshot, no: WorkspaceNo, position: u64, target: &mut Target) -> Result<u64, Stuck> {
+    fn hand_over(
+        &self,
+        snapshot: &Snapshot,
+        no: WorkspaceNo,
+        position: u64,
+        target: &mut Target,
+    ) -> Result<u64, Stuck> {
         let rows = audit::page(snapshot, no, position + 1, BATCH_EVENTS, BATCH_BYTES)?;
         let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
             let reason = "the records name audit events that are not there; `keyward audit verify` says more";

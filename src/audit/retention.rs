@@ -4,7 +4,7 @@
 use keyward_storage::ids::WorkspaceNo;
 use keyward_storage::records::audit::{self, AuditEvent, OPERATOR, expire};
 use keyward_storage::records::workspace::{self, WorkspaceLimits};
-use keyward_storage::{ReadError, TransactError, Turn};
+use keyward_storage::{Abort, ReadError, TransactError, Turn};
 
 use crate::app::Services;
 use crate::telemetry::error_chain;
@@ -88,7 +88,7 @@ fn batch(services: &Services, no: WorkspaceNo) -> Result<(u64, bool), String> {
         let tell = |events: u64, target| {
             by.event(expire::EVENT, format!("Deleted {events} audit events older than {days} days"), vec![target])
         };
-        Ok(expire::expire(tx, no, is_old, tell)?.map_err(keyward_storage::Abort::Refused)?)
+        expire::expire(tx, no, is_old, tell)?.map_err(Abort::Refused)
     });
     match done {
         Ok(done) => Ok(done.value.map_or((0, false), |expired| (expired.events, expired.more))),
@@ -148,7 +148,8 @@ mod tests {
         assert_eq!(expire(&kit.services, &over).events, 1);
         let stopped = expire(&kit.services, &|| true);
         assert_eq!(stopped, Pass { events: 0, is_stopped: true });
-        let verified = audit::verify::verify(&|| kit.services.storage.snapshot(), kit.workspace, &[], &mut |_| {}).unwrap();
+        let verified =
+            audit::verify::verify(&|| kit.services.storage.snapshot(), kit.workspace, &[], &mut |_| {}).unwrap();
         assert!(verified.is_whole(), "{verified:?}");
     }
 }

@@ -122,9 +122,7 @@ fn send_one(connection: &mut Connection, message: &[u8]) -> io::Result<()> {
     match connection {
         Connection::Local(socket) => socket.send(message).map(drop),
         Connection::Udp(socket) => socket.send(message).map(drop),
-        Connection::Tcp(stream) => {
-            stream.write_all(&[format!("{} ", message.len()).as_bytes(), message].concat())
-        }
+        Connection::Tcp(stream) => stream.write_all(&[format!("{} ", message.len()).as_bytes(), message].concat()),
     }
 }
 

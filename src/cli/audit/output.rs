@@ -35,7 +35,11 @@ impl Lines {
     ///
     /// # Errors
     /// What `fill` says, or a sentence for the operator; there is no new file.
-    pub fn to_file<R>(path: &Path, force: bool, fill: impl FnOnce(&mut Lines) -> Result<R, String>) -> Result<R, String> {
+    pub fn to_file<R>(
+        path: &Path,
+        force: bool,
+        fill: impl FnOnce(&mut Lines) -> Result<R, String>,
+    ) -> Result<R, String> {
         let name = path.display().to_string();
         let failed = |error: io::Error| format!("{name} cannot be written: {error}");
         let absent = || match !force && fs::symlink_metadata(path).is_ok() {

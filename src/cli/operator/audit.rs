@@ -3,6 +3,7 @@
 //! Verification and export may take long and move much, so over the socket they are streams: kept heads go in, lines come
 //! out, a frame at a time.
 
+use std::collections::HashMap;
 use std::io;
 
 use keyward_storage::Snapshot;
@@ -147,20 +148,12 @@ pub fn verify(
 ) -> Result<AuditVerified, String> {
     let mut answer = AuditVerified::default();
     let chains = chosen(services, ask.workspace.as_deref())?;
-    for head in kept.iter().filter(|_| ask.workspace.is_none()) {
-        if !chains.iter().any(|(_, name)| name.as_deref() == Some(&head.workspace)) {
-            answer.add(FindingShown {
-                workspace_id: head.workspace.clone(),
-                sequence: head.point.sequence,
-                event_id: None,
-                kind: "no_workspace".to_owned(),
-                message: "a kept head is of a workspace that is not there".to_owned(),
-            });
-        }
+    let mut points: HashMap<&str, Vec<ChainPoint>> = HashMap::new();
+    for head in kept {
+        points.entry(&head.workspace).or_default().push(head.point);
     }
     for (no, name) in chains {
-        let points: Vec<ChainPoint> =
-            kept.iter().filter(|head| Some(&head.workspace) == name.as_ref()).map(|head| head.point).collect();
+        let points = name.as_deref().and_then(|name| points.remove(name)).unwrap_or_default();
         let before = answer.events;
         let mut read = 0;
         let verified = verify_chain(&|| services.storage.snapshot(), no, &points, &mut |more| {
@@ -182,6 +175,20 @@ pub fn verify(
                 event_id: event.map(|id| id.to_string()),
                 kind: fault.kind().to_owned(),
                 message: fault.to_string(),
+            });
+        }
+    }
+    // Where only one chain was asked for, the others' heads were not looked at.
+    let mut nowhere: Vec<_> = points.into_iter().filter(|_| ask.workspace.is_none()).collect();
+    nowhere.sort_unstable();
+    for (workspace, points) in nowhere {
+        for point in points {
+            answer.add(FindingShown {
+                workspace_id: workspace.to_owned(),
+                sequence: point.sequence,
+                event_id: None,
+                kind: "no_workspace".to_owned(),
+                message: "a kept head is of a workspace that is not there".to_owned(),
             });
         }
     }
@@ -226,7 +233,13 @@ pub fn status(services: &Services, _: ShowStatus) -> Result<AuditStatus, String>
     for export in &services.exports {
         let lag = export.lag(&snapshot).map_err(|error| unreadable(&error))?;
         let (name, target) = (export.name.to_owned(), export.place.clone());
-        exports.push(ExportShown { name, target, lag_events: lag.events, lag_since: lag.since, trouble: export.trouble() });
+        exports.push(ExportShown {
+            name,
+            target,
+            lag_events: lag.events,
+            lag_since: lag.since,
+            trouble: export.trouble(),
+        });
     }
     let counts = services.guesses.counts();
     let refused = RefusedShown { attempts: counts.attempts, slowed: counts.slowed, unslowed: counts.unslowed };
@@ -252,7 +265,8 @@ pub fn export(
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<u64, NotExported> {
     let mut events = 0;
-    let is_asked = |time: u64| ask.since.is_none_or(|since| time >= since) && ask.until.is_none_or(|until| time < until);
+    let is_asked =
+        |time: u64| ask.since.is_none_or(|since| time >= since) && ask.until.is_none_or(|until| time < until);
     for (no, name) in chosen(services, ask.workspace.as_deref()).map_err(NotExported::Store)? {
         let name = name.unwrap_or_else(|| format!("#{}", no.0));
         let (mut from, mut lines) = (0, Vec::new());

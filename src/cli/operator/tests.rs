@@ -24,7 +24,17 @@ impl World {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
-        World { services: Services { storage, outside, region: "test".to_owned(), events: None, query: None, guesses: Guesses::new(std::time::Duration::ZERO), exports: Vec::new() } }
+        World {
+            services: Services {
+                storage,
+                outside,
+                region: "test".to_owned(),
+                events: None,
+                query: None,
+                guesses: Guesses::new(std::time::Duration::ZERO),
+                exports: Vec::new(),
+            },
+        }
     }
 
     fn run(&self, command: &str, arguments: Value) -> Result<Done, String> {

@@ -338,7 +338,9 @@ mod tests {
         assert_eq!(text.parse(), Ok(point));
         assert_eq!(text.to_uppercase().parse(), Ok(point));
         let short = &text[..text.len() - 1];
-        for wrong in ["", "42", ":", short, &format!("{text}0"), &text.replace("42", "+42"), &text.replace("42:0f", "42:é0f")] {
+        for wrong in
+            ["", "42", ":", short, &format!("{text}0"), &text.replace("42", "+42"), &text.replace("42:0f", "42:é0f")]
+        {
             assert_eq!(wrong.parse::<ChainPoint>(), Err(NoChainPoint), "{wrong}");
         }
     }

@@ -104,8 +104,12 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Missing { through } => write!(f, "the events from here through {through} are missing"),
-            Fault::CutOff { through } => write!(f, "the end is cut off: the events from here through {through} are missing"),
-            Fault::Changed => f.write_str("this is not the event that the next one follows: it was changed, or put here"),
+            Fault::CutOff { through } => {
+                write!(f, "the end is cut off: the events from here through {through} are missing")
+            }
+            Fault::Changed => {
+                f.write_str("this is not the event that the next one follows: it was changed, or put here")
+            }
             Fault::Beginning => f.write_str("the first event does not follow what the chain begins with"),
             Fault::Moved { to } => write!(f, "this event was moved here; it belongs at {to}"),
             Fault::Damaged => f.write_str("the event cannot be read: its bytes do not fit their checksum"),
@@ -120,8 +124,12 @@ impl fmt::Display for Fault {
                 f,
                 "the chain does not begin where retention has cut it: it has deleted the events through {told}, and no others"
             ),
-            Fault::KeptDiffers => f.write_str("this is not the event of the kept head: the chain was rewritten up to here"),
-            Fault::KeptMissing => f.write_str("the event of a kept head is missing: the chain ends before it, or skips it"),
+            Fault::KeptDiffers => {
+                f.write_str("this is not the event of the kept head: the chain was rewritten up to here")
+            }
+            Fault::KeptMissing => {
+                f.write_str("the event of a kept head is missing: the chain ends before it, or skips it")
+            }
             Fault::NoWorkspace => f.write_str("there are events of a workspace that is not there"),
         }
     }

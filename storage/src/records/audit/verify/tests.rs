@@ -57,7 +57,11 @@ fn event(no: WorkspaceNo, n: u64) -> AuditEvent {
     }
 }
 
-fn expire_through(tx: &mut Tx<'_>, no: WorkspaceNo, time: u64) -> Result<Result<Option<expire::Expired>, BrokenFront>, ReadError> {
+fn expire_through(
+    tx: &mut Tx<'_>,
+    no: WorkspaceNo,
+    time: u64,
+) -> Result<Result<Option<expire::Expired>, BrokenFront>, ReadError> {
     expire::expire(
         tx,
         no,
@@ -104,7 +108,8 @@ type Rows = BTreeMap<(TableNo, Vec<u8>), Vec<u8>>;
 
 /// The audit tables of a store, to be edited, each row with a checksum that fits.
 fn edit(disk: &MemoryDisk, change: impl FnOnce(&mut Rows)) {
-    let (store, state) = crate::store::Store::open(disk, DIR.as_ref(), 1 << 20).expect("it opens").expect("it is there");
+    let (store, state) =
+        crate::store::Store::open(disk, DIR.as_ref(), 1 << 20).expect("it opens").expect("it is there");
     let mut rows = Rows::new();
     let snapshot = store.snapshot().expect("readable");
     for table in [AUDIT, AUDIT_HEAD, AUDIT_ANCHOR] {
@@ -198,7 +203,9 @@ const CASES: &[Case] = &[
     case("the time is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.time += 1)),
     case("the name is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.event = "key.delete".into())),
     case("the description is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.description.push('!'))),
-    case("the actor's kind is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.actor.kind = "user".into())),
+    case("the actor's kind is changed", (20, "changed"), |rows| {
+        alter(rows, 20, |row| row.event.actor.kind = "user".into())
+    }),
     case("the actor's id is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.actor.id.push('2'))),
     case("the actor's name is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.actor.name.clear())),
     case("the address is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.event.remote_ip = None)),
@@ -211,7 +218,9 @@ const CASES: &[Case] = &[
         alter(rows, 20, |row| row.event.targets[0].meta = Some("{}".into()));
     }),
     case("the correlation is taken away", (20, "changed"), |rows| alter(rows, 20, |row| row.event.correlation = None)),
-    case("the link to the event before is changed", (20, "changed"), |rows| alter(rows, 20, |row| row.previous[0] ^= 1)),
+    case("the link to the event before is changed", (20, "changed"), |rows| {
+        alter(rows, 20, |row| row.previous[0] ^= 1)
+    }),
     case("the first event's link is changed", (11, "beginning"), |rows| alter(rows, 11, |row| row.previous[31] ^= 1)),
     case("the newest event is changed", (LAST, "head_differs"), |rows| alter(rows, LAST, |row| row.event.time += 1)),
     case("an event's layout is one we do not know", (20, "no_event"), |rows| {
@@ -219,7 +228,9 @@ const CASES: &[Case] = &[
     }),
     case("the first event is removed", (11, "missing"), |rows| drop(remove(rows, 11))),
     case("an event in the middle is removed", (20, "missing"), |rows| drop(remove(rows, 20))),
-    case("some events in the middle are removed", (20, "missing"), |rows| (20..25).for_each(|at| drop(remove(rows, at)))),
+    case("some events in the middle are removed", (20, "missing"), |rows| {
+        (20..25).for_each(|at| drop(remove(rows, at)))
+    }),
     case("the newest event is removed", (LAST, "cut_off"), |rows| drop(remove(rows, LAST))),
     case("an event is removed and the others close up", (20, "changed"), |rows| {
         for at in 20..LAST {
@@ -353,7 +364,8 @@ fn every_kind_of_tampering_is_found() {
     });
     let kept = [&heads[..], &[at(NO, 30), at(OTHER, 1), (NO, anchor(&snapshot, NO).unwrap())]].concat();
     assert_eq!(found(&storage, &kept), [], "an untouched store");
-    let whole = verify(&|| storage.snapshot(), NO, &[at(NO, 30).1, ChainPoint { sequence: 3, hash: [3; 32] }], &mut |_| {});
+    let whole =
+        verify(&|| storage.snapshot(), NO, &[at(NO, 30).1, ChainPoint { sequence: 3, hash: [3; 32] }], &mut |_| {});
     let whole = whole.unwrap();
     assert_eq!((whole.events, whole.head, whole.kept_met, whole.kept_expired), (LAST - 10, Some(heads[1].1), 1, 1));
     drop(snapshot);
@@ -371,7 +383,10 @@ fn every_kind_of_tampering_is_found() {
         assert!(names(&with), "{what}: {with:?}");
         assert_eq!(names(&without), *alone, "{what}: {without:?}");
         assert!(*alone || without.is_empty(), "{what}: {without:?}");
-        assert!(with.iter().all(|(no, _)| *no == NO || *no == WorkspaceNo(9)), "{what}: the others are whole: {with:?}");
+        assert!(
+            with.iter().all(|(no, _)| *no == NO || *no == WorkspaceNo(9)),
+            "{what}: the others are whole: {with:?}"
+        );
         if matches!(*kind, "changed" | "moved") {
             let named = with.iter().find(|(_, finding)| finding.sequence == *sequence).map(|(_, finding)| finding);
             assert!(named.is_some_and(|finding| finding.event.is_some()), "{what}: the event is named");
@@ -394,7 +409,10 @@ fn retention_keeps_the_chain_whole_and_the_evidence_there() {
         assert_eq!(expired.is_some(), time != 9 && time != 100, "through {time}");
         let left = super::super::list(&storage.snapshot().unwrap(), NO, 0, usize::MAX).unwrap();
         assert!(left.iter().all(|(_, row)| row.event.time > time), "nothing old is left through {time}");
-        assert_eq!(left.iter().filter(|(_, row)| row.event.event != expire::EVENT).count() as u64, EVENTS.saturating_sub(time));
+        assert_eq!(
+            left.iter().filter(|(_, row)| row.event.event != expire::EVENT).count() as u64,
+            EVENTS.saturating_sub(time)
+        );
         assert_eq!(found(&storage, &kept), [], "through {time}");
     }
     // Everything is old, and only tells of deletions: that is left alone but for once.
