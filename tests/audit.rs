@@ -109,7 +109,7 @@ fn the_trail_tells_of_every_change_by_whatever_way() {
             "{event}"
         );
         assert!(!event["targets"].as_array().unwrap().is_empty() && event.get("meta").is_none(), "{event}");
-        let by_command = [0, 1, 2, 3, 4, 11].map(|number| at(number)).contains(&event);
+        let by_command = [0, 1, 2, 3, 4, 11].map(at).contains(&event);
         assert_eq!(event["actor"]["type"], if by_command { "system" } else { "rootkey" }, "{event}");
         assert_eq!(event.get("remote_ip").is_some(), !by_command, "{event}");
         assert!(event["actor"].get("meta").is_none(), "{event}");
