@@ -7,6 +7,7 @@
 pub mod analytics;
 pub mod apis;
 mod attached_limits;
+pub mod audit_event;
 pub mod call;
 pub mod identities;
 pub mod keys;
@@ -21,7 +22,7 @@ pub mod reference;
 pub mod root_keys;
 pub mod shape;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;
@@ -169,7 +170,7 @@ async fn answer<O: Operation>(
     let ask = operation::decode::<O>(&inbound.body)?;
     let request_id = inbound.request_id;
     let now = inbound.test_time_ms.map_or(inbound.now_ms, |time| u64::try_from(time).unwrap_or(0));
-    let principal = auth::authenticate(&services, &inbound.authorization, now).await?;
+    let principal = auth::authenticate(&services, &inbound.authorization, inbound.client_ip, now).await?;
     known.caller = Some((principal.workspace.id, principal.key.id));
     // The server's own clock, also in test mode (COM-WRL-06).
     known.limit = count_request(&services, &principal, inbound.now_ms)?;

@@ -15,7 +15,10 @@ use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, T
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::audit;
+use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
+use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
@@ -45,6 +48,10 @@ pub struct Services {
     pub events: Option<Arc<Events>>,
     /// Answers SELECTs over them. `None` where that is switched off.
     pub query: Option<Query>,
+    /// Attempts with unknown root keys.
+    pub guesses: Guesses,
+    /// Live exports of the audit trail.
+    pub exports: Vec<Arc<Export>>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -111,6 +118,8 @@ impl Services {
             region: settings.region.clone(),
             events: Some(events),
             query,
+            guesses: Guesses::new(settings.auth.guess_delay_max),
+            exports: audit::export::exports(&settings.audit),
         });
         let _ = keeping.0.set(Arc::downgrade(&services));
         services.restore_uses()?;

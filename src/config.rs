@@ -47,6 +47,10 @@ pub struct Settings {
     pub storage: Storage,
     /// Queries over recorded events.
     pub analytics: Analytics,
+    /// The audit trail.
+    pub audit: Audit,
+    /// How callers prove who they are.
+    pub auth: Auth,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -162,6 +166,43 @@ pub struct Analytics {
     pub memory_bytes: usize,
 }
 
+/// The audit trail: where its events are handed to as they happen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audit {
+    /// A file that they are appended to, JSON lines.
+    pub export_file: Option<PathBuf>,
+    /// Where syslog takes them.
+    pub export_syslog: Option<SyslogAddress>,
+}
+
+/// Where a syslog daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogAddress {
+    /// A datagram socket of this machine, such as `/dev/log`.
+    Local(PathBuf),
+    /// `HOST:PORT`, a datagram each.
+    Udp(String),
+    /// `HOST:PORT`, a stream.
+    Tcp(String),
+}
+
+impl fmt::Display for SyslogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyslogAddress::Local(path) => write!(f, "{}", path.display()),
+            SyslogAddress::Udp(host) => write!(f, "udp://{host}"),
+            SyslogAddress::Tcp(host) => write!(f, "tcp://{host}"),
+        }
+    }
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    /// Longest that the answer to an unknown root key is held back.
+    pub guess_delay_max: Duration,
+}
+
 /// When spent credits reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditsJournal {
@@ -246,6 +287,8 @@ impl Default for Settings {
                 waiting_queries: 64,
                 memory_bytes: 2 * GIB,
             },
+            audit: Audit { export_file: None, export_syslog: None },
+            auth: Auth { guess_delay_max: Duration::from_secs(4) },
         }
     }
 }

@@ -6,9 +6,11 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod guesses;
 pub mod http;
 pub mod outside;
 pub mod rbac;

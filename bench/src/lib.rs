@@ -12,11 +12,13 @@
 //! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
 //! - [`vault_rotate`]: a rotation of the vault while keys are verified.
+//! - [`audit_verify`]: verification of a long chain of audit events.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
 
 pub mod analytics;
+pub mod audit_verify;
 pub mod beside;
 pub mod child;
 pub mod client;

@@ -11,7 +11,9 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, beside, compare, create_key, delete_role, floor, restart, vault_rotate};
+use keyward_bench::{
+    Error, Result, analytics, audit_verify, beside, compare, create_key, delete_role, floor, restart, vault_rotate,
+};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -46,6 +48,8 @@ enum Command {
     Analytics(Analytics),
     /// Verifications beside heavy queries, and how soon a query sees one.
     Beside(Beside),
+    /// Verification of a long chain of audit events.
+    AuditVerify(AuditVerify),
 }
 
 #[derive(Args)]
@@ -305,6 +309,25 @@ struct Beside {
     json: bool,
 }
 
+#[derive(Args)]
+struct AuditVerify {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Events of the chain.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How often it is verified.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Exit with 1 when the quickest round takes longer than this, in seconds.
+    #[arg(long)]
+    most_seconds: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -341,6 +364,7 @@ fn main() -> ExitCode {
         Command::VaultRotate(arguments) => rotate(arguments),
         Command::Analytics(arguments) => ask(arguments),
         Command::Beside(arguments) => ask_beside(arguments),
+        Command::AuditVerify(arguments) => verify(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -503,6 +527,13 @@ fn rotate(arguments: VaultRotate) -> Result<()> {
     let report = vault_rotate::vault_rotate(&options, &mut say)?;
     print(json, &report, || report.table())?;
     report.judge(&options)
+}
+
+fn verify(arguments: AuditVerify) -> Result<()> {
+    let AuditVerify { directory, events, rounds, most_seconds, json } = arguments;
+    let options = audit_verify::Options { directory, events, rounds, most_seconds };
+    let report = audit_verify::audit_verify(&options, &mut say)?;
+    print(json, &report, || report.table())
 }
 
 /// Progress and complaints; stdout is for results.

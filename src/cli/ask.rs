@@ -20,7 +20,9 @@ use super::admin_client::{CallError, call, open_stream};
 use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
+use crate::audit::export::exports;
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
 use crate::outside::Outside;
@@ -127,9 +129,21 @@ impl Reach {
     /// # Errors
     /// A sentence for the operator.
     pub fn begin(&self, command: &str, arguments: &impl Serialize) -> Result<Way, String> {
+        self.begin_with(Opening::WithEvents, command, arguments)
+    }
+
+    /// The same for a command that needs the records alone.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn begin_on_records(&self, command: &str, arguments: &impl Serialize) -> Result<Way, String> {
+        self.begin_with(Opening::RecordsAlone, command, arguments)
+    }
+
+    fn begin_with(&self, opening: Opening, command: &str, arguments: &impl Serialize) -> Result<Way, String> {
         let data_dir = &self.settings.data_dir;
         let begin = || open_stream(data_dir, command, members(arguments));
-        match reach(&self.settings, Opening::WithEvents, PATIENCE, begin)? {
+        match reach(&self.settings, opening, PATIENCE, begin)? {
             Reached::Server((frames, told)) => Ok(Way::Server(frames, told)),
             Reached::Directory(services) => Ok(Way::Directory(services)),
         }
@@ -306,7 +320,16 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
             }
         },
     };
-    Ok(Services { storage, outside, vault, region: settings.region.clone(), events, query: None })
+    Ok(Services {
+        storage,
+        outside,
+        vault,
+        region: settings.region.clone(),
+        events,
+        query: None,
+        guesses: Guesses::new(settings.auth.guess_delay_max),
+        exports: exports(&settings.audit),
+    })
 }
 
 fn absent(data_dir: &Path) -> String {

@@ -8,6 +8,7 @@ pub mod access;
 pub mod admin_client;
 pub mod api;
 pub mod ask;
+pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod http_client;
@@ -63,6 +64,8 @@ pub enum Command {
     Events(events::EventsArguments),
     /// Look after the vault: what recoverable keys are encrypted with
     Vault(vault::VaultArguments),
+    /// Verify and export the audit trail
+    Audit(audit::AuditArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses

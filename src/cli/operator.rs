@@ -5,6 +5,7 @@
 //! object and with warnings for the operator. A plaintext key appears in the answer of the command that made it, and
 //! nowhere else.
 
+pub mod audit;
 pub mod events;
 pub mod vault;
 
@@ -66,9 +67,16 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
     });
     let stream: Stream = Arc::new(move |request, frames| match request.command.as_str() {
         command if vault::is_streamed(command) => vault::stream(&streaming, request, frames),
+        command if audit::is_streamed(command) => audit::stream(&streaming, request, frames),
         _ => events::stream(&streaming, request, frames),
     });
-    Dispatch { answer, stream, is_streamed: |command| events::is_streamed(command) || vault::is_streamed(command) }
+    Dispatch {
+        answer,
+        stream,
+        is_streamed: |command| {
+            events::is_streamed(command) || vault::is_streamed(command) || audit::is_streamed(command)
+        },
+    }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.
@@ -93,6 +101,8 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
             let NoArguments {} = read(arguments)?;
             done(vault::status(services)?)
         }
+        "audit.heads" => done(audit::heads(services, read(arguments)?)?),
+        "audit.status" => done(audit::status(services, read(arguments)?)?),
         unknown => Err(format!("there is no command `{unknown}`; is the running server an older one?")),
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
+use crate::audit::Keeper;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
@@ -112,7 +113,17 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
-    let outcome = runtime.block_on(answer_requests(settings, outside, &services, listener));
+    let keeper = Keeper::start(&services, settings)
+        .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
+    let outcome = match keeper {
+        Ok(keeper) => {
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, listener));
+            // It still reads and writes the store.
+            keeper.stop();
+            outcome
+        }
+        Err(reason) => Err(reason),
+    };
     services.shutdown();
     drop(entered);
     runtime.shutdown_timeout(RUNTIME_PATIENCE);

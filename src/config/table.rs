@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, LogFormat, LogLevel, Settings};
+use super::{CreditsJournal, LogFormat, LogLevel, Settings, SyslogAddress};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -439,6 +439,44 @@ pub(super) static SETTINGS: &[Setting] = &[
         analytics.memory_bytes,
         "Memory of all running queries together. What one of them may take is a limit of its workspace."
     ),
+    millis!(
+        "auth.guess_delay_max_ms",
+        0,
+        15 * SECOND_MS,
+        auth.guess_delay_max,
+        "Longest that the answer to an unknown root key is held back, once its address has sent several. Requests with a\n\
+         valid one are never held back, from whatever address. 0 holds back nothing; attempts are counted all the same."
+    ),
+    Setting {
+        key: "audit.export.file",
+        kind: Kind::Text,
+        meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
+                  readable by its owner alone, and opened again when it was moved away (logrotate). A restart goes on where\n\
+                  it was; an event may then be written twice: event_id tells.",
+        put: |settings, value| {
+            settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.audit.export_file.as_deref();
+            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
+        },
+    },
+    Setting {
+        key: "audit.export.syslog",
+        kind: Kind::Text,
+        meaning: "Sends every audit event to syslog as it happens (RFC 5424, facility 13, the event as JSON): /dev/log or\n\
+                  another datagram socket, udp://HOST:PORT or tcp://HOST:PORT; empty means not at all. While nobody listens\n\
+                  events wait in the store. An event may come twice: event_id tells.",
+        put: |settings, value| {
+            let text = value.into_text();
+            settings.audit.export_syslog = (!text.is_empty()).then(|| parse_syslog(&text)).transpose()?;
+            Ok(())
+        },
+        get: |settings| {
+            Value::Text(settings.audit.export_syslog.as_ref().map_or_else(String::new, SyslogAddress::to_string))
+        },
+    },
 ];
 
 /// The setting of this name.
@@ -481,6 +519,21 @@ fn check_listen(text: &str) -> Result<(), String> {
     }
     port.parse::<u16>().map_err(|_| format!("`{port}` is no port; ports are 0 to 65535"))?;
     Ok(())
+}
+
+/// Where syslog listens: a path, or `udp://` or `tcp://` and HOST:PORT.
+fn parse_syslog(text: &str) -> Result<SyslogAddress, String> {
+    if text.starts_with('/') {
+        return Ok(SyslogAddress::Local(PathBuf::from(text)));
+    }
+    let (scheme, host) = text.split_once("://").unwrap_or(("", text));
+    let address = match scheme {
+        "udp" => SyslogAddress::Udp(host.to_owned()),
+        "tcp" => SyslogAddress::Tcp(host.to_owned()),
+        _ => return Err("must be a path such as /dev/log, udp://HOST:PORT or tcp://HOST:PORT".to_owned()),
+    };
+    check_listen(host)?;
+    Ok(address)
 }
 
 /// An address or a network. IPv4 ranges mapped into IPv6 are taken as IPv4, as addresses are before they are compared.

@@ -82,6 +82,10 @@ pub const OVERRIDE_PATTERN: TableNo = 44;
 pub const AUDIT: TableNo = 50;
 /// Workspace -> sequence number and hash of its newest audit event.
 pub const AUDIT_HEAD: TableNo = 51;
+/// Workspace -> sequence number and hash of the newest audit event that retention has deleted.
+pub const AUDIT_ANCHOR: TableNo = 52;
+/// (workspace, target of a live export) -> sequence number of the last audit event it was handed.
+pub const AUDIT_EXPORTED: TableNo = 53;
 
 /// (workspace, data key id) -> a wrapped data key.
 pub const DATA_KEY: TableNo = 60;
