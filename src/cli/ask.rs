@@ -293,7 +293,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
             }
         },
     };
-    Ok(Services { storage, outside, region: settings.region.clone(), events, query: None })
+    Ok(Services { storage, outside, region: settings.region.clone(), events, query: None, search: None })
 }
 
 fn absent(data_dir: &Path) -> String {
