@@ -34,6 +34,7 @@ mod reroll;
 mod robust;
 mod root_keys;
 mod schema;
+mod search;
 mod settings;
 mod things;
 mod tidy;

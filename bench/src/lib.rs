@@ -11,6 +11,7 @@
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
 //! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
+//! - [`search`]: the search index: its size, searches, its lag, and verifications beside it.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
@@ -26,6 +27,7 @@ pub mod floor;
 pub mod load;
 pub mod report;
 pub mod restart;
+pub mod search;
 pub mod store;
 pub mod wire;
 

@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{Error, Result, analytics, compare, create_key, delete_role, floor, restart, search};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -42,6 +42,8 @@ enum Command {
     DeleteRole(DeleteRole),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
+    /// The search index: its size, searches, its lag behind changes, and verifications beside it.
+    Search(Search),
 }
 
 #[derive(Args)]
@@ -248,6 +250,25 @@ struct Analytics {
     json: bool,
 }
 
+#[derive(Args)]
+struct Search {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys to make, and as many audit events.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Changes a second while the lag is measured.
+    #[arg(long, default_value_t = 2000)]
+    rate: u64,
+    /// Seconds of each of the two measurements beside changes.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -282,6 +303,7 @@ fn main() -> ExitCode {
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
         Command::Analytics(arguments) => ask(arguments),
+        Command::Search(arguments) => find(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -419,6 +441,12 @@ fn delete(arguments: DeleteRole) -> Result<()> {
 fn ask(arguments: Analytics) -> Result<()> {
     let Analytics { directory, events, threads, rounds, json } = arguments;
     let report = analytics::analytics(&analytics::Options { directory, events, threads, rounds }, &mut say)?;
+    print(json, &report, || report.table())
+}
+
+fn find(arguments: Search) -> Result<()> {
+    let Search { directory, keys, rate, seconds, json } = arguments;
+    let report = search::search(&search::Options { directory, keys, rate, seconds }, &mut say)?;
     print(json, &report, || report.table())
 }
 

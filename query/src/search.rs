@@ -31,7 +31,7 @@ pub use shared::{Freshness, PROMISE};
 pub use words::Words;
 
 use follow::Follower;
-use shared::Shared;
+use shared::{Shared, Standing};
 
 /// How the index is kept.
 pub struct Options {
@@ -123,7 +123,7 @@ impl Search {
             position: self.shared.position().0,
             commits: self.shared.commits.load(Ordering::Relaxed),
             freshness: self.shared.freshness(),
-            failing: self.shared.is_failing(),
+            failing: self.shared.is(Standing::Failing),
         }
     }
 

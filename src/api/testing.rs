@@ -60,7 +60,8 @@ impl Kit {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
-        let services = Services { storage, outside, region: "test".to_owned(), events: None, query: None, search: None };
+        let services =
+            Services { storage, outside, region: "test".to_owned(), events: None, query: None, search: None };
         let services = Arc::new(services);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entropy = &services.outside.entropy;

@@ -204,7 +204,8 @@ impl std::fmt::Debug for Feed {
 impl Feed {
     fn opened(mut self) -> Result<Feed, FeedError> {
         let Source { disk, log_dir, store_id, .. } = &self.source;
-        let reader = Reader::open(Arc::clone(disk), log_dir, *store_id, self.after).map_err(|error| self.failed(error))?;
+        let reader =
+            Reader::open(Arc::clone(disk), log_dir, *store_id, self.after).map_err(|error| self.failed(error))?;
         self.reader = Some(reader);
         Ok(self)
     }

@@ -9,14 +9,14 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use keyward_storage::disk::{Disk, DiskFile};
 use tantivy::HasLen;
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
-    AntiCallToken, Directory, DirectoryLock, FileHandle, Lock, OwnedBytes, TerminatingWrite, WatchCallback, WatchHandle,
-    WritePtr,
+    AntiCallToken, Directory, DirectoryLock, FileHandle, Lock, META_LOCK, OwnedBytes, TerminatingWrite, WatchCallback,
+    WatchHandle, WritePtr,
 };
 
 /// A directory of the disk seam, as tantivy wants one.
@@ -24,12 +24,38 @@ use tantivy::directory::{
 pub struct Seam {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    meta: Arc<MetaLock>,
+}
+
+/// Held while the list of segments is read and their files are opened, so that a merge that ends meanwhile does not remove
+/// them.
+#[derive(Default)]
+struct MetaLock {
+    held: Mutex<bool>,
+    freed: Condvar,
+}
+
+struct MetaGuard(Arc<MetaLock>);
+
+impl MetaGuard {
+    fn take(lock: &Arc<MetaLock>) -> MetaGuard {
+        let held = lock.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *lock.freed.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner) = true;
+        MetaGuard(Arc::clone(lock))
+    }
+}
+
+impl Drop for MetaGuard {
+    fn drop(&mut self) {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.freed.notify_one();
+    }
 }
 
 impl Seam {
     /// The directory, which is there.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Seam {
-        Seam { disk, dir }
+        Seam { disk, dir, meta: Arc::default() }
     }
 
     fn path(&self, name: &Path) -> PathBuf {
@@ -103,8 +129,11 @@ impl Directory for Seam {
         Ok(())
     }
 
-    /// One process works in the data directory, and one thread in the index.
-    fn acquire_lock(&self, _: &Lock) -> Result<DirectoryLock, LockError> {
+    /// One process works in the data directory, and one thread writes the index: locks are this process's own.
+    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+        if lock.filepath == META_LOCK.filepath {
+            return Ok(DirectoryLock::from(Box::new(MetaGuard::take(&self.meta))));
+        }
         Ok(DirectoryLock::from(Box::new(())))
     }
 

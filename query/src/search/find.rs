@@ -143,7 +143,7 @@ fn guarded<R>(shared: &Shared, step: impl FnOnce() -> tantivy::Result<R>) -> Res
 /// Finds keys, by id ascending.
 pub fn keys(shared: &Shared, snapshot: &Snapshot, ask: &Keys) -> Result<Found<KeyId, KeyId>, SearchError> {
     let freshness = shared.freshness();
-    let view = shared.view().ok_or(SearchError::Unavailable)?;
+    let view = shared.first_view().ok_or(SearchError::Unavailable)?;
     let workspace = ask.workspace;
     let mut least = first_order(&ask.from);
     let mut any_of = Vec::new();
@@ -353,7 +353,8 @@ fn in_order_of_numbers(
     head: u64,
 ) -> Result<Found<Numbered, (u64, u64)>, SearchError> {
     let top = ask.from.map_or(head, |(_, sequence)| head.min(sequence.saturating_add(DISORDER_MAX)));
-    let bottom = ask.from.map_or(head, |(_, sequence)| head.min(sequence)).saturating_sub(ask.most as u64 + DISORDER_MAX);
+    let bottom =
+        ask.from.map_or(head, |(_, sequence)| head.min(sequence)).saturating_sub(ask.most as u64 + DISORDER_MAX);
     let greatest = ask.from.map_or(u128::MAX, |(time, sequence)| schema::event_order(time, sequence));
     let most = usize::try_from(top - bottom.min(top)).unwrap_or(0);
     let listed = audit::list(snapshot, workspace, bottom + 1, most)?;

@@ -165,7 +165,13 @@ impl Fields {
     }
 
     /// A live key.
-    pub fn key_document(&self, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, external: Option<&str>) -> TantivyDocument {
+    pub fn key_document(
+        &self,
+        workspace: WorkspaceNo,
+        id: KeyId,
+        row: &KeyRow,
+        external: Option<&str>,
+    ) -> TantivyDocument {
         let mut terms = vec![
             term_bytes(Kind::Key, Tag::Unique, workspace, id.as_bytes()),
             term_bytes(Kind::Key, Tag::Any, workspace, &[]),

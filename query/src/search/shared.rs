@@ -37,6 +37,8 @@ pub enum Freshness {
 /// After this a change is found (EXT-15).
 pub const PROMISE: Duration = Duration::from_secs(2);
 
+/// Longest a search waits for the index to be opened.
+const OPENING: Duration = Duration::from_secs(2);
 /// Most workspaces of which it is remembered up to where the index has their events.
 const WORKSPACES_MAX: usize = 10_000;
 
@@ -75,11 +77,28 @@ impl Shared {
         self.view.load_full()
     }
 
+    /// The last commit. Right after the start there is none yet, for a moment: that is waited for.
+    pub fn first_view(&self) -> Option<Arc<View>> {
+        let until = Instant::now() + OPENING;
+        loop {
+            let view = self.view();
+            if view.is_some() || self.is(Standing::Failing) || self.stops() || Instant::now() >= until {
+                return view;
+            }
+            self.sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Shows a commit to searches.
     pub fn show(&self, view: View, position: Position, as_of: Instant) {
         self.view.store(Some(Arc::new(view)));
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.catch_up(position, as_of);
+    }
+
+    /// Takes a commit that cannot be trusted away from searches.
+    pub fn hide(&self) {
+        self.view.store(None);
     }
 
     /// Says that the view has everything up to `position`, which was all there was at `as_of`.
@@ -123,9 +142,8 @@ impl Shared {
         self.standing.store(standing as u8, Ordering::Relaxed);
     }
 
-    /// Whether it waits to try again.
-    pub fn is_failing(&self) -> bool {
-        self.standing.load(Ordering::Relaxed) == Standing::Failing as u8
+    pub fn is(&self, standing: Standing) -> bool {
+        self.standing.load(Ordering::Relaxed) == standing as u8
     }
 
     /// Notes that a search could not read the index.

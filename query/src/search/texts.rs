@@ -10,7 +10,7 @@ use super::words::Texts;
 pub fn of_key(id: KeyId, row: &KeyRow, external_id: Option<&str>) -> Texts {
     let mut texts = Texts::default();
     texts.push_id(&id.spell());
-    texts.push(&row.start);
+    texts.push_start(&row.start);
     texts.push(row.name.as_deref().unwrap_or_default());
     texts.push(external_id.unwrap_or_default());
     texts.push_meta(row.meta.as_deref().unwrap_or_default());

@@ -2,7 +2,6 @@
 //!
 //! It finds candidates, and all that are found by a query are among them. What is one is said by the records.
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use keyward_storage::ids::WorkspaceNo;
@@ -15,7 +14,7 @@ use tantivy::schema::{IndexRecordOption, Term};
 use tantivy::{BitSet, DocId, Score, Searcher, SegmentOrdinal, SegmentReader};
 
 use super::schema::{self, Fields, HIGH, Kind, LETTERS_MAX, LOW, Tag, WORD_BYTES_MAX};
-use super::words::Words;
+use super::words::{START_LETTERS, Words};
 
 /// Most terms that one beginning of a word stands for, in a segment. Where it is more, fewer letters are asked for, and the
 /// candidates are more than what is found.
@@ -87,6 +86,7 @@ impl View {
     /// # Errors
     /// The index cannot be read.
     pub fn candidates(&self, ask: &Ask<'_>, most: usize) -> tantivy::Result<(Vec<u128>, bool)> {
+        let most = most.max(1);
         let mut clauses: Vec<Box<dyn Query>> = Vec::new();
         if let Some(words) = ask.words {
             if words.is_empty() {
@@ -112,42 +112,55 @@ impl View {
         };
         let (least, greatest) = ask.between;
         let (least, greatest) = if ask.descending { (!greatest, !least) } else { (least, greatest) };
-        let smallest =
-            Smallest { orders: Arc::clone(&self.orders), flip: ask.descending, least, greatest, most };
+        let smallest = Smallest { orders: Arc::clone(&self.orders), flip: ask.descending, least, greatest, most };
         let (found, more) = self.searcher.search(&*query, &smallest)?;
         Ok((found.into_iter().map(|order| if ask.descending { !order } else { order }).collect(), more))
     }
 
     /// Queries that every row with these words meets.
     fn words(&self, ask: &Ask<'_>, words: &Words) -> Vec<Box<dyn Query>> {
-        let mut asked: Vec<(&str, bool)> = Vec::new();
+        let mut asked: Vec<Asked<'_>> = Vec::new();
         for phrase in words.phrases() {
             // The prefix of an id is no term.
             let skipped = usize::from(ask.kind == Kind::Key && phrase.words.len() > 1 && phrase.words[0] == "key");
             let last = phrase.words.len() - 1;
-            let of_phrase = phrase.words.iter().enumerate().skip(skipped);
-            asked.extend(of_phrase.map(|(at, word)| (word.as_str(), phrase.open && at == last)));
+            asked.extend(phrase.words.iter().enumerate().skip(skipped).map(|(at, word)| Asked {
+                word,
+                open: phrase.open && at == last,
+                may_go_on: ask.kind == Kind::Key && at == last && at > 0,
+            }));
         }
         // Long words are rare ones.
-        asked.sort_unstable_by_key(|(word, open)| (std::cmp::Reverse(word.len()), *open));
+        asked.sort_unstable_by_key(|asked| {
+            (std::cmp::Reverse(asked.word.len()), asked.open, asked.may_go_on, asked.word)
+        });
         asked.dedup();
         asked.truncate(WORDS_ASKED_MAX);
+        asked.into_iter().map(|asked| self.word(ask, asked)).collect()
+    }
+
+    /// A query that every row with this word meets.
+    fn word(&self, ask: &Ask<'_>, Asked { word, open, may_go_on }: Asked<'_>) -> Box<dyn Query> {
         let term = |bytes: &[u8]| schema::term_bytes(ask.kind, Tag::Word, ask.workspace, bytes);
-        let query = |(word, open): (&str, bool)| -> Box<dyn Query> {
-            let letters = schema::letters(word, LETTERS_MAX);
-            if !open || word.len() >= WORD_BYTES_MAX {
-                exactly(self.fields.term_of(&term(&schema::whole(word))))
-            } else if letters == word.len() {
-                exactly(self.fields.term_of(&term(word.as_bytes())))
-            } else {
-                Box::new(Beginning {
-                    fields: self.fields,
-                    letters: term(&word.as_bytes()[..letters]),
-                    beginning: term(word.as_bytes()),
-                })
-            }
+        let letters = schema::letters(word, LETTERS_MAX);
+        let query: Box<dyn Query> = if !open || word.len() >= WORD_BYTES_MAX {
+            exactly(self.fields.term_of(&term(&schema::whole(word))))
+        } else if letters == word.len() {
+            exactly(self.fields.term_of(&term(word.as_bytes())))
+        } else {
+            Box::new(Beginning {
+                fields: self.fields,
+                letters: term(&word.as_bytes()[..letters]),
+                beginning: term(word.as_bytes()),
+            })
         };
-        asked.into_iter().map(query).collect()
+        let start = schema::letters(word, START_LETTERS);
+        if !may_go_on || start == word.len() {
+            return query;
+        }
+        // More of a key than was kept of it: a start ends here, or anywhere behind it where it was kept longer.
+        let kept = exactly(self.fields.term_of(&term(word[..start].as_bytes())));
+        Box::new(BooleanQuery::union(vec![query, kept]))
     }
 
     /// The greatest sequence number of a workspace's events in the index.
@@ -155,12 +168,19 @@ impl View {
     /// # Errors
     /// The index cannot be read.
     pub fn last_event(&self, workspace: WorkspaceNo) -> tantivy::Result<u64> {
-        let query = TermQuery::new(
-            self.fields.term(Kind::Event, Tag::Any, workspace, &[]),
-            IndexRecordOption::Basic,
-        );
+        let query = TermQuery::new(self.fields.term(Kind::Event, Tag::Any, workspace, &[]), IndexRecordOption::Basic);
         self.searcher.search(&query, &Newest { orders: Arc::clone(&self.orders) })
     }
+}
+
+/// A word that rows are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked<'a> {
+    word: &'a str,
+    /// Whether it may go on in the text.
+    open: bool,
+    /// Whether the text may end in the middle of it.
+    may_go_on: bool,
 }
 
 fn exactly(term: Term) -> Box<dyn Query> {
@@ -236,11 +256,19 @@ struct SmallestOfSegment {
     least: u128,
     greatest: u128,
     most: usize,
-    kept: BinaryHeap<u128>,
+    /// Up to twice as many as are wanted: putting the lesser half in front now and then costs less than keeping order.
+    kept: Vec<u128>,
 }
 
-fn order_of((high, low): &Order, row: DocId) -> u128 {
-    u128::from(high.get_val(row)) << 64 | u128::from(low.get_val(row))
+impl SmallestOfSegment {
+    fn tidy(&mut self) {
+        if self.kept.len() > self.most {
+            let (_, greatest, _) = self.kept.select_nth_unstable(self.most - 1);
+            // What is greater than all that is kept need not be looked at.
+            self.greatest = *greatest;
+            self.kept.truncate(self.most);
+        }
+    }
 }
 
 impl Collector for Smallest {
@@ -254,7 +282,7 @@ impl Collector for Smallest {
             least: self.least,
             greatest: self.greatest,
             most: self.most,
-            kept: BinaryHeap::with_capacity(self.most.min(1024) + 1),
+            kept: Vec::with_capacity(2 * self.most),
         })
     }
 
@@ -277,21 +305,26 @@ impl SegmentCollector for SmallestOfSegment {
     type Fruit = Vec<u128>;
 
     fn collect(&mut self, row: DocId, _: Score) {
-        let order = order_of(&self.order, row);
-        let order = if self.flip { !order } else { order };
+        let (high, low) = (self.order.0.get_val(row), &self.order.1);
+        let high = if self.flip { !high } else { high };
+        // Most are out of bounds by their greater half.
+        if high > (self.greatest >> 64) as u64 || high < (self.least >> 64) as u64 {
+            return;
+        }
+        let low = low.get_val(row);
+        let order = u128::from(high) << 64 | u128::from(if self.flip { !low } else { low });
         if order < self.least || order > self.greatest {
             return;
         }
         self.kept.push(order);
-        if self.kept.len() > self.most {
-            self.kept.pop();
-            // What is greater than all that is kept need not be looked at.
-            self.greatest = self.kept.peek().map_or(self.greatest, |greatest| self.greatest.min(*greatest));
+        if self.kept.len() == 2 * self.most {
+            self.tidy();
         }
     }
 
-    fn harvest(self) -> Vec<u128> {
-        self.kept.into_vec()
+    fn harvest(mut self) -> Vec<u128> {
+        self.tidy();
+        self.kept
     }
 }
 

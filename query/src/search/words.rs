@@ -12,6 +12,8 @@ use tantivy::tokenizer::{AsciiFoldingFilter, RawTokenizer, TextAnalyzer, TokenSt
 
 /// Most words of one row that are indexed and looked at; the rest of a huge metadata object is not found.
 pub const WORDS_MAX: usize = 2000;
+/// Letters of a key behind its prefix that are kept, and by which one is found that is told with more of them.
+pub const START_LETTERS: usize = 4;
 /// Most phrases of a query; more are ignored.
 const PHRASES_MAX: usize = 32;
 
@@ -74,19 +76,33 @@ pub struct Texts {
 
 struct Text {
     words: Vec<String>,
+    role: Role,
+}
+
+/// What a text is, where that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Plain,
     /// Its first word says what kind of id it is, which is no reason to find it.
-    is_id: bool,
+    Id,
+    /// The beginning of something longer, which a query may have more of.
+    Start,
 }
 
 impl Texts {
     /// Adds a text.
     pub fn push(&mut self, text: &str) {
-        self.add(text, false);
+        self.add(text, Role::Plain);
+    }
+
+    /// Adds the start of a key: it is also found by its prefix with more of the key than was kept.
+    pub fn push_start(&mut self, start: &str) {
+        self.add(start, Role::Start);
     }
 
     /// Adds an id: it is found by what stands behind its prefix, with it or without, and not by the prefix alone.
     pub fn push_id(&mut self, id: &str) {
-        self.add(id, true);
+        self.add(id, Role::Id);
     }
 
     /// Adds each name, text and number of a metadata object; `json` is compact JSON text.
@@ -114,7 +130,7 @@ impl Texts {
         self.push(&text);
     }
 
-    fn add(&mut self, text: &str, is_id: bool) {
+    fn add(&mut self, text: &str, role: Role) {
         let left = self.left.get_or_insert(WORDS_MAX);
         if text.is_empty() || *left == 0 {
             return;
@@ -123,13 +139,13 @@ impl Texts {
         self.breaker.break_up(text, *left, &mut words);
         *left -= words.len();
         if !words.is_empty() {
-            self.texts.push(Text { words, is_id });
+            self.texts.push(Text { words, role });
         }
     }
 
     /// Every word that a search may begin at.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        let skipped = |text: &Text| usize::from(text.is_id && text.words.len() > 1);
+        let skipped = |text: &Text| usize::from(text.role == Role::Id && text.words.len() > 1);
         self.texts.iter().flat_map(move |text| text.words[skipped(text)..].iter().map(String::as_str))
     }
 }
@@ -169,8 +185,13 @@ impl Phrase {
         let (last, before) = self.words.split_last().expect("a phrase has a word");
         text.words.windows(self.words.len()).enumerate().any(|(at, found)| {
             let (end, rest) = found.split_last().expect("a window has the phrase's length");
-            let ends = if self.open { end.starts_with(last.as_str()) } else { end == last };
-            let is_prefix_alone = text.is_id && at == 0 && rest.is_empty() && text.words.len() > 1;
+            let goes_on = text.role == Role::Start
+                && at + self.words.len() == text.words.len()
+                && !rest.is_empty()
+                && end.chars().count() >= START_LETTERS
+                && last.starts_with(end.as_str());
+            let ends = end == last || self.open && end.starts_with(last.as_str()) || goes_on;
+            let is_prefix_alone = text.role == Role::Id && at == 0 && rest.is_empty() && text.words.len() > 1;
             ends && !is_prefix_alone && rest == before
         })
     }
@@ -200,7 +221,8 @@ impl Words {
         for (number, piece) in pieces.iter().enumerate() {
             let is_last = number + 1 == pieces.len();
             // A text goes on behind a letter or digit only: what ends in anything else is complete.
-            let open = is_last && piece.chars().next_back().is_some_and(|sign| sign.is_alphanumeric() || is_combining(sign));
+            let open =
+                is_last && piece.chars().next_back().is_some_and(|sign| sign.is_alphanumeric() || is_combining(sign));
             if quoted {
                 add(piece, open);
             } else {
@@ -226,8 +248,7 @@ impl Words {
 
     /// Whether the texts have every phrase. An empty query finds nothing.
     pub fn find_in(&self, texts: &Texts) -> bool {
-        !self.phrases.is_empty()
-            && self.phrases.iter().all(|phrase| texts.texts.iter().any(|text| phrase.is_in(text)))
+        !self.phrases.is_empty() && self.phrases.iter().all(|phrase| texts.texts.iter().any(|text| phrase.is_in(text)))
     }
 }
 
@@ -250,15 +271,48 @@ mod tests {
     fn a_query_finds_what_a_customer_can_tell() {
         let of = ["Billing – Crème Brûlée GmbH", "prod_4fKx", "ada.lovelace@example.com", "Straße 12"];
         for query in [
-            "billing", "BILL", "creme", "CRÈME brulee", "cre\u{300}me", "prod_4fKx", "prod_4fk", "4fkx", "prod",
-            "ada.lovelace@example.com", "ada.lovelace@exa", "lovelace", "example.com", "@example.com", "gmbh billing", "~billing*",
-            "\"creme brulee\"", "\"creme brul", "billing \"brulee gmbh\" 4f", "strasse 12", "  billing  ", "prod_", "prod-",
+            "billing",
+            "BILL",
+            "creme",
+            "CRÈME brulee",
+            "cre\u{300}me",
+            "prod_4fKx",
+            "prod_4fk",
+            "4fkx",
+            "prod",
+            "ada.lovelace@example.com",
+            "ada.lovelace@exa",
+            "lovelace",
+            "example.com",
+            "@example.com",
+            "gmbh billing",
+            "~billing*",
+            "\"creme brulee\"",
+            "\"creme brul",
+            "billing \"brulee gmbh\" 4f",
+            "strasse 12",
+            "  billing  ",
+            "prod_",
+            "prod-",
         ] {
             assert!(finds(query, &of), "{query}");
         }
         for query in [
-            "", "   ", "\"", "***", "bil gmbh", "4fkx prod_4fky", "lovelace.ada", "\"brulee creme\"", "gmbh.prod",
-            "example.co.uk", "\"creme brul\" ", "workspace:1", "bill*ng", "billing OR nothing", "pro_",
+            "",
+            "   ",
+            "\"",
+            "***",
+            "bil gmbh",
+            "4fkx prod_4fky",
+            "lovelace.ada",
+            "\"brulee creme\"",
+            "gmbh.prod",
+            "example.co.uk",
+            "\"creme brul\" ",
+            "workspace:1",
+            "bill*ng",
+            "billing OR nothing",
+            "pro_",
         ] {
             assert!(!finds(query, &of), "{query}");
         }
@@ -269,21 +323,50 @@ mod tests {
     fn the_prefix_of_an_id_finds_nothing() {
         let mut of = Texts::default();
         of.push_id("key_Ab12Cd34Ef56Gh78");
-        for (query, found) in [("key_ab12cd34ef56gh78", true), ("key_ab1", true), ("ab12", true), ("key", false),
-            ("ke", false), ("key_", false), ("b12", false)]
-        {
+        for (query, found) in [
+            ("key_ab12cd34ef56gh78", true),
+            ("key_ab1", true),
+            ("ab12", true),
+            ("key", false),
+            ("ke", false),
+            ("key_", false),
+            ("b12", false),
+        ] {
             assert_eq!(Words::new(query).find_in(&of), found, "{query}");
         }
         assert_eq!(of.words().collect::<Vec<_>>(), ["ab12cd34ef56gh78"]);
+    }
+
+    /// EXT-16: whoever has the prefix and more of a key than was kept of it finds it, too.
+    #[test]
+    fn a_key_is_found_by_more_than_its_start() {
+        let mut of = Texts::default();
+        of.push_start("my_app_4fKx");
+        for (query, found) in [
+            ("my_app_4fKx9aB", true),
+            ("app_4fkx9 ", true),
+            ("app_4fk", true),
+            ("4fkx9ab", false),
+            ("app_4fKy9", false),
+            ("my_application", false),
+            ("my_app9", false),
+        ] {
+            assert_eq!(Words::new(query).find_in(&of), found, "{query}");
+        }
     }
 
     /// EXT-16: of metadata every name, text and number is a text of its own.
     #[test]
     fn metadata_is_taken_apart() {
         let mut of = Texts::default();
-        of.push_meta(r#"{"plan":"pro \"max\"","seats":25,"deep":[{"e":"\u00e9t\u00e9\nvoila"},true,null],"u":"日本 語"}"#);
+        of.push_meta(
+            r#"{"plan":"pro \"max\"","seats":25,"deep":[{"e":"\u00e9t\u00e9\nvoila"},true,null],"u":"日本 語"}"#,
+        );
         let words: Vec<&str> = of.words().collect();
-        assert_eq!(words, ["plan", "pro", "max", "seats", "25", "deep", "e", "ete", "voila", "true", "null", "u", "日本", "語"]);
+        assert_eq!(
+            words,
+            ["plan", "pro", "max", "seats", "25", "deep", "e", "ete", "voila", "true", "null", "u", "日本", "語"]
+        );
         assert!(Words::new("\"pro max\" 25").find_in(&of) && !Words::new("\"plan pro\"").find_in(&of));
     }
 
@@ -291,9 +374,12 @@ mod tests {
     #[test]
     fn odd_input_is_bounded() {
         let long = "x".repeat(100_000);
-        for query in [&*"a ".repeat(10_000), &*long, "\u{0}\u{ffff}\u{202e}", "\"\"\"\"", "\u{300}\u{301}", "İ ſ ﬁ ⑴"] {
+        for query in [&*"a ".repeat(10_000), &*long, "\u{0}\u{ffff}\u{202e}", "\"\"\"\"", "\u{300}\u{301}", "İ ſ ﬁ ⑴"]
+        {
             let words = Words::new(query);
-            assert!(words.phrases().len() <= PHRASES_MAX && words.phrases().iter().all(|phrase| !phrase.words.is_empty()));
+            assert!(
+                words.phrases().len() <= PHRASES_MAX && words.phrases().iter().all(|phrase| !phrase.words.is_empty())
+            );
         }
         let of = texts(&["a ".repeat(5000).as_str(), "beyond"]);
         assert_eq!(of.words().count(), WORDS_MAX);

@@ -74,13 +74,8 @@ impl Operation for SearchKeys {
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
         let query = ask.query.expose_secret().trim();
         let presented = secret::hash(query);
-        let keys = Keys {
-            workspace,
-            apis,
-            words: Words::new(query),
-            from: paging.from().to_vec(),
-            most: paging.most() - 1,
-        };
+        let keys =
+            Keys { workspace, apis, words: Words::new(query), from: paging.from().to_vec(), most: paging.most() - 1 };
         let now = call.now;
         search::ask(&call, "keys", move |search, storage| {
             let snapshot = storage.snapshot()?;

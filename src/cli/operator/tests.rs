@@ -23,7 +23,9 @@ impl World {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
-        World { services: Services { storage, outside, region: "test".to_owned(), events: None, query: None, search: None } }
+        World {
+            services: Services { storage, outside, region: "test".to_owned(), events: None, query: None, search: None },
+        }
     }
 
     fn run(&self, command: &str, arguments: Value) -> Result<Done, String> {
