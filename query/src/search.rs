@@ -93,11 +93,11 @@ impl Search {
         follow::mark(disk, dir).map(|mark| mark.position)
     }
 
-    /// Finds keys, by id ascending.
+    /// Finds keys, by id ascending. The next page begins at what stands behind the prefix of an id.
     ///
     /// # Errors
     /// There is no index at the moment, or the records cannot be read.
-    pub fn keys(&self, snapshot: &Snapshot, ask: &Keys) -> Result<Found<KeyId, KeyId>, SearchError> {
+    pub fn keys(&self, snapshot: &Snapshot, ask: &Keys) -> Result<Found<KeyId, String>, SearchError> {
         find::keys(&self.shared, snapshot, ask)
     }
 

@@ -141,7 +141,7 @@ fn guarded<R>(shared: &Shared, step: impl FnOnce() -> tantivy::Result<R>) -> Res
 }
 
 /// Finds keys, by id ascending.
-pub fn keys(shared: &Shared, snapshot: &Snapshot, ask: &Keys) -> Result<Found<KeyId, KeyId>, SearchError> {
+pub fn keys(shared: &Shared, snapshot: &Snapshot, ask: &Keys) -> Result<Found<KeyId, String>, SearchError> {
     let freshness = shared.freshness();
     let view = shared.first_view().ok_or(SearchError::Unavailable)?;
     let workspace = ask.workspace;
@@ -168,14 +168,13 @@ pub fn keys(shared: &Shared, snapshot: &Snapshot, ask: &Keys) -> Result<Found<Ke
             let Some(id) = IdText::from_bytes(order.to_be_bytes()).map(KeyId) else { continue };
             if is_meant(snapshot, ask, id)? {
                 if rows.len() == ask.most {
-                    next = Some(id);
+                    next = Some(place(order));
                     break 'pages;
                 }
                 rows.push(id);
             }
             if looked_at == CANDIDATES_MAX {
-                // The last that was looked at is the one before; an id that nothing has is as good a beginning.
-                next = IdText::from_bytes(least.to_be_bytes()).map(KeyId).or(Some(id));
+                next = Some(place(least));
             }
         }
         if !more {
@@ -185,6 +184,11 @@ pub fn keys(shared: &Shared, snapshot: &Snapshot, ask: &Keys) -> Result<Found<Ke
         at_once = (at_once * 4).min(CANDIDATES_MAX - looked_at.min(CANDIDATES_MAX)).max(1);
     }
     Ok(Found { rows, next, freshness })
+}
+
+/// The bytes of an order as what stands behind a prefix. It need not be an id, only at or before the next one.
+fn place(order: u128) -> String {
+    String::from_utf8_lossy(&order.to_be_bytes()).into_owned()
 }
 
 /// The order that these bytes stand for: the first id that is not before them.

@@ -7,8 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use keyward_query::search::{Events, Freshness, Keys, Options as SearchOptions, Search, Words};
+use keyward_storage::disk::Disk;
 use keyward_storage::disk::memory::{Call, MemoryDisk, SplitMix};
-use keyward_storage::disk::{Disk, DiskFile as _};
 use keyward_storage::ids::{ApiId, EventId, IdText, KeyId, KeyspaceId, WorkspaceNo};
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::audit::{Actor, AuditEvent, Target};
@@ -69,7 +69,9 @@ impl World {
                 run(tx);
                 Ok(())
             },
-            move |fate| drop(tell.send(fate.is_ok())),
+            move |fate| {
+                let _ = tell.send(fate.is_ok());
+            },
         );
         assert!(told.recv().expect("an answer"), "the transaction is applied");
     }

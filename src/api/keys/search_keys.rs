@@ -139,7 +139,7 @@ fn presented_key(
     snapshot: &Snapshot,
     ask: &Keys,
     hash: &KeyHash,
-) -> Result<Option<Found<KeyId, KeyId>>, keyward_storage::ReadError> {
+) -> Result<Option<Found<KeyId, String>>, keyward_storage::ReadError> {
     let Some(id) = key::find(snapshot, ask.workspace, hash)? else { return Ok(None) };
     let row = key::get_live(snapshot, ask.workspace, id)?;
     let is_seen = |row: &KeyRow| ask.apis.as_ref().is_none_or(|apis| apis.binary_search(&row.api).is_ok());
@@ -154,7 +154,7 @@ fn presented_key(
 fn page(
     storage: &Storage,
     workspace: WorkspaceNo,
-    found: Found<KeyId, KeyId>,
+    found: Found<KeyId, String>,
     now: u64,
 ) -> Result<Searched<KeyObject>, SearchError> {
     let first = storage.snapshot()?;
@@ -169,7 +169,7 @@ fn page(
     let (mut rows, mut bytes, mut next) = (Vec::with_capacity(found.rows.len()), 0, found.next);
     for (id, hot) in found.rows.into_iter().zip(hot) {
         if bytes >= PAGE_BYTES {
-            next = Some(id);
+            next = Some(id.0.as_str().to_owned());
             break;
         }
         let Some(row) = key::get(&snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none()) else { continue };
@@ -178,5 +178,5 @@ fn page(
         bytes += json_bytes(&object);
         rows.push(object);
     }
-    Ok(Searched::new(Page::new(rows, next.map(|id| id.to_string())), found.freshness))
+    Ok(Searched::new(Page::new(rows, next.map(|place| [KeyId::PREFIX, &place].concat())), found.freshness))
 }
