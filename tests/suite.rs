@@ -35,6 +35,7 @@ mod reroll;
 mod robust;
 mod root_keys;
 mod schema;
+mod search;
 mod secrets;
 mod settings;
 mod things;

@@ -12,7 +12,8 @@ use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
 use keyward_bench::{
-    Error, Result, analytics, audit_verify, beside, compare, create_key, delete_role, floor, restart, vault_rotate,
+    Error, Result, analytics, audit_verify, beside, compare, create_key, delete_role, floor, restart, search,
+    vault_rotate,
 };
 use serde::Serialize;
 
@@ -50,6 +51,8 @@ enum Command {
     Beside(Beside),
     /// Verification of a long chain of audit events.
     AuditVerify(AuditVerify),
+    /// The search index: its size, searches, its lag behind changes, and verifications beside it.
+    Search(Search),
 }
 
 #[derive(Args)]
@@ -328,6 +331,25 @@ struct AuditVerify {
     json: bool,
 }
 
+#[derive(Args)]
+struct Search {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys to make, and as many audit events.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Changes a second while the lag is measured.
+    #[arg(long, default_value_t = 2000)]
+    rate: u64,
+    /// Seconds of each of the two measurements beside changes.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -365,6 +387,7 @@ fn main() -> ExitCode {
         Command::Analytics(arguments) => ask(arguments),
         Command::Beside(arguments) => ask_beside(arguments),
         Command::AuditVerify(arguments) => verify(arguments),
+        Command::Search(arguments) => find(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -533,6 +556,12 @@ fn verify(arguments: AuditVerify) -> Result<()> {
     let AuditVerify { directory, events, rounds, most_seconds, json } = arguments;
     let options = audit_verify::Options { directory, events, rounds, most_seconds };
     let report = audit_verify::audit_verify(&options, &mut say)?;
+    print(json, &report, || report.table())
+}
+
+fn find(arguments: Search) -> Result<()> {
+    let Search { directory, keys, rate, seconds, json } = arguments;
+    let report = search::search(&search::Options { directory, keys, rate, seconds }, &mut say)?;
     print(json, &report, || report.table())
 }
 

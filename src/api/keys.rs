@@ -23,6 +23,7 @@ mod refill;
 pub mod remove_permissions;
 pub mod remove_roles;
 pub mod reroll_key;
+pub mod search_keys;
 pub mod set_permissions;
 pub mod set_roles;
 mod settings;

@@ -75,6 +75,7 @@ impl Kit {
             query: None,
             guesses: Guesses::new(std::time::Duration::ZERO),
             exports: Vec::new(),
+            search: None,
         };
         let services = Arc::new(services);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

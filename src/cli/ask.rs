@@ -329,6 +329,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         query: None,
         guesses: Guesses::new(settings.auth.guess_delay_max),
         exports: exports(&settings.audit),
+        search: None,
     })
 }
 

@@ -43,6 +43,7 @@ fn open(disk: MemoryDisk, master_keys: &str) -> Services {
         query: None,
         guesses: Guesses::new(std::time::Duration::ZERO),
         exports: Vec::new(),
+        search: None,
     }
 }
 

@@ -152,13 +152,7 @@ fn page(
     }
     // The page is as of a second snapshot, taken after the look at what is hot: together they have every spend.
     let snapshot = storage.snapshot()?;
-    let mut links = Links {
-        snapshot: &snapshot,
-        workspace,
-        identities: HashMap::new(),
-        roles: HashMap::new(),
-        slugs: HashMap::new(),
-    };
+    let mut links = Links::new(&snapshot, workspace);
     paging.fill(
         found,
         |(id, _)| id.0,
@@ -174,7 +168,7 @@ fn page(
 }
 
 /// What the keys of a page refer to, each read once.
-struct Links<'s> {
+pub struct Links<'s> {
     snapshot: &'s Snapshot,
     workspace: WorkspaceNo,
     identities: HashMap<IdentityId, Option<IdentityRow>>,
@@ -194,9 +188,14 @@ fn once<I: Eq + Hash, V>(
     Ok(())
 }
 
-impl Links<'_> {
+impl<'s> Links<'s> {
+    /// Nothing is read yet.
+    pub fn new(snapshot: &'s Snapshot, workspace: WorkspaceNo) -> Links<'s> {
+        Links { snapshot, workspace, identities: HashMap::new(), roles: HashMap::new(), slugs: HashMap::new() }
+    }
+
     /// What a key refers to, without what was deleted since.
-    fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
+    pub fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
         let (snapshot, workspace) = (self.snapshot, self.workspace);
         for &id in &row.roles {
             once(&mut self.roles, id, || role::role(snapshot, workspace, id))?;

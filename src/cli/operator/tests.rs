@@ -36,6 +36,7 @@ impl World {
                 query: None,
                 guesses: Guesses::new(std::time::Duration::ZERO),
                 exports: Vec::new(),
+                search: None,
             },
         }
     }
