@@ -96,9 +96,9 @@ fn searched(marks: &Marks, folder: &Path) -> Vec<String> {
 fn without_told(marks: &mut Marks, value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            // migrateKeys gives the hashes back that it did not take.
+            // migrateKeys gives back the hashes it was given: those it took, and those it did not.
             let keep = |(name, value): (&String, &Value)| match value.as_str().filter(|_| TELLING.contains(&&**name)) {
-                None if name == "failed" => None,
+                None if name == "failed" || name == "hash" => None,
                 Some(secret) => {
                     marks.add("a key that was minted", secret);
                     None
