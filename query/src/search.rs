@@ -1,9 +1,9 @@
 //! Full-text search over keys and audit events (EXT-15, EXT-16).
 //!
-//! The index is derived: a thread follows the log and keeps it ([`follow`]), a search takes candidates from its last commit
-//! ([`view`]) and judges them by the records ([`find`]). It can be deleted at any time, and is made anew.
+//! The index is derived: a thread follows the log and keeps it (`follow`), a search takes candidates from its last commit
+//! (`view`) and judges them by the records (`find`). It can be deleted at any time, and is made anew.
 //!
-//! [`words`] says what it means that something is found; [`schema`] what the index is made of; [`directory`] where its files
+//! `words` says what it means that something is found; `schema` what the index is made of; `directory` where its files
 //! are.
 
 mod directory;
