@@ -275,10 +275,12 @@ impl ScalarUDFImpl for Kernel {
         if !self.takes_null && arguments.args.iter().any(|argument| argument.data_type() == DataType::Null) {
             return Err(DataFusionError::Plan(format!("{} does not take NULL without a type", self.name)));
         }
-        let made = (self.run)(&arguments.args, arguments.number_rows)?;
-        if let ColumnarValue::Array(column) = &made {
-            watch::check_bytes(column.get_array_memory_size())?;
-        }
-        Ok(made)
+        let bounded = |made: ColumnarValue| {
+            if let ColumnarValue::Array(column) = &made {
+                watch::check_bytes(column.get_array_memory_size())?;
+            }
+            Ok(made)
+        };
+        (self.run)(&arguments.args, arguments.number_rows).and_then(bounded).inspect_err(watch::remember)
     }
 }

@@ -175,13 +175,17 @@ impl Engine {
         let watch = Arc::new(Watch::new((limits.memory_bytes / COLUMN_PART).max(COLUMN_BYTES_MIN)));
         let pool = Arc::new(Pool::new(limits.memory_bytes, &self.memory, place.workspace()));
         let session = self.session(Arc::<Pool>::clone(&pool));
+        let said = Arc::clone(&watch);
         let work = async move {
             // The place is free when the work has ended, which may be later than its client has gone.
             let _place = place;
             let memory = || out_of_memory(&pool);
             carry_out(plan()?, &session, limits).await.map_err(|failure| match failure {
                 Failure::Refused(refusal) => refusal,
-                Failure::Engine(error) => failure::refusal(&error, memory),
+                Failure::Engine(error) => match said.refusal() {
+                    Some(refusal) if failure::is_of_files(&error) => refusal,
+                    _ => failure::refusal(&error, memory),
+                },
             })
         };
         let task = self.handle.spawn(watch::within(Arc::clone(&watch), work));

@@ -8,8 +8,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use datafusion::arrow::array::RecordBatch;
@@ -17,7 +17,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{ColumnarValue, LogicalPlan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -46,6 +46,8 @@ pub struct Watch {
     column_bytes_max: usize,
     /// Bytes of arrays that windows have computed.
     array_bytes: AtomicUsize,
+    /// The first thing that a kernel refused.
+    refusal: OnceLock<Refusal>,
 }
 
 tokio::task_local! {
@@ -55,12 +57,22 @@ tokio::task_local! {
 impl Watch {
     /// Of a query that somebody waits for.
     pub fn new(column_bytes_max: usize) -> Watch {
-        Watch { wanted: AtomicBool::new(true), column_bytes_max, array_bytes: AtomicUsize::new(0) }
+        Watch {
+            wanted: AtomicBool::new(true),
+            column_bytes_max,
+            array_bytes: AtomicUsize::new(0),
+            refusal: OnceLock::new(),
+        }
     }
 
     /// Nobody waits any more.
     pub fn stop(&self) {
         self.wanted.store(false, Ordering::Relaxed);
+    }
+
+    /// What a kernel refused, if one has.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.get().cloned()
     }
 
     fn check(&self) -> Result<(), Refusal> {
@@ -85,6 +97,16 @@ pub fn follow_tasks() {
 /// [`Refusal::Cancelled`] once nobody waits for the answer.
 pub fn check() -> Result<(), Refusal> {
     CURRENT.try_with(|watch| watch.check()).unwrap_or(Ok(()))
+}
+
+/// Remembers what a kernel refused: where it runs inside a scan, DataFusion makes a text of its error.
+pub fn remember(error: &DataFusionError) {
+    if let DataFusionError::External(cause) = error
+        && let Some(refusal) = cause.downcast_ref::<Refusal>()
+    {
+        // Outside of a query there is nobody to tell, and the first refusal is enough.
+        let _ = CURRENT.try_with(|watch| watch.refusal.set(refusal.clone()));
+    }
 }
 
 /// Whether a column of a batch may have that many bytes: for kernels whose result can be far larger than their arguments.
