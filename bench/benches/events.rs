@@ -13,23 +13,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use keyward::api::wire::RequestId;
+use keyward::outside::Entropy;
 use keyward_query::events::{Event, Events, Options, Outcome, Verification};
 use keyward_storage::disk::RealDisk;
 use keyward_storage::disk::memory::SplitMix;
-use keyward_storage::ids::{ID_ALPHABET, IdText, IdentityId, KeyId, KeyspaceId, WorkspaceId};
+use keyward_storage::ids::{IdText, IdentityId, KeyId, KeyspaceId, WorkspaceId};
 use keyward_storage::records::identity::IdentityView;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The same allocator as keyward's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: u64 = 1_772_323_200_000; // 1 March 2026
 const DAYS: u64 = 30;
 const DAY: u64 = 86_400_000;
 const KEYS: u64 = 5_000;
 const IDENTITIES: usize = 1_500;
-const INGESTED: u64 = 2_000_000;
+const INGESTED: u64 = 1_000_000;
 
 /// A workspace's traffic: a few keys make most of it, what hangs on a key stays the same, nearly all is well.
 struct Traffic {
     dice: SplitMix,
+    entropy: Entropy,
     workspace: WorkspaceId,
     keyspaces: [KeyspaceId; 3],
     keys: Vec<(KeyId, Option<Arc<IdentityView>>)>,
@@ -70,6 +77,7 @@ impl Traffic {
             time: START as f64,
             gap: (DAYS * DAY) as f64 / events as f64,
             dice,
+            entropy: Entropy::seeded(3),
         }
     }
 
@@ -78,10 +86,6 @@ impl Traffic {
     }
 
     fn event(&mut self) -> Event {
-        let mut request_id = *b"req_00000000000000000000";
-        for char in &mut request_id[4..] {
-            *char = ID_ALPHABET[usize::try_from(self.dice.below(62)).unwrap_or(0)];
-        }
         self.time += self.gap * 2.0 * self.share();
         // Zipf-like: the rank is log-uniform.
         let rank = ((KEYS as f64).powf(self.share()) - 1.0) as usize;
@@ -103,7 +107,7 @@ impl Traffic {
         // A few to some hundred microseconds, most of them short.
         let micros = (8.0 * (4.0 * self.share() * self.share()).exp()).round();
         Verification {
-            request_id,
+            request_id: *RequestId::draw(&self.entropy, self.time as u64).as_bytes(),
             time: self.time as u64,
             workspace: self.workspace,
             keyspace: self.keyspaces[rank % 3],

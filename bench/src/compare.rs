@@ -159,7 +159,12 @@ pub fn key_request(api: &str, rate_limited: bool) -> Value {
     ask
 }
 
-fn make_keys(target: Target, headers: &[Header], ask: &Value, count: usize) -> Result<Vec<String>> {
+/// Makes so many keys as `ask` says; gives their plaintexts.
+///
+/// # Errors
+///
+/// [`Error::Unexpected`] when the server refuses.
+pub fn make_keys(target: Target, headers: &[Header], ask: &Value, count: usize) -> Result<Vec<String>> {
     let makers = MAKERS.min(count);
     let parts: Vec<Result<Vec<String>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..makers)

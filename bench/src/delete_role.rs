@@ -153,7 +153,7 @@ impl Caller {
         let entry = api::find(&format!("/v2/{operation}"));
         let entry = entry.ok_or_else(|| Error::Unexpected(format!("there is no operation {operation}")))?;
         let inbound = Inbound {
-            request_id: RequestId::draw(&self.services.outside.entropy),
+            request_id: RequestId::draw(&self.services.outside.entropy, self.services.outside.clock.now_ms()),
             now_ms: self.services.outside.clock.now_ms(),
             deadline_ms: u64::MAX,
             test_time_ms: None,

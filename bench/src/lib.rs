@@ -16,6 +16,7 @@
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
 
 pub mod analytics;
+pub mod beside;
 pub mod child;
 pub mod client;
 pub mod compare;

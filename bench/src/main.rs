@@ -11,7 +11,7 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{Error, Result, analytics, beside, compare, create_key, delete_role, floor, restart};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -42,6 +42,8 @@ enum Command {
     DeleteRole(DeleteRole),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
+    /// Verifications beside heavy queries, and how soon a query sees one.
+    Beside(Beside),
 }
 
 #[derive(Args)]
@@ -248,6 +250,37 @@ struct Analytics {
     json: bool,
 }
 
+#[derive(Args)]
+struct Beside {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Connections kept open.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Events to make.
+    #[arg(long, default_value_t = 10_000_000)]
+    events: u64,
+    /// Verifications a second.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Measured seconds, alone and beside queries, of a round.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Exit with 1 when p99 beside queries is more than so many times the one alone.
+    #[arg(long)]
+    most_p99: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -282,6 +315,7 @@ fn main() -> ExitCode {
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
         Command::Analytics(arguments) => ask(arguments),
+        Command::Beside(arguments) => ask_beside(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -420,6 +454,22 @@ fn ask(arguments: Analytics) -> Result<()> {
     let Analytics { directory, events, threads, rounds, json } = arguments;
     let report = analytics::analytics(&analytics::Options { directory, events, threads, rounds }, &mut say)?;
     print(json, &report, || report.table())
+}
+
+fn ask_beside(arguments: Beside) -> Result<()> {
+    let options = beside::Options {
+        keyward: arguments.keyward,
+        directory: arguments.directory,
+        connections: arguments.connections,
+        events: arguments.events,
+        rate: arguments.rate,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        most_p99: arguments.most_p99,
+    };
+    let report = beside::beside(&options, &mut say)?;
+    print(arguments.json, &report, || report.table())?;
+    report.judge(&options)
 }
 
 /// Progress and complaints; stdout is for results.

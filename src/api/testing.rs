@@ -94,7 +94,7 @@ impl Kit {
 
     fn serve(&self, operation: &str, body: &Value) -> Serving {
         let inbound = Inbound {
-            request_id: RequestId::draw(&self.services.outside.entropy),
+            request_id: RequestId::draw(&self.services.outside.entropy, NOW),
             now_ms: NOW,
             deadline_ms: u64::MAX,
             test_time_ms: self.test_time_ms.get(),
