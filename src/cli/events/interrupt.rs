@@ -31,6 +31,10 @@ pub fn remove_if_interrupted(file: &Path) -> io::Result<()> {
         });
         // It has its own name and is of no use to anybody.
         let _ = std::fs::remove_file(&file);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "whoever interrupts a command wants its end, and main is in a write"
+        )]
         process::exit(ENDED_BY_SIGNAL + by.as_raw_value());
     })?;
     Ok(())
