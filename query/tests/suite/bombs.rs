@@ -80,7 +80,7 @@ async fn answer(query: &Query, text: &str) -> Result<String, Refusal> {
             retention_days: 30,
         },
         allowed: Allowed { queries: u32::MAX, seconds: u32::MAX },
-        limits: Limits { memory_bytes: 40_000_000, seconds: 120, rows: 1_000_000, answer_bytes: 4 << 20 },
+        limits: Limits { memory_bytes: 40_000_000, seconds: 3_600, rows: 1_000_000, answer_bytes: 4 << 20 },
     };
     let rows = query.select(select).await?;
     Ok(String::from_utf8(rows.json).expect("JSON is UTF-8"))
