@@ -7,6 +7,8 @@
 pub mod analytics;
 pub mod apis;
 mod attached_limits;
+pub mod audit_event;
+pub mod audit_logs;
 pub mod call;
 pub mod identities;
 pub mod keys;
@@ -19,9 +21,10 @@ pub mod problem;
 pub mod ratelimit;
 pub mod reference;
 pub mod root_keys;
+mod search;
 pub mod shape;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trail;
 pub mod validate;
 pub mod wire;
@@ -51,6 +54,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
     &const { Entry::of::<apis::list_keys::ListKeys>() },
+    &const { Entry::of::<audit_logs::query_audit_logs::QueryAuditLogs>() },
     &const { Entry::of::<identities::create_identity::CreateIdentity>() },
     &const { Entry::of::<identities::get_identity::GetIdentity>() },
     &const { Entry::of::<identities::list_identities::ListIdentities>() },
@@ -60,6 +64,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },
     &const { Entry::of::<keys::whoami::Whoami>() },
+    &const { Entry::of::<keys::search_keys::SearchKeys>() },
     &const { Entry::of::<keys::update_key::UpdateKey>() },
     &const { Entry::of::<keys::update_credits::UpdateCredits>() },
     &const { Entry::of::<keys::delete_key::DeleteKey>() },
@@ -169,7 +174,7 @@ async fn answer<O: Operation>(
     let ask = operation::decode::<O>(&inbound.body)?;
     let request_id = inbound.request_id;
     let now = inbound.test_time_ms.map_or(inbound.now_ms, |time| u64::try_from(time).unwrap_or(0));
-    let principal = auth::authenticate(&services, &inbound.authorization, now).await?;
+    let principal = auth::authenticate(&services, &inbound.authorization, inbound.client_ip, now).await?;
     known.caller = Some((principal.workspace.id, principal.key.id));
     // The server's own clock, also in test mode (COM-WRL-06).
     known.limit = count_request(&services, &principal, inbound.now_ms)?;

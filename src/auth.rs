@@ -1,5 +1,10 @@
 //! From a bearer token to the principal behind it.
+//!
+//! A secret is never compared: what is presented is hashed (SHA-256) and looked up by the digest. How long that takes may
+//! depend on how much of the digest agrees with a stored one, which tells nothing about the secret, since nobody can choose
+//! an input by the first bytes of its digest cheaper than by trying.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use keyward_storage::Lookup;
@@ -37,10 +42,12 @@ pub fn is_present(authorization: &Authorization) -> bool {
     }
 }
 
-/// Finds the root key behind the header, in the contract's order (COM-RK-02), `now` in unix ms.
+/// Finds the root key behind the header, in the contract's order (COM-RK-02), `now` in unix ms. The answer about an unknown
+/// one may be held back, by how many its address has sent.
 pub async fn authenticate(
     services: &Arc<Services>,
     authorization: &Authorization,
+    client_ip: Option<IpAddr>,
     now: u64,
 ) -> Result<Principal, Problem> {
     let token = bearer(authorization)?;
@@ -54,7 +61,11 @@ pub async fn authenticate(
             })?
         }
     };
-    let Some(key) = found else { return Err(unknown()) };
+    let Some(key) = found else {
+        // The server's own clock: nobody is let off by a test time.
+        Box::pin(services.guesses.slow_down(client_ip, services.outside.clock.now_ms())).await;
+        return Err(unknown());
+    };
     let Some(workspace) = key.workspace.load().clone() else {
         return Err(Problem::new(
             Code::WorkspaceNotFound,

@@ -6,12 +6,15 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod guesses;
 pub mod http;
 pub mod outside;
 pub mod rbac;
 pub mod secret;
 pub mod telemetry;
 pub mod tenants;
+pub mod vault;

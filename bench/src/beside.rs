@@ -278,7 +278,7 @@ fn record(directory: &Path, workspace: WorkspaceId, count: u64) -> Result<()> {
 fn only_workspace(binary: &Path, data: &Path) -> Result<WorkspaceId> {
     let listed = operate(binary, data, &["workspace".to_owned(), "list".to_owned()])?;
     let listed: Value = serde_json::from_str(&listed).unwrap_or(Value::Null);
-    let id = listed["workspaces"][0]["id"].as_str().and_then(WorkspaceId::parse);
+    let id = listed["workspaces"][0]["workspaceId"].as_str().and_then(WorkspaceId::parse);
     id.ok_or_else(|| Error::Unexpected(format!("no workspace is listed: {listed}")))
 }
 

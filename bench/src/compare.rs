@@ -159,11 +159,11 @@ pub fn key_request(api: &str, rate_limited: bool) -> Value {
     ask
 }
 
-/// Makes so many keys as `ask` says; gives their plaintexts.
+/// Makes `count` keys over several connections; gives their plaintexts.
 ///
 /// # Errors
 ///
-/// [`Error::Unexpected`] when the server refuses.
+/// What the server says.
 pub fn make_keys(target: Target, headers: &[Header], ask: &Value, count: usize) -> Result<Vec<String>> {
     let makers = MAKERS.min(count);
     let parts: Vec<Result<Vec<String>>> = std::thread::scope(|scope| {

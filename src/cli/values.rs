@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::api::audit_event::OPERATOR;
 pub use crate::tenants::{NAME_CHARS_MAX, PERMISSION_CHARS_MAX, PERMISSIONS_MAX, TIME_MAX};
 
 /// Characters of a slug.
@@ -80,6 +81,9 @@ fn check_slug(text: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !text.starts_with(plain) || !text.chars().all(|c| plain(c) || matches!(c, '-' | '_')) {
         return Err("a slug has lower-case letters, digits, `-` and `_`, and begins with a letter or digit".to_owned());
+    }
+    if text == OPERATOR {
+        return Err(format!("a slug is not `{OPERATOR}`, which stands for the server's own audit events"));
     }
     if text.starts_with("ws_") {
         return Err("a slug does not begin with ws_, which ids do".to_owned());

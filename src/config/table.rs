@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, LogFormat, LogLevel, Settings};
+use super::{CreditsJournal, LogFormat, LogLevel, Settings, SyslogAddress};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -218,6 +218,24 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
         get: |settings| Value::Text(settings.region.clone()),
     },
+    Setting {
+        key: "master_key_file",
+        kind: Kind::Text,
+        meaning: "The file that holds the master key, under which recoverable keys are encrypted; empty = none. It must be\n\
+                  readable by its owner alone and lie outside of data_dir. `keyward vault generate-key` makes a key. During an\n\
+                  exchange it holds several, one a line: the first encrypts, the others only decrypt. The systemd credential\n\
+                  keyward-master-key goes before it, and the variable KEYWARD_MASTER_KEY can stand in for it.\n\
+                  Also the flag --master-key-file.",
+        put: |settings, value| {
+            settings.secrets.master_key_file =
+                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.secrets.master_key_file.as_deref().unwrap_or(std::path::Path::new(""));
+            Value::Text(path.to_string_lossy().into_owned())
+        },
+    },
     choice!(
         "log.level",
         LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },
@@ -303,6 +321,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         runtime.worker_threads,
         "Threads that answer requests; 0 means one for each processor."
     ),
+    Setting {
+        key: "runtime.core_dumps",
+        kind: Kind::Boolean,
+        meaning: "Whether a crash may write this process's memory, with the secrets in it, to a file. For debugging alone.",
+        put: |settings, value| {
+            settings.runtime.core_dumps = value.boolean();
+            Ok(())
+        },
+        get: |settings| Value::Boolean(settings.runtime.core_dumps),
+    },
     number!(
         "storage.hot_keys_max",
         1_000,
@@ -412,6 +440,44 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Memory of all running queries together; those of one workspace have three quarters of it at most. What a single one\n\
          may take is a limit of its workspace."
     ),
+    millis!(
+        "auth.guess_delay_max_ms",
+        0,
+        15 * SECOND_MS,
+        auth.guess_delay_max,
+        "Longest that the answer to an unknown root key is held back, once its address has sent several. Requests with a\n\
+         valid one are never held back, from whatever address. 0 holds back nothing; attempts are counted all the same."
+    ),
+    Setting {
+        key: "audit.export.file",
+        kind: Kind::Text,
+        meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
+                  readable by its owner alone, and opened again when it was moved away (logrotate). A restart goes on where\n\
+                  it was; an event may then be written twice: event_id tells.",
+        put: |settings, value| {
+            settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.audit.export_file.as_deref();
+            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
+        },
+    },
+    Setting {
+        key: "audit.export.syslog",
+        kind: Kind::Text,
+        meaning: "Sends every audit event to syslog as it happens (RFC 5424, facility 13, the event as JSON): /dev/log or\n\
+                  another datagram socket, udp://HOST:PORT or tcp://HOST:PORT; empty means not at all. While nobody listens\n\
+                  events wait in the store. An event may come twice: event_id tells.",
+        put: |settings, value| {
+            let text = value.into_text();
+            settings.audit.export_syslog = (!text.is_empty()).then(|| parse_syslog(&text)).transpose()?;
+            Ok(())
+        },
+        get: |settings| {
+            Value::Text(settings.audit.export_syslog.as_ref().map_or_else(String::new, SyslogAddress::to_string))
+        },
+    },
 ];
 
 /// The setting of this name.
@@ -454,6 +520,21 @@ fn check_listen(text: &str) -> Result<(), String> {
     }
     port.parse::<u16>().map_err(|_| format!("`{port}` is no port; ports are 0 to 65535"))?;
     Ok(())
+}
+
+/// Where syslog listens: a path, or `udp://` or `tcp://` and HOST:PORT.
+fn parse_syslog(text: &str) -> Result<SyslogAddress, String> {
+    if text.starts_with('/') {
+        return Ok(SyslogAddress::Local(PathBuf::from(text)));
+    }
+    let (scheme, host) = text.split_once("://").unwrap_or(("", text));
+    let address = match scheme {
+        "udp" => SyslogAddress::Udp(host.to_owned()),
+        "tcp" => SyslogAddress::Tcp(host.to_owned()),
+        _ => return Err("must be a path such as /dev/log, udp://HOST:PORT or tcp://HOST:PORT".to_owned()),
+    };
+    check_listen(host)?;
+    Ok(address)
 }
 
 /// An address or a network. IPv4 ranges mapped into IPv6 are taken as IPv4, as addresses are before they are compared.

@@ -12,6 +12,7 @@ pub mod migration;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
+pub mod vault;
 pub mod workspace;
 
 pub use codec::Row;
@@ -81,6 +82,19 @@ pub const OVERRIDE_PATTERN: TableNo = 44;
 pub const AUDIT: TableNo = 50;
 /// Workspace -> sequence number and hash of its newest audit event.
 pub const AUDIT_HEAD: TableNo = 51;
+/// Workspace -> sequence number and hash of the newest audit event that retention has deleted.
+pub const AUDIT_ANCHOR: TableNo = 52;
+/// (workspace, target of a live export) -> sequence number of the last audit event it was handed.
+pub const AUDIT_EXPORTED: TableNo = 53;
+
+/// (workspace, data key id) -> a wrapped data key.
+pub const DATA_KEY: TableNo = 60;
+/// Workspace -> which data key its new copies go under.
+pub const KEYRING: TableNo = 61;
+/// (workspace, key id) -> the encrypted copy of a recoverable key.
+pub const KEY_COPY: TableNo = 62;
+/// The newest rotation of the data keys: one row.
+pub const VAULT_ROTATION: TableNo = 63;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -314,6 +315,29 @@ impl Snapshot {
             }
             Ok(Ok(picked))
         })?
+    }
+
+    /// Calls `each` with the rows whose key begins with `prefix`, in key order, beginning at the key `prefix` + `from`, until
+    /// it has seen enough. It is given the key without the prefix, and the value where that is whole: a damaged row is
+    /// `None`, so that whoever looks for damage can go on behind it.
+    pub(crate) fn visit(
+        &self,
+        table: TableNo,
+        prefix: &[u8],
+        from: &[u8],
+        mut each: impl FnMut(&[u8], Option<&[u8]>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let start = [prefix, from].concat();
+        self.with_table(table, (), |opened| {
+            for row in opened.range::<&[u8]>(start.as_slice()..)? {
+                let (key, value) = row?;
+                let Some(rest) = key.value().strip_prefix(prefix) else { break };
+                if each(rest, checked(table, key.value(), value.value()).ok()).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// How many rows a table has.

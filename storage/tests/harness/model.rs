@@ -16,7 +16,7 @@ use keyward_storage::records::ratelimit::{self, NamespaceRow, OverrideRow};
 use keyward_storage::records::role::{self, PermissionRow, PermissionView, RoleRow};
 use keyward_storage::records::root_key::{self, RootKeyRow};
 use keyward_storage::records::workspace::{self, WorkspaceLimits, WorkspaceRow};
-use keyward_storage::records::{self};
+use keyward_storage::records::{self, Row};
 use keyward_storage::{Abort, Change, Lookup, Snapshot, Storage, Tx};
 
 use super::{hash, id};
@@ -576,7 +576,7 @@ impl Model {
                 equal!(*sequence, number, "number of an audit event of {no:?}");
                 equal!(row.previous, previous, "chain of {no:?} before event {number}");
                 equal!(&row.event, event, "audit event {number} of {no:?}");
-                previous = audit::hash(*no, *sequence, row);
+                previous = audit::hash(*no, *sequence, &row.to_bytes());
             }
             let head = audit::head(snapshot, *no).expect("readable");
             equal!((head.sequence, head.hash), (events.len() as u64, previous), "head of {no:?}");
