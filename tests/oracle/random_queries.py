@@ -16,17 +16,15 @@ What differs and may differ stands in accepted_differences.json, with the reason
 
 import argparse
 import collections
-import json
 import random
 import re
 import sys
-from pathlib import Path
 
 from compare import difference
+from excuses import Excuses
 from query_forms import Forms
 from query_tree import Column, Item, Node, Query
 
-ACCEPTED = Path(__file__).resolve().parent / "accepted_differences.json"
 # How often a difference is asked again while it is made small.
 SHRINK_STEPS = 250
 
@@ -812,10 +810,10 @@ def made_small(query, still_differs):
 
 class Verdict:
     """What came of one query: `kind` is same, both refuse, differs, refused (by keyward alone) or lenient (answered by
-    keyward alone)."""
+    keyward alone); `rows` are keyward's."""
 
-    def __init__(self, kind, what=""):
-        self.kind, self.what = kind, what
+    def __init__(self, kind, what="", rows=None):
+        self.kind, self.what, self.rows = kind, what, rows
 
 
 def verdict(subject, referee, case):
@@ -834,7 +832,7 @@ def verdict(subject, referee, case):
     if answer.rows is None:
         return Verdict("refused", str(answer))
     problem = difference(case, wanted, answer.rows)
-    return Verdict("differs", problem) if problem else Verdict("same")
+    return Verdict("differs", problem, answer.rows) if problem else Verdict("same")
 
 
 def caller(subject, seed, number, endpoint):
@@ -849,16 +847,9 @@ def caller(subject, seed, number, endpoint):
     return {"workspace": subject.granted, "namespaces": dice.sample(["rlns_123", "rlns_456", "rlns_gone", "rlns_x"], 2)}
 
 
-def accepted():
-    """(pattern over `sql | what is different`, reason) of differences that may be."""
-    if not ACCEPTED.exists():
-        return []
-    return [(re.compile(entry["pattern"], re.DOTALL), entry["reason"]) for entry in json.loads(ACCEPTED.read_text())]
-
-
 def compare_many(subject, referee, tally, count, seed):
     """Compares `count` queries of a seed; prints every difference that is not accepted, as small as it could be made."""
-    excuses, seen, counts = accepted(), collections.Counter(), collections.Counter()
+    excuses, seen, counts = Excuses(referee), collections.Counter(), collections.Counter()
     for number in range(count):
         endpoint, query = made(seed, number)
         plain = query.case(endpoint)
@@ -871,7 +862,7 @@ def compare_many(subject, referee, tally, count, seed):
         if found.kind in ("same", "both refuse", "lenient"):
             tally.passed += 1
             continue
-        excuse = next((reason for pattern, reason in excuses if pattern.search(f"{case['sql']} | {found.what}")), None)
+        excuse = excuses.reason(case, found.what, found.rows)
 
         def still(changed):
             other = changed.case(endpoint)
@@ -880,7 +871,7 @@ def compare_many(subject, referee, tally, count, seed):
         if not excuse:
             case = {**made_small(query, still).case(endpoint), **who}
             found = verdict(subject, referee, case)
-            excuse = next((reason for pattern, reason in excuses if pattern.search(f"{case['sql']} | {found.what}")), None)
+            excuse = excuses.reason(case, found.what, found.rows)
         if excuse:
             counts[f"accepted: {excuse}"] += 1
             tally.passed += 1
