@@ -82,7 +82,12 @@ class Keyward:
         if not hasattr(self.local, "connection"):
             self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", **more}
-        self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
+        try:
+            self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
+        except BrokenPipeError:
+            # The server has closed a connection that was not used for long.
+            self.local.connection.close()
+            self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
         reply = self.local.connection.getresponse()
         return reply.status, json.loads(reply.read())
 

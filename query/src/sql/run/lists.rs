@@ -56,8 +56,12 @@ impl Copies {
     /// # Errors
     /// A row that is too large alone.
     pub fn slice(self, rows: &RecordBatch, from: usize) -> Result<usize> {
+        // The array that is unnested goes, so it is not copied itself.
+        let is_copied = |at: usize| !matches!(self, Copies::Elements(column) if column == at);
+        let is_array = |column: &ArrayRef| matches!(column.data_type(), DataType::List(_));
+        let columns = rows.columns().iter().enumerate();
         let arrays: Vec<&ArrayRef> =
-            rows.columns().iter().filter(|column| matches!(column.data_type(), DataType::List(_))).collect();
+            columns.filter(|(at, column)| is_copied(*at) && is_array(column)).map(|(_, column)| column).collect();
         let element = |array: &ArrayRef| element_bytes(array);
         let widths: Vec<usize> = arrays.iter().map(|array| element(array)).collect();
         let mut sum = 0_usize;
