@@ -43,6 +43,7 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("ratelimit.setOverride", "status 412: only ours", "RL-OVR-04: patterns are matched in bounded time, so few fit"),
     ("apis.deleteApi", "request.apiId: pattern: theirs *, ours none", "APIS-DELETE-1"),
     ("keys.createKey", "status 412: only ours", "KEYS-CREATE-3"),
+    ("keys.rerollKey", "status 412: only ours", "KEYS-REROLL-2"),
     ("keys.getKey", "status 412: only ours", "KEYS-GET-2"),
     ("keys.updateCredits", "request.keyId: *", "KEYS-GEN-15"),
     ("keys.verifyKey", "request.keyspaces: only ours", "EXT-19"),

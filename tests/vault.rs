@@ -135,7 +135,7 @@ fn a_recoverable_key_is_read_again() {
     server.stop();
     let secrets = [kept.secret.as_bytes(), soft.secret.as_bytes(), hard.secret.as_bytes(), ONE.as_bytes()];
     assert_eq!(holds(server.dir.path(), &secrets), None, "HASH-6");
-    let control = [kept.id["key_".len()..].as_bytes()];
+    let control = [&kept.id.as_bytes()["key_".len()..]];
     assert!(holds(server.dir.path(), &control).is_some(), "the search finds what is there");
     assert!(!server.log().contains(&kept.secret) && !server.log().contains(ONE), "COM-LOG-07");
     // It is there after a restart, with another source of the same master key.

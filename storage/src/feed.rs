@@ -138,6 +138,8 @@ pub struct Source {
     pub(crate) store: Arc<Store>,
     pub(crate) status: Arc<Status>,
     pub(crate) feeds: Arc<Feeds>,
+    /// Dropped last: another process may open the records only when this one has closed them.
+    pub(crate) _lock: Arc<dyn Send + Sync>,
 }
 
 impl Source {

@@ -198,6 +198,7 @@ impl Storage {
             store: Arc::clone(&store),
             status: Arc::clone(&status),
             feeds: Arc::clone(&feeds),
+            _lock: Arc::from(lock),
         };
         let waiting = Arc::new(Waiting::default());
         let mut writer = Writer {
@@ -262,7 +263,6 @@ impl Storage {
             threads: Mutex::new(vec![writer_thread, windows_thread]),
             stop_windows,
             stopped: AtomicBool::new(false),
-            _lock: lock,
         })
     }
 }

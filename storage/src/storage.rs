@@ -131,8 +131,6 @@ pub struct Storage {
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) stop_windows: Sender<()>,
     pub(crate) stopped: AtomicBool,
-    /// Held for as long as the store is open.
-    pub(crate) _lock: Box<dyn Send + Sync>,
 }
 
 impl Storage {

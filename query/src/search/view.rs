@@ -159,7 +159,7 @@ impl View {
             return query;
         }
         // More of a key than was kept of it: a start ends here, or anywhere behind it where it was kept longer.
-        let kept = exactly(self.fields.term_of(&term(word[..start].as_bytes())));
+        let kept = exactly(self.fields.term_of(&term(&word.as_bytes()[..start])));
         Box::new(BooleanQuery::union(vec![query, kept]))
     }
 

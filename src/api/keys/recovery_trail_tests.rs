@@ -28,7 +28,7 @@ fn every_decryption_is_told() {
     assert_eq!(told[0].targets, [on("key", &id, "mine"), on("api", &api, "an api")]);
 
     let rows = kit.ok("apis.listKeys", json!({"apiId": api, "decrypt": true}));
-    let shown: Vec<_> = rows.as_array().unwrap().iter().filter_map(|row| row.get("plaintext")).collect();
+    let shown: Vec<_> = rows.as_array().expect("a list").iter().filter_map(|row| row.get("plaintext")).collect();
     assert_eq!(shown, [&json!(plaintext)], "APIS-LIST-9");
     let events = kit.events();
     assert_eq!(events.len(), 1, "one for the call");
