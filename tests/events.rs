@@ -376,3 +376,30 @@ fn a_cut_import_leaves_nothing() {
     assert!(told.contains("standard input: ") && told.contains("nothing of this file was imported"), "{told}");
     assert_eq!(desk.count(RATELIMITS), 10);
 }
+
+/// An export that is interrupted leaves no file: neither the one it was to write nor a piece of it. EXT-4
+#[test]
+fn an_interrupted_export_leaves_nothing() {
+    // A server that never sends what it was asked for.
+    let folder = tempfile::tempdir().unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(folder.path().join("admin.sock")).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    for signal in ["INT", "TERM"] {
+        let mut command = Command::new(binary());
+        command.args(["events", "export", "--table", VERIFICATIONS, "--data-dir"]).arg(folder.path());
+        let mut exporting = command.arg(out.path().join("rows.parquet")).spawn().unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(socket.try_clone().unwrap()), &mut line).unwrap();
+        socket.write_all(b"{\"go\":{}}\n").unwrap();
+        let pieces = || std::fs::read_dir(out.path()).unwrap().count();
+        while pieces() == 0 {
+            assert!(exporting.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let id = exporting.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        assert!(!exporting.wait().unwrap().success());
+        assert_eq!(pieces(), 0, "after {signal}");
+    }
+}

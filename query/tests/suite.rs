@@ -2,6 +2,8 @@
 
 #[path = "suite/answers.rs"]
 mod answers;
+#[path = "suite/bombs.rs"]
+mod bombs;
 #[path = "suite/compare.rs"]
 mod compare;
 #[path = "suite/events.rs"]

@@ -4,6 +4,7 @@
 //! never paths.
 
 mod files;
+mod interrupt;
 mod progress;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use super::ask::{Reach, Way, note, print_answer};
 use super::operator::events::Added;
 use super::values::TIME_MAX;
 use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
-use files::{Source, Target};
+use files::{NotAdded, Source, Target};
 
 /// `keyward events`.
 #[derive(Debug, clap::Args)]
@@ -204,8 +205,18 @@ fn import(arguments: ImportArguments) -> ExitCode {
                 rows += added.rows;
                 note(added.warnings.iter().map(|warning| format!("warning: {source}: {warning}")));
             }
-            Err(reason) => {
-                let mut reasons = vec![format!("{source}: {reason}"), "nothing of this file was imported".to_owned()];
+            Err(why) => {
+                let mut reasons = match why {
+                    NotAdded::Nothing(reason) => {
+                        vec![format!("{source}: {reason}"), "nothing of this file was imported".to_owned()]
+                    }
+                    NotAdded::Unknown(reason) => vec![
+                        format!("{source}: the server had the whole file when it went away: {reason}"),
+                        "all of this file was imported, or nothing of it: look with keyward events export before you \
+                         import it again, because rows that are there already are added once more"
+                            .to_owned(),
+                    ],
+                };
                 if rows > 0 {
                     reasons.push(format!("the files before it were, with {rows} rows"));
                 }
@@ -216,14 +227,14 @@ fn import(arguments: ImportArguments) -> ExitCode {
     print_answer(format!("{}\n", json!({ "rows": rows })).as_bytes())
 }
 
-fn import_file(reach: &Reach, ask: &ImportEvents, source: &Source) -> Result<Added, String> {
+fn import_file(reach: &Reach, ask: &ImportEvents, source: &Source) -> Result<Added, NotAdded> {
     let file = source.open()?;
     match reach.begin("events.import", ask)? {
         Way::Server(frames, told) => file.send(ask.table.family(), frames, told),
         Way::Directory(services) => {
             let imported = file.import(ask, &services);
             services.shutdown();
-            imported
+            Ok(imported?)
         }
     }
 }

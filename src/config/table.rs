@@ -423,7 +423,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         1024,
         analytics.concurrent_queries,
         "Queries that run at one time. Further ones wait for their turn, up to 10 seconds; who has fewer of them running\n\
-         is first."
+         is first. The last free one is not for a workspace that has all others."
     ),
     size!(
         "analytics.waiting_queries",
@@ -437,7 +437,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         16 * MIB,
         1024 * GIB,
         analytics.memory_bytes,
-        "Memory of all running queries together. What one of them may take is a limit of its workspace."
+        "Memory of all running queries together; those of one workspace have three quarters of it at most. What a single one\n\
+         may take is a limit of its workspace."
     ),
     millis!(
         "auth.guess_delay_max_ms",

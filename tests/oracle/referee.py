@@ -147,17 +147,24 @@ class Referee:
             self.databases[scope] = database
         return self.databases[scope]
 
-    def answer(self, case):
-        """(names, types, rows) of a case's query, rows as JSON objects of the public API."""
+    def answer(self, case, settings=()):
+        """(names, types, rows) of a case's query, rows as JSON objects of the public API. `settings`: name -> value of
+        ClickHouse's settings that are to differ from what they are by default, for this query."""
         sql, shown = self.prepared(case["sql"])
         self.session.query(f"USE {self.database(case)}")
+        for name in settings:
+            self.session.query(f"SET {name} = {settings[name]}")
         try:
             lines = self.session.query(sql, "JSONCompactEachRowWithNamesAndTypes").bytes().decode("utf-8", "replace")
         except RuntimeError as error:
             raise Refused(str(error).split("(version")[0]) from None
         finally:
             self.session.query("USE every")
-        names, types, *rows = [json.loads(line) for line in lines.split("\n") if line.strip()]
+            for name in settings:
+                self.session.query(f"SET {name} = DEFAULT")
+        # A zero with a sign is a Float64, which an integer would lose.
+        integer = lambda text: -0.0 if text == "-0" else int(text)
+        names, types, *rows = [json.loads(line, parse_int=integer) for line in lines.split("\n") if line.strip()]
         for constant, call in shown.items():
             names = [name.replace(constant, call) for name in names]
         # Of two columns with one name the last wins (AN-OP-03), as in a dict.

@@ -80,9 +80,14 @@ class Keyward:
     def post(self, operation, body, key, **more):
         """A call without any client, with more headers where needed: (status, answer)."""
         if not hasattr(self.local, "connection"):
-            self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", **more}
-        self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
+        try:
+            self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
+        except BrokenPipeError:
+            # The server has closed a connection that was not used for long.
+            self.local.connection.close()
+            self.local.connection.request("POST", f"/v2/{operation}", json.dumps(body), headers)
         reply = self.local.connection.getresponse()
         return reply.status, json.loads(reply.read())
 

@@ -35,6 +35,8 @@ struct Kernel {
     parameters: String,
     returns: DataType,
     signature: Signature,
+    /// Whether a whole column may be NULL without a type.
+    takes_null: bool,
     run: Arc<Run>,
 }
 
@@ -47,8 +49,10 @@ pub fn call(
     returns: Type,
     run: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
 ) -> Typed {
+    let takes_null = has_nothing(&arguments);
     let arguments = arguments.into_iter().map(|argument| argument.expr).collect();
-    Typed::new(expression(name, parameters, arguments, returns.arrow(), Volatility::Immutable, run), returns)
+    let expr = made(name, parameters.into(), arguments, returns.arrow(), Volatility::Immutable, takes_null, run);
+    Typed::new(expr, returns)
 }
 
 /// As [`call`], for a predicate: the closure gives booleans, and the result is a flag (AN-JSON-04) that WHERE takes as it is.
@@ -59,8 +63,10 @@ pub fn predicate(
     run: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
 ) -> Typed {
     let nullable = arguments.iter().any(|argument| argument.ty.is_nullable());
+    let takes_null = has_nothing(&arguments);
     let arguments = arguments.into_iter().map(|argument| argument.expr).collect();
-    Typed::flag(expression(name, parameters, arguments, DataType::Boolean, Volatility::Immutable, run), nullable)
+    let expr = made(name, parameters.into(), arguments, DataType::Boolean, Volatility::Immutable, takes_null, run);
+    Typed::flag(expr, nullable)
 }
 
 /// The bare expression, for operators that need another volatility or an Arrow type of their own.
@@ -72,8 +78,35 @@ pub fn expression(
     volatility: Volatility,
     run: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
 ) -> Expr {
+    made(name, parameters.into(), arguments, returns, volatility, false, run)
+}
+
+/// As [`expression`], for closures that take columns of any type as they come, also of no type but NULL.
+pub fn of_anything(
+    name: &'static str,
+    arguments: Vec<Expr>,
+    returns: DataType,
+    volatility: Volatility,
+    run: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
+) -> Expr {
+    made(name, String::new(), arguments, returns, volatility, true, run)
+}
+
+fn has_nothing(arguments: &[Typed]) -> bool {
+    arguments.iter().any(|argument| *argument.ty.inner() == Type::Nothing)
+}
+
+fn made(
+    name: &'static str,
+    parameters: String,
+    arguments: Vec<Expr>,
+    returns: DataType,
+    volatility: Volatility,
+    takes_null: bool,
+    run: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
+) -> Expr {
     let signature = Signature::variadic_any(volatility);
-    let kernel = Kernel { name, parameters: parameters.into(), returns, signature, run: Arc::new(run) };
+    let kernel = Kernel { name, parameters, returns, signature, takes_null, run: Arc::new(run) };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(kernel)), arguments))
 }
 
@@ -107,7 +140,7 @@ fn over_columns(
     move |values, rows| {
         let constant = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { rows };
-        let columns = values.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let columns = spread(values, rows)?;
         let result = run(&columns)?;
         Ok(if constant {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)
@@ -115,6 +148,17 @@ fn over_columns(
             ColumnarValue::Array(result)
         })
     }
+}
+
+/// Values as columns of so many rows. A large constant is not written for each of them.
+pub fn spread(values: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
+    let column = |value: &ColumnarValue| {
+        if let ColumnarValue::Scalar(value @ ScalarValue::List(_)) = value {
+            watch::check_bytes(value.size().saturating_mul(rows))?;
+        }
+        value.to_array(rows)
+    };
+    values.iter().map(column).collect()
 }
 
 /// The value in place of an expression that is made of constants only; any other expression as it is.
@@ -226,10 +270,17 @@ impl ScalarUDFImpl for Kernel {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         watch::check()?;
-        let made = (self.run)(&arguments.args, arguments.number_rows)?;
-        if let ColumnarValue::Array(column) = &made {
-            watch::check_bytes(column.get_array_memory_size())?;
+        // To learn whether a condition is false where a side of a join has no row, DataFusion computes it over columns of
+        // type Null; it takes an error for "no idea".
+        if !self.takes_null && arguments.args.iter().any(|argument| argument.data_type() == DataType::Null) {
+            return Err(DataFusionError::Plan(format!("{} does not take NULL without a type", self.name)));
         }
-        Ok(made)
+        let bounded = |made: ColumnarValue| {
+            if let ColumnarValue::Array(column) = &made {
+                watch::check_bytes(column.get_array_memory_size())?;
+            }
+            Ok(made)
+        };
+        (self.run)(&arguments.args, arguments.number_rows).and_then(bounded).inspect_err(watch::remember)
     }
 }

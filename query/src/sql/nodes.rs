@@ -1,6 +1,7 @@
 //! Operators of our own that plans may contain, and the planner that knows them: a session that runs bound statements is
 //! built with [`planner`].
 
+pub mod asof;
 pub mod fill;
 pub mod sliding;
 
@@ -16,6 +17,7 @@ use datafusion::physical_expr::{LexOrdering, create_physical_expr, create_physic
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+use asof::{Asof, AsofExec};
 use fill::{Fill, FillExec};
 
 /// The planner of sessions that run bound statements.
@@ -47,6 +49,9 @@ impl ExtensionPlanner for Nodes {
         session: &dyn Session,
         context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(asof) = node.as_any().downcast_ref::<Asof>() {
+            return plan_asof(asof, physical_inputs).map(Some);
+        }
         let Some(fill) = node.as_any().downcast_ref::<Fill>() else { return Ok(None) };
         let ([logical], [input]) = (logical_inputs, physical_inputs) else {
             return Err(DataFusionError::Internal("Fill has one input".to_owned()));
@@ -78,4 +83,16 @@ impl ExtensionPlanner for Nodes {
             interpolated,
         })))
     }
+}
+
+fn plan_asof(asof: &Asof, inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>> {
+    let [left, right] = inputs else {
+        return Err(DataFusionError::Internal("Asof has two inputs".to_owned()));
+    };
+    let by = asof
+        .by
+        .iter()
+        .map(|(one, other)| Ok((left.schema().index_of(one)?, right.schema().index_of(other)?)))
+        .collect::<Result<_>>()?;
+    Ok(Arc::new(AsofExec::new(Arc::clone(left), Arc::clone(right), by, asof.nearest, asof.outer)))
 }

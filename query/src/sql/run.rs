@@ -5,7 +5,9 @@
 //! that a query cannot delay its own end.
 
 pub mod failure;
+pub mod held;
 mod line;
+mod lists;
 mod memory;
 pub mod quota;
 #[cfg(test)]
@@ -171,15 +173,19 @@ impl Engine {
         plan: impl FnOnce() -> Result<Bound, Refusal> + Send + 'static,
     ) -> Result<Rows, Refusal> {
         let watch = Arc::new(Watch::new((limits.memory_bytes / COLUMN_PART).max(COLUMN_BYTES_MIN)));
-        let pool = Arc::new(Pool::new(limits.memory_bytes, Arc::clone(&self.memory)));
+        let pool = Arc::new(Pool::new(limits.memory_bytes, &self.memory, place.workspace()));
         let session = self.session(Arc::<Pool>::clone(&pool));
+        let said = Arc::clone(&watch);
         let work = async move {
             // The place is free when the work has ended, which may be later than its client has gone.
             let _place = place;
-            let memory = || out_of_memory(&pool, limits.memory_bytes);
+            let memory = || out_of_memory(&pool);
             carry_out(plan()?, &session, limits).await.map_err(|failure| match failure {
                 Failure::Refused(refusal) => refusal,
-                Failure::Engine(error) => failure::refusal(&error, memory),
+                Failure::Engine(error) => match said.refusal() {
+                    Some(refusal) if failure::is_of_files(&error) => refusal,
+                    _ => failure::refusal(&error, memory),
+                },
             })
         };
         let task = self.handle.spawn(watch::within(Arc::clone(&watch), work));
@@ -281,13 +287,14 @@ async fn carry_out(bound: Bound, session: &SessionState, limits: Limits) -> Resu
     Ok(Rows { json: encoder.finish(), count })
 }
 
-fn out_of_memory(pool: &Pool, limit: usize) -> Refusal {
+fn out_of_memory(pool: &Pool) -> Refusal {
     Refusal::Memory(if pool.was_crowded() {
         "Other queries leave too little memory for this one. Try again in a moment, or select less.".to_owned()
     } else {
         format!(
-            "The query needs more memory than the limit of {limit} bytes. Select a smaller time range, fewer columns or \
-             fewer groups."
+            "The query needs more memory than the limit of {} bytes. Select a smaller time range, fewer columns or \
+             fewer groups.",
+            pool.limit()
         )
     })
 }

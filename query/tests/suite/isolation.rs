@@ -80,14 +80,14 @@ impl Store {
         Store { query, events, _directory: directory }
     }
 
-    async fn answer(&self, text: &str) -> Result<Vec<String>, Refusal> {
+    async fn answer(&self, text: &str, spaces: &Spaces) -> Result<Vec<String>, Refusal> {
         let select = Select {
             family: Family::Verifications,
             text: text.to_owned(),
             account: 1,
             scope: Scope {
                 workspace: WorkspaceId(self::text('w')),
-                spaces: Spaces::These(vec![format!("ks_{}", "s".repeat(16))]),
+                spaces: spaces.clone(),
                 now_ms: NOW_MS,
                 retention_days: 30,
             },
@@ -181,7 +181,16 @@ fn select(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> String {
         _ => format!(" {place} {}", condition(dice, &source, depth, ctes)),
     };
     let from = format!("FROM {}{filter}", source.sql);
-    match dice.below(7) {
+    match dice.below(12) {
+        7 => format!("SELECT {a} AS a, {b} AS b, ({}) AS n {from}", scalar(dice, depth, ctes)),
+        8 => format!("WITH ({}) AS top SELECT {a} AS a, {b} AS b, top AS n {from}", scalar(dice, depth, ctes)),
+        9 => format!("SELECT {a} AS a, arrayJoin([{b}, 'x']) AS b, {n} AS n {from}"),
+        10 => format!("SELECT DISTINCT {a} AS a, {b} AS b, count() OVER (PARTITION BY {a}) AS n {from}"),
+        11 => {
+            let least = dice.one(&["min", "max"]);
+            let order = dice.one(&["", " ORDER BY ALL"]);
+            format!("SELECT {a} AS a, {least}({b}) AS b, max({n}) AS n {from} GROUP BY ALL{order}")
+        }
         0 => format!("SELECT {a} AS a, {b} AS b, {n} AS n {from}"),
         1 => format!("SELECT DISTINCT {a} AS a, {b} AS b, {n} AS n {from}"),
         2 => {
@@ -199,19 +208,43 @@ fn select(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> String {
     }
 }
 
+/// A scalar subquery that counts or sums.
+fn scalar(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> String {
+    let inner = query(dice, depth.saturating_sub(1), ctes);
+    let call = dice.one(&["count()", "sum(n)", "uniqExact(a, b)", "countIf(a = b)", "length(groupUniqArray(a))"]);
+    format!("SELECT {call} FROM ({inner})")
+}
+
 fn source(dice: &mut Dice<'_>, depth: usize, ctes: &mut Vec<String>) -> Source {
     if depth > 0 && dice.tables > 0 && dice.below(4) == 1 {
         let left = single(dice, depth - 1, ctes, "l");
         let right = single(dice, depth - 1, ctes, "r");
-        let kind = dice.below(8);
-        let word =
-            ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN", ","]
-                [kind];
+        let word = dice.one(&[
+            "JOIN",
+            "LEFT JOIN",
+            "RIGHT JOIN",
+            "FULL JOIN",
+            "CROSS JOIN",
+            "LEFT SEMI JOIN",
+            "LEFT ANTI JOIN",
+            ",",
+            "ASOF JOIN",
+            "ASOF LEFT JOIN",
+            "GLOBAL LEFT JOIN",
+        ]);
+        let equal = format!("{} = {}", dice_one(dice, &left.texts), dice_one(dice, &right.texts));
         let on = match word {
             "CROSS JOIN" | "," => String::new(),
-            _ => format!(" ON {} = {}", dice_one(dice, &left.texts), dice_one(dice, &right.texts)),
+            _ if word.starts_with("ASOF") => {
+                format!(" ON {equal} AND {} >= {}", left.numbers[0], right.numbers[0])
+            }
+            _ => format!(" ON {equal}"),
         };
         let sql = format!("{} {word} {}{on}", left.sql, right.sql);
+        if word.starts_with("ASOF") {
+            // Which of several nearest rows is taken is not said; whether there is one is.
+            return Source { sql, texts: left.texts, numbers: left.numbers };
+        }
         let only_left = word.starts_with("LEFT SEMI") || word.starts_with("LEFT ANTI");
         let both = |left: Vec<String>, right: Vec<String>| {
             if only_left { left } else { left.into_iter().chain(right).collect() }
@@ -282,7 +315,16 @@ fn number(dice: &mut Dice<'_>, source: &Source) -> String {
 
 fn condition(dice: &mut Dice<'_>, source: &Source, depth: usize, ctes: &mut Vec<String>) -> String {
     let column = dice_one(dice, &source.texts);
-    match dice.below(if depth == 0 { 7 } else { 11 }) {
+    match dice.below(if depth == 0 { 7 } else { 13 }) {
+        11 => {
+            let inner = query(dice, depth - 1, ctes);
+            let other = dice_one(dice, &source.texts);
+            format!("({column}, {other}) {}IN (SELECT a, b FROM ({inner}))", dice.one(&["", "NOT "]))
+        }
+        12 => {
+            let inner = query(dice, depth - 1, ctes);
+            format!("{column} {} (SELECT {}(a) FROM ({inner}))", dice.one(&["=", "!=", "<"]), dice.one(&["min", "max"]))
+        }
         0 => format!("{column} = {}", dice.one(LITERALS)),
         1 => format!("{column} != {}", dice.one(LITERALS)),
         2 => format!("{column} LIKE {}", dice.one(&["'%'", "'ws_o%'", "'ks_t%'", "'%w'"])),
@@ -308,26 +350,38 @@ fn condition(dice: &mut Dice<'_>, source: &Source, depth: usize, ctes: &mut Vec<
     }
 }
 
+/// Callers: who has the grant of one key space, of two, of everything, of none that is there. The store of their rows alone
+/// answers what the store of everybody's rows answers.
 #[test]
 fn no_query_sees_another_workspace_or_key_space() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let all = Store::with(vec![rows('w', 's'), rows('w', 't'), rows('o', 's'), rows('o', 't')]);
-    let alone = Store::with(vec![rows('w', 's')]);
+    let space = |name: &str| format!("ks_{}", name.repeat(16));
+    let these = |names: &[&str]| Spaces::These(names.iter().map(|name| space(name)).collect());
+    let all = Store::with(['w', 'o'].iter().flat_map(|&ws| ['s', 't', 'u'].map(|ks| rows(ws, ks))).collect());
+    let callers = [
+        (these(&["s"]), Store::with(vec![rows('w', 's')]), ["oooooooo", "tttttttt", "uuuuuuuu"].as_slice()),
+        (these(&["s", "t", "gone"]), Store::with(vec![rows('w', 's'), rows('w', 't')]), &["oooooooo", "uuuuuuuu"]),
+        (Spaces::All, Store::with(['s', 't', 'u'].map(|ks| rows('w', ks)).to_vec()), &["oooooooo"]),
+        (these(&[]), Store::with(Vec::new()), &["oooooooo", "ssssssss", "tttttttt", "uuuuuuuu", "wwwwwwww"]),
+    ];
     let (answered, asked) = (Cell::new(0), Cell::new(0));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 160,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let outcome = runner.run(&proptest::collection::vec(any::<u8>(), 4..90), |bytes| {
+    let outcome = runner.run(&(0..8_usize, proptest::collection::vec(any::<u8>(), 4..90)), |(caller, bytes)| {
+        // One key space is the usual grant.
+        let (spaces, alone, foreign) = &callers[caller.saturating_sub(4)];
         let mut dice = Dice { bytes: bytes.iter(), tables: 4 };
         let sql = query(&mut dice, 3, &mut Vec::new());
-        let (seen, wanted) = runtime.block_on(async { (all.answer(&sql).await, alone.answer(&sql).await) });
+        let (seen, wanted) =
+            runtime.block_on(async { (all.answer(&sql, spaces).await, alone.answer(&sql, &Spaces::All).await) });
         asked.set(asked.get() + 1);
         answered.set(answered.get() + usize::from(seen.is_ok()));
         prop_assert_eq!(&seen, &wanted, "{}", sql);
         for row in seen.iter().flatten() {
-            for foreign in ["oooooooo", "tttttttt"] {
+            for foreign in *foreign {
                 // Only as a literal of the query itself may a foreign id come back.
                 prop_assert!(!row.contains(foreign) || sql.contains(foreign), "{sql}: {row}");
             }

@@ -13,8 +13,9 @@ use keyward_query::events::tables::Family;
 use keyward_storage::disk::{Disk, RealDisk};
 use serde_json::Value;
 
-use super::super::admin_client::finish;
+use super::super::admin_client::{CallError, finish};
 use super::super::operator::events::{Added, Import, Imported, NotImported, Told, exported};
+use super::interrupt;
 use super::progress::Progress;
 use super::{ExportEvents, ImportEvents};
 use crate::app::Services;
@@ -35,6 +36,21 @@ fn format_of(path: &Path) -> Result<Format, String> {
     Format::of(path).ok_or_else(|| {
         format!("{}: the name does not say what is in it; let it end in .parquet, .ndjson or .jsonl", path.display())
     })
+}
+
+/// Why a file's rows are not, or may not be, in the store: a sentence for the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotAdded {
+    /// Nothing of the file was imported.
+    Nothing(String),
+    /// The server had all of the file, and was gone before it answered.
+    Unknown(String),
+}
+
+impl From<String> for NotAdded {
+    fn from(reason: String) -> NotAdded {
+        NotAdded::Nothing(reason)
+    }
 }
 
 /// A file to import.
@@ -106,8 +122,8 @@ impl Opened {
     /// Sends it to a server.
     ///
     /// # Errors
-    /// A sentence for the operator; nothing was imported.
-    pub fn send(self, family: Family, mut frames: Frames, told: Value) -> Result<Added, String> {
+    /// See [`NotAdded`].
+    pub fn send(self, family: Family, mut frames: Frames, told: Value) -> Result<Added, NotAdded> {
         let unit = self.format.unit();
         let told = serde_json::from_value(told).map_err(|error| format!("the server's answer: {error}"))?;
         let mut encoder = Encoder::new(family).map_err(|error| error.to_string())?;
@@ -129,18 +145,21 @@ impl Opened {
             Ok(Ok(Imported::Refused { row, column, reason })) => Some(BadRow { row, column, reason }),
             _ => None,
         };
-        match (sent, refused, answer) {
+        let reason = match (sent, refused, answer) {
+            // Without its answer nobody knows whether the server was done.
+            (Ok(()), None, Err(CallError::Failed(reason))) => return Err(NotAdded::Unknown(reason)),
             // Whichever row comes first in the file is the one to tell of.
             (Err(Unsent::Source(FileError::Row { bad, .. })), Some(refused), _) if bad.row <= refused.row => {
-                Err(bad.in_words(unit))
+                bad.in_words(unit)
             }
-            (_, Some(refused), _) => Err(refused.in_words(unit)),
-            (Err(Unsent::Source(error)), None, _) => Err(error.to_string()),
-            (Err(Unsent::Refused(reason)), None, _) => Err(reason),
-            (_, None, Err(error)) => Err(error.to_string()),
-            (Err(Unsent::Connection(error)), None, Ok(_)) => Err(format!("cannot talk to the running server: {error}")),
-            (Ok(()), None, Ok(answer)) => Err(format!("the server's answer: {answer}")),
-        }
+            (_, Some(refused), _) => refused.in_words(unit),
+            (Err(Unsent::Source(error)), None, _) => error.to_string(),
+            (Err(Unsent::Refused(reason)), None, _) => reason,
+            (_, None, Err(error)) => error.to_string(),
+            (Err(Unsent::Connection(error)), None, Ok(_)) => format!("cannot talk to the running server: {error}"),
+            (Ok(()), None, Ok(answer)) => format!("the server's answer: {answer}"),
+        };
+        Err(NotAdded::Nothing(reason))
     }
 
     /// Its rows; progress is shown as they are taken.
@@ -263,6 +282,7 @@ impl Target {
         }
         let failed = |error: io::Error| format!("{} cannot be written: {error}", self.path.display());
         let aside = self.aside();
+        interrupt::remove_if_interrupted(&aside).map_err(failed)?;
         let written = || {
             let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&aside).map_err(failed)?;
             let out = BufWriter::with_capacity(WRITE_BYTES, file);
@@ -325,5 +345,43 @@ impl<W: Write> Write for Counted<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Imports one row into a server that does this once it has told the client to send.
+    fn imported(server: impl FnOnce(&mut Frames) + Send + 'static) -> Result<Added, NotAdded> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.ndjson");
+        fs::write(&path, "{\"workspace_id\":\"ws_aaaaaaaaaaaaaaaa\",\"time\":1,\"latency\":1}\n").unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        let serving = thread::spawn(move || server(&mut Frames::new(other).unwrap()));
+        let told = json!({ "workspaceId": null });
+        let opened = Source::named(&path).unwrap().open().unwrap();
+        let added = opened.send(Family::Verifications, Frames::new(one).unwrap(), told);
+        serving.join().unwrap();
+        added
+    }
+
+    /// EXT-4, "all or nothing": nobody is told that nothing was imported by a server that may have imported everything.
+    #[test]
+    fn a_server_that_is_gone_before_its_answer_leaves_the_outcome_open() {
+        let gone_early = imported(|_| {});
+        assert!(matches!(gone_early, Err(NotAdded::Nothing(_) | NotAdded::Unknown(_))), "{gone_early:?}");
+        let gone_late = imported(|frames| while frames.receive().unwrap() != Frame::End {});
+        assert!(matches!(gone_late, Err(NotAdded::Unknown(_))), "{gone_late:?}");
+        let refused = imported(|frames| {
+            while frames.receive().unwrap() != Frame::End {}
+            frames.send_line(&json!({ "error": { "message": "the disk is full" } })).unwrap();
+        });
+        assert_eq!(refused.unwrap_err(), NotAdded::Nothing("the disk is full".to_owned()));
     }
 }

@@ -25,19 +25,33 @@ pub(super) fn fits(column: &Column, found: &DataType) -> Result<(), String> {
     let taken = match &column.ty {
         Type::String => is_text(plain),
         Type::Array(_) => element(plain).is_some_and(|element| is_text(self::plain(element))),
-        Type::Int64 if is_moment(column) => plain.is_integer() || matches!(plain, DataType::Timestamp(..)),
-        Type::Int64 | Type::UInt64 => plain.is_integer(),
-        // Integers of up to 32 bits are floats of 64 without loss.
-        Type::Float64 => {
-            plain.is_floating() || (plain.is_integer() && !matches!(plain, DataType::Int64 | DataType::UInt64))
+        Type::Int64 if is_moment(column) => {
+            // Fewer bits hold seconds, as some programs write times, but no milliseconds of this century.
+            matches!(plain, DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..)) || is_whole_decimal(plain)
         }
-        Type::Bool => matches!(plain, DataType::Boolean),
+        Type::Int64 | Type::UInt64 => plain.is_integer() || is_whole_decimal(plain),
+        // Integers of up to 32 bits are floats of 64 without loss, and a decimal is read as its digits would be.
+        Type::Float64 => {
+            plain.is_floating()
+                || plain.is_decimal()
+                || (plain.is_integer() && !matches!(plain, DataType::Int64 | DataType::UInt64))
+        }
+        // ClickHouse's UInt8 is what others have a Boolean for.
+        Type::Bool => matches!(plain, DataType::Boolean) || plain.is_integer(),
         _ => false,
     };
-    match taken {
-        true => Ok(()),
-        false => Err(format!("is of type {found}, which does not hold {}", column.ty)),
+    if taken {
+        return Ok(());
     }
+    let wanted = match &column.ty {
+        Type::Int64 if is_moment(column) => "unix milliseconds, as integers of 64 bits, or timestamps",
+        Type::Int64 | Type::UInt64 => "integers",
+        Type::Float64 => "floating-point numbers",
+        Type::Bool => "booleans, or integers that are 0 or 1",
+        Type::Array(_) => "lists of texts",
+        _ => "texts",
+    };
+    Err(format!("is of type {found}; {wanted} are expected"))
 }
 
 /// Brings a column that [`fits`] into the table's type.
@@ -55,6 +69,7 @@ pub(super) fn convert(column: &Column, found: &ArrayRef) -> Result<ArrayRef, Ref
         Type::Array(_) => lists(&unpacked, &column.ty),
         Type::Int64 if matches!(unpacked.data_type(), DataType::Timestamp(..)) => milliseconds(&unpacked),
         Type::Float64 => floats(&unpacked),
+        Type::Bool if unpacked.data_type().is_integer() => flags(&unpacked),
         ty => exactly(&unpacked, ty),
     }
 }
@@ -80,6 +95,11 @@ fn element(found: &DataType) -> Option<&DataType> {
         }
         _ => None,
     }
+}
+
+fn is_whole_decimal(found: &DataType) -> bool {
+    use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
+    matches!(found, Decimal32(_, 0) | Decimal64(_, 0) | Decimal128(_, 0) | Decimal256(_, 0))
 }
 
 /// Whether the column holds unix milliseconds.
@@ -136,6 +156,18 @@ fn milliseconds(found: &ArrayRef) -> Result<ArrayRef, Refused> {
 
 fn floats(found: &ArrayRef) -> Result<ArrayRef, Refused> {
     cast(found, &DataType::Float64).map_err(unforeseen)
+}
+
+/// 0 and 1, and nothing else.
+fn flags(found: &ArrayRef) -> Result<ArrayRef, Refused> {
+    let numbers = cast(found, &DataType::Int64).map_err(unforeseen)?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    let other = (0..numbers.len()).find(|&row| numbers.is_null(row) || !(0..=1).contains(&numbers.value(row)));
+    if let Some(row) = other {
+        let value = array_value_to_string(found, row).unwrap_or_default();
+        return Err(Refused { row, reason: format!("{value} is neither 0 nor 1") });
+    }
+    Ok(Arc::new(numbers.values().iter().map(|number| Some(*number == 1)).collect::<BooleanArray>()))
 }
 
 /// A cast that changes no value.

@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int32Array,
-    Int64Array, LargeListArray, LargeStringArray, ListArray, RecordBatch, StringArray, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, LargeListArray, LargeStringArray, ListArray, RecordBatch, StringArray, StringViewArray,
     TimestampMicrosecondArray, TimestampSecondArray, UInt8Array, UInt64Array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -263,15 +263,29 @@ fn bad_parquet_is_told_with_row_and_column() {
         (missing, "column tokens: is missing; only texts, tags and spent_credits may be left out"),
         (
             with("time", Arc::new(StringArray::from(vec!["1", "2", "3"]))),
-            "column time: is of type Utf8, which does not hold Int64",
+            "column time: is of type Utf8; unix milliseconds, as integers of 64 bits, or timestamps are expected",
         ),
         (
-            with("passed", Arc::new(UInt8Array::from(vec![1, 0, 1]))),
-            "column passed: is of type UInt8, which does not hold Bool",
+            // Seconds, as ClickHouse has in a DateTime: read as milliseconds they would be in January 1970.
+            with("time", Arc::new(Int32Array::from(vec![1_710_862_538, 2, 3]))),
+            "column time: is of type Int32; unix milliseconds, as integers of 64 bits, or timestamps are expected",
+        ),
+        (with("passed", Arc::new(UInt8Array::from(vec![1, 0, 2]))), "row 3, column passed: 2 is neither 0 nor 1"),
+        (
+            with("passed", Arc::new(StringArray::from(vec!["true", "false", "true"]))),
+            "column passed: is of type Utf8; booleans, or integers that are 0 or 1 are expected",
+        ),
+        (
+            with("tokens", Arc::new(Decimal128Array::from(vec![1, 2, 3]).with_precision_and_scale(9, 2).unwrap())),
+            "column tokens: is of type Decimal128(9, 2); integers are expected",
+        ),
+        (
+            with("identifier", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+            "column identifier: is of type Int64; texts are expected",
         ),
         (
             with("latency", Arc::new(Int64Array::from(vec![1, 2, 3]))),
-            "column latency: is of type Int64, which does not hold Float64",
+            "column latency: is of type Int64; floating-point numbers are expected",
         ),
         (
             with("limit", Arc::new(Int64Array::from(vec![1, 2, bottom]))),
@@ -413,5 +427,25 @@ fn a_name_says_the_format() {
         (".parquet", None),
     ] {
         assert_eq!(Format::of(Path::new(name)), format, "{name}");
+    }
+}
+
+/// EXT-4: files as pyarrow and ClickHouse write them hold what their users meant: dictionaries, timestamps with a zone,
+/// decimals, integers of few bits, flags as integers, NULL-able columns without NULL, another order of columns, several row
+/// groups, three compressions. `tests/oracle/foreign_files.py` wrote them.
+#[test]
+fn files_of_other_programs_hold_the_same_rows() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/foreign");
+    for (name, family) in [
+        ("pyarrow_categories_zstd", Family::Verifications),
+        ("clickhouse_types_snappy", Family::Verifications),
+        ("pyarrow_numbers_lz4", Family::Ratelimits),
+        ("clickhouse_bools_zstd", Family::Ratelimits),
+    ] {
+        let wanted = std::fs::read_to_string(folder.join(format!("{}.ndjson", raw(family).name()))).unwrap();
+        let wanted = ndjson(family, Some(WS), &wanted).unwrap();
+        let file = File::open(folder.join(format!("{name}.parquet"))).unwrap();
+        assert_eq!(read_parquet(family, Some(WS), file).unwrap(), wanted, "{name}");
+        assert_eq!(wanted.num_rows(), 40);
     }
 }

@@ -351,7 +351,7 @@ impl<'q> Binder<'_, 'q> {
             }
         };
         let arguments = vec![value, column(&number)];
-        let only = kernel::expression("onlyRow", "", arguments, ty.arrow(), Volatility::Immutable, run);
+        let only = kernel::of_anything("onlyRow", arguments, ty.arrow(), Volatility::Immutable, run);
         let id = self.id();
         let plan = LogicalPlanBuilder::from(plan)
             .limit(0, Some(2))

@@ -21,6 +21,7 @@ use crate::error::Refusal;
 use crate::events::tables::Table;
 use crate::sql::gate::tree::{Constraint, From, JoinKind};
 use crate::sql::kernel;
+use crate::sql::nodes::asof::{Asof, Nearest};
 use crate::sql::operators;
 use crate::sql::types::Type;
 
@@ -141,28 +142,9 @@ impl<'q> Binder<'_, 'q> {
                     left.plan = self.one_of_each(left.plan, pairs.into_iter().map(|(left, _)| left).collect())?;
                 }
             }
-            JoinKind::Asof | JoinKind::AsofLeft => {
-                let wanted = inequality(&conditions, &rights)
-                    .ok_or_else(|| Refusal::query("ASOF JOIN takes equalities of the two sides and one inequality."))?;
-                let id = self.id();
-                let mut kept = everything(&left.plan);
-                kept.push(column(&id));
-                let numbered = LogicalPlanBuilder::from(left.plan)
-                    .window(vec![Plan::from(row_number(Vec::new(), Vec::new())).alias(&id)])
-                    .and_then(|builder| builder.project(kept));
-                left.plan = built(numbered)?;
-                nearest = Some((id, wanted));
-            }
+            JoinKind::Asof | JoinKind::AsofLeft => nearest = Some(kind == JoinKind::AsofLeft),
             _ => {}
         }
-        let pairs_are_hashed = conditions.iter().any(|condition| has_equality(condition, &rights));
-        let condition = conditions.into_iter().reduce(Plan::and);
-        let condition = if pairs_are_hashed {
-            condition
-        } else {
-            // A join that looks at every pair has a condition in any case, which is where the run looks whether to go on.
-            Some(self.every_pair(&left, &right, condition)?)
-        };
         let join_type = match kind {
             JoinKind::Inner | JoinKind::Cross | JoinKind::AnyInner | JoinKind::Asof => JoinType::Inner,
             JoinKind::Left | JoinKind::AnyLeft | JoinKind::AsofLeft => JoinType::Left,
@@ -173,16 +155,21 @@ impl<'q> Binder<'_, 'q> {
             JoinKind::RightSemi => JoinType::RightSemi,
             JoinKind::RightAnti => JoinType::RightAnti,
         };
-        let mut plan = built(LogicalPlanBuilder::from(left.plan).join_on(right.plan, join_type, condition))?;
-        if let Some((left_row, order)) = nearest {
-            let id = self.id();
-            let kept = everything(&plan);
-            let picked = LogicalPlanBuilder::from(plan)
-                .window(vec![Plan::from(row_number(vec![column(&left_row)], vec![order])).alias(&id)])
-                .and_then(|builder| builder.filter(column(&id).eq(lit(1_u64))))
-                .and_then(|builder| builder.project(kept));
-            plan = built(picked)?;
-        }
+        let plan = match nearest {
+            Some(outer) => self.nearest(left.plan, right.plan, &conditions, &rights, outer)?,
+            None => {
+                let pairs_are_hashed = conditions.iter().any(|condition| has_equality(condition, &rights));
+                let condition = conditions.into_iter().reduce(Plan::and);
+                let condition = if pairs_are_hashed {
+                    condition
+                } else {
+                    // A join that looks at every pair has a condition in any case, which is where the run looks whether
+                    // to go on.
+                    Some(self.every_pair(&left, &right, condition)?)
+                };
+                built(LogicalPlanBuilder::from(left.plan).join_on(right.plan, join_type, condition))?
+            }
+        };
         match kind {
             JoinKind::LeftSemi | JoinKind::LeftAnti => {
                 return Ok(Relation { plan, columns: left.columns, joins, order: Vec::new() });
@@ -227,6 +214,32 @@ impl<'q> Binder<'_, 'q> {
         Ok(Relation { plan, columns, joins, order: Vec::new() })
     }
 
+    /// ASOF: each left row with the nearest right one. Where `outer`, left rows without one stay.
+    fn nearest(
+        &mut self,
+        left: LogicalPlan,
+        right: LogicalPlan,
+        conditions: &[Plan],
+        rights: &HashSet<String>,
+        outer: bool,
+    ) -> Result<LogicalPlan, Refusal> {
+        let (mut pairs, last, nearest) = inequality(conditions, rights)
+            .ok_or_else(|| Refusal::query("ASOF JOIN takes equalities of the two sides and one inequality."))?;
+        pairs.push(last);
+        // What is compared becomes columns, which the projection after the join leaves out again.
+        let (mut of_left, mut of_right, mut by) = (everything(&left), everything(&right), Vec::new());
+        for (one, other) in pairs {
+            let (left_id, right_id) = (self.id(), self.id());
+            of_left.push(one.alias(&left_id));
+            of_right.push(other.alias(&right_id));
+            by.push((left_id, right_id));
+        }
+        let left = built(LogicalPlanBuilder::from(left).project(of_left))?;
+        let right = built(LogicalPlanBuilder::from(right).project(of_right))?;
+        let joined = Asof::new(left, right, by, nearest, outer).map_err(|error| internal(error.to_string()))?;
+        Ok(joined.into_plan())
+    }
+
     /// One row for each of some values.
     fn one_of_each(&mut self, plan: LogicalPlan, values: Vec<Plan>) -> Result<LogicalPlan, Refusal> {
         let kept = everything(&plan);
@@ -242,9 +255,8 @@ impl<'q> Binder<'_, 'q> {
     /// moves it to one of them.
     fn every_pair(&mut self, left: &Relation, right: &Relation, condition: Option<Plan>) -> Result<Plan, Refusal> {
         let some = |relation: &Relation| relation.columns.first().map_or(lit(true), |first| column(&first.id));
-        let always = kernel::expression(
+        let always = kernel::of_anything(
             "everyPair",
-            "",
             vec![some(left), some(right)],
             DataType::Boolean,
             Volatility::Volatile,
@@ -270,22 +282,31 @@ fn equalities(conditions: &[Plan], rights: &HashSet<String>) -> Option<Vec<(Plan
         .collect()
 }
 
-/// The order in which the nearest right row comes first, where all conditions but one are equalities.
-fn inequality(conditions: &[Plan], rights: &HashSet<String>) -> Option<Sort> {
-    let mut found = None;
+/// Two sides of a comparison, left and right.
+type Pair = (Plan, Plan);
+
+/// The equalities, the inequality, and which row it means, where all conditions but one are equalities.
+fn inequality(conditions: &[Plan], rights: &HashSet<String>) -> Option<(Vec<Pair>, Pair, Nearest)> {
+    let (mut equal, mut found) = (Vec::new(), None);
     for part in conditions.iter().flat_map(|condition| split_conjunction(condition)) {
-        let (op, _, right) = sides(part, rights)?;
-        let ascending = match op {
-            Operator::Eq => continue,
-            Operator::Gt | Operator::GtEq => false,
-            Operator::Lt | Operator::LtEq => true,
+        let (op, left, right) = sides(part, rights)?;
+        let nearest = match op {
+            Operator::Eq => {
+                equal.push((left, right));
+                continue;
+            }
+            Operator::Gt => Nearest::Before,
+            Operator::GtEq => Nearest::AtOrBefore,
+            Operator::Lt => Nearest::After,
+            Operator::LtEq => Nearest::AtOrAfter,
             _ => return None,
         };
-        if found.replace(Sort::new(right, ascending, false)).is_some() {
+        if found.replace(((left, right), nearest)).is_some() {
             return None;
         }
     }
-    found
+    let (last, nearest) = found.filter(|_| !equal.is_empty())?;
+    Some((equal, last, nearest))
 }
 
 /// A comparison of the two sides of a join as `left op right`.

@@ -19,6 +19,7 @@ use super::{Binder, internal};
 use crate::error::Refusal;
 use crate::sql::gate::tree::{Expr, Kind};
 use crate::sql::kernel;
+use crate::sql::run::{held, watch};
 use crate::sql::typed::Typed;
 use crate::sql::types::Type;
 
@@ -91,7 +92,7 @@ impl Lambda {
     fn filter(&self, values: &[ColumnarValue], arrays: usize, rows: usize) -> PlanResult<ColumnarValue> {
         let constant = values.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { rows };
-        let columns = values.iter().map(|value| value.to_array(rows)).collect::<PlanResult<Vec<_>>>()?;
+        let columns = kernel::spread(values, rows)?;
         let lists: Vec<&ListArray> = columns[..arrays].iter().map(|column| column.as_list::<i32>()).collect();
         let first = lists[0];
         let mut parents: Vec<u32> = Vec::new();
@@ -102,6 +103,17 @@ impl Lambda {
             }
             let parent = u32::try_from(row).map_err(|_| kernel::refused("a batch is too long"))?;
             parents.extend(std::iter::repeat_n(parent, usize::try_from(length).unwrap_or(0)));
+        }
+        // A column of the row is written once for each element.
+        for column in &columns[arrays..] {
+            let width = held::bytes(column).div_ceil(rows.max(1));
+            let lengths = |row: usize| match column.as_list_opt::<i32>() {
+                Some(lists) => usize::try_from(lists.value_length(row)).unwrap_or(0).max(1),
+                None => 1,
+            };
+            let all: usize = (0..rows).map(lengths).sum();
+            let copied: usize = parents.iter().map(|parent| lengths(*parent as usize)).sum();
+            watch::check_bytes((width * rows / all.max(1)).saturating_mul(copied))?;
         }
         let parents = UInt32Array::from(parents);
         let mut fields = self.fields.clone();

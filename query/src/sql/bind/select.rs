@@ -4,8 +4,9 @@
 //! before the plan is built, because one that stands late (an `arrayJoin` in ORDER BY) may need something early.
 
 use datafusion::common::{Column as PlanColumn, NullHandling, UnnestOptions};
+use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::{Expr as Plan, GroupingSet, JoinType, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr as Plan, GroupingSet, JoinType, LogicalPlan, LogicalPlanBuilder, lit};
 
 use super::from::{everything, or_default};
 use super::query::{Output, Queried};
@@ -17,6 +18,12 @@ use crate::sql::gate::tree::{ArrayJoin, Distinct, Expr, GroupBy, Kind, OrderBy, 
 use crate::sql::kernel;
 use crate::sql::typed::Typed;
 use crate::sql::types::Type;
+
+/// Most keys of CUBE: it computes 2^n sets of groups.
+const CUBE_KEYS_MAX: usize = 8;
+
+/// Most different keys of ROLLUP and its like: DataFusion marks the absent ones in a number of 64 bits.
+const SET_KEYS_MAX: usize = 64;
 
 /// A select item once `*` is spelled out.
 #[derive(Clone)]
@@ -244,7 +251,16 @@ impl<'q> Binder<'_, 'q> {
                 }
             }
             GroupBy::Rollup(keys) => sets = Some(GroupingSet::Rollup(self.key_list(scope, keys, items)?)),
-            GroupBy::Cube(keys) => sets = Some(GroupingSet::Cube(self.key_list(scope, keys, items)?)),
+            GroupBy::Cube(keys) => {
+                let keys = self.key_list(scope, keys, items)?;
+                if keys.len() > CUBE_KEYS_MAX {
+                    return Err(Refusal::query(format!(
+                        "CUBE groups by every selection of its keys: it takes {CUBE_KEYS_MAX} of them at most, not {}.",
+                        keys.len()
+                    )));
+                }
+                sets = Some(GroupingSet::Cube(keys));
+            }
             GroupBy::Sets(all) => {
                 let bound = all.iter().map(|keys| self.key_list(scope, keys, items)).collect::<Result<_, _>>()?;
                 sets = Some(GroupingSet::GroupingSets(bound));
@@ -253,6 +269,7 @@ impl<'q> Binder<'_, 'q> {
         Ok(sets)
     }
 
+    /// The columns of keys; one that says the same as another one counts once.
     fn key_list(&mut self, scope: &mut Scope<'q>, keys: &'q [Expr], items: &[Item<'q>]) -> Result<Vec<Plan>, Refusal> {
         let mut ids = Vec::new();
         for key in keys {
@@ -268,7 +285,10 @@ impl<'q> Binder<'_, 'q> {
                     },
                     None => self.expr(scope, part)?,
                 };
-                ids.push(self.add_key(scope, bound));
+                let id = self.add_key(scope, bound);
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
             }
         }
         Ok(ids)
@@ -352,17 +372,34 @@ impl<'q> Binder<'_, 'q> {
             computed.push(Plan::AggregateFunction(function).alias(&aggregate.id));
         }
         let several = sets.is_some();
+        if several && scope.keys.len() > SET_KEYS_MAX {
+            return Err(Refusal::query(format!(
+                "ROLLUP, CUBE and GROUPING SETS take {SET_KEYS_MAX} different keys at most, not {}.",
+                scope.keys.len()
+            )));
+        }
+        // Of no rows ROLLUP and CUBE make no groups, although the set without keys would be one.
+        let counted = matches!(sets, Some(GroupingSet::Rollup(_) | GroupingSet::Cube(_))).then(|| self.id());
+        computed.extend(counted.iter().map(|id| count_all().alias(id)));
         let group = match sets {
             None => group,
             Some(sets) => vec![Plan::GroupingSet(sets)],
         };
         let plan =
             LogicalPlanBuilder::from(plan).project(projected).and_then(|builder| builder.aggregate(group, computed));
-        let plan = built(plan)?;
+        let mut plan = built(plan)?;
+        if let Some(id) = &counted {
+            plan = built(LogicalPlanBuilder::from(plan).filter(column(id).gt(lit(0_i64))))?;
+        }
         let mut projected = Vec::new();
         for key in &scope.keys {
             let value = column(&key.id);
-            projected.push(if several { or_default(value, &key.value.ty)?.alias(&key.id) } else { value });
+            projected.push(match several {
+                // A constant is what it is in every set, also in those that it is no key of.
+                true if key.value.as_literal().is_some() => key.value.expr.clone().alias(&key.id),
+                true => or_default(value, &key.value.ty)?.alias(&key.id),
+                false => value,
+            });
         }
         for aggregate in &scope.aggregates.all {
             projected.push(or_empty(column(&aggregate.id), aggregate.call.empty.as_ref())?.alias(&aggregate.id));

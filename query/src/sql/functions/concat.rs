@@ -11,6 +11,7 @@ use datafusion::arrow::compute::interleave;
 
 use super::super::kernel;
 use super::super::operators::{self, coerce, convert, super_type};
+use super::super::run::{held, watch};
 use super::super::typed::Typed;
 use super::super::types::Type;
 use super::{Context, Function, arguments};
@@ -49,6 +50,8 @@ fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
     kernel::map("concat", parameters, columns, ty, move |columns| {
         let texts: Vec<&StringViewArray> = columns.iter().map(|column| column.as_string_view()).collect();
         let rows = columns[0].len();
+        let constant = |part: &Part| if let Part::Constant(text) = part { text.len() * rows } else { 0 };
+        watch::check_bytes(columns.iter().map(held::bytes).sum::<usize>() + parts.iter().map(constant).sum::<usize>())?;
         let mut built = StringViewBuilder::with_capacity(rows);
         let mut whole = String::new();
         for row in 0..rows {
@@ -82,6 +85,7 @@ fn arrays(given: Vec<Typed>) -> Result<Typed, Refusal> {
     let Type::Array(element) = ty.clone() else { return Ok(operators::null()) };
     kernel::map("concat", "arrays", given, ty, move |columns| {
         let lists: Vec<&ListArray> = columns.iter().map(|column| column.as_list::<i32>()).collect();
+        watch::check_bytes(columns.iter().map(held::bytes).sum())?;
         let values: Vec<&dyn Array> = lists.iter().map(|list| list.values().as_ref()).collect();
         let mut places = Vec::new();
         let mut lengths = Vec::with_capacity(columns[0].len());

@@ -9,13 +9,16 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use super::super::kernel;
 use super::super::typed::Typed;
 use super::super::types::Type;
-use super::{Context, Function, arguments};
+use super::{Context, Function, arguments, substring};
 use crate::error::Refusal;
 
 pub(super) const LENGTH: Function = Function { name: "length", case_sensitive: false, call };
 
 fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
     let [x] = arguments::exactly("length", given)?;
+    if let Some(cut) = substring::length(&x) {
+        return cut;
+    }
     let ty = Type::UInt64.nullable_as(&x.ty);
     match x.ty.inner() {
         Type::Nothing => Ok(x),

@@ -1,13 +1,17 @@
 //! `substring(s, from[, length])` (AN-SEM-12).
 //!
 //! ClickHouse: bytes, counted from one, or backwards from minus one; zero gives `''`. A negative length counts from the end
-//! of the text. What lies outside the text is not there: `substring('hello', -10, 7)` is `'he'`. Where a cut splits a
-//! character, its pieces become U+FFFD, since text here is always UTF-8.
+//! of the text. What lies outside the text is not there: `substring('hello', -10, 7)` is `'he'`.
+//!
+//! Text here is always UTF-8. Where a cut splits a character, each byte of a piece becomes U+FFFD, which is what the byte is
+//! in an answer (AN-JSON-05), and `length(substring(..))` counts bytes that were cut ([`length`]). But two pieces are equal
+//! here that are not in ClickHouse, they sort behind other text, and put together again they are no character.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::types::Int64Type;
-use datafusion::arrow::array::{Array, AsArray, StringViewBuilder};
+use datafusion::arrow::array::{Array, AsArray, StringViewBuilder, UInt64Array};
+use datafusion::logical_expr::Expr;
 
 use super::super::kernel;
 use super::super::operators::{self, convert};
@@ -16,7 +20,10 @@ use super::super::types::Type;
 use super::{Context, Function, arguments};
 use crate::error::Refusal;
 
-pub(super) const SUBSTRING: Function = Function { name: "substring", case_sensitive: false, call };
+/// Its name, and that of its kernel.
+const NAME: &str = "substring";
+
+pub(super) const SUBSTRING: Function = Function { name: NAME, case_sensitive: false, call };
 
 fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
     arguments::between("substring", &given, 2, 3)?;
@@ -38,7 +45,7 @@ fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
             return Err(arguments::illegal("substring", "whole numbers as offset and length", &argument));
         }
     }
-    kernel::map("substring", String::new(), converted, ty, |columns| {
+    kernel::map(NAME, String::new(), converted, ty, |columns| {
         let texts = columns[0].as_string_view();
         let froms = columns[1].as_primitive::<Int64Type>();
         let lengths = columns.get(2).map(|column| column.as_primitive::<Int64Type>());
@@ -52,11 +59,47 @@ fn call(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
             let (from, to) = range(text.len(), froms.value(row), lengths.map(|lengths| lengths.value(row)));
             match text.get(from..to) {
                 Some(piece) => built.append_value(piece),
-                None => built.append_value(String::from_utf8_lossy(&text.as_bytes()[from..to])),
+                None => built.append_value(replaced(&text.as_bytes()[from..to])),
             }
         }
         Ok(Arc::new(built.finish()))
     })
+}
+
+/// `length` of a call of substring: the bytes that it cuts, whether or not they are whole characters. `None` for any other
+/// expression.
+pub(super) fn length(x: &Typed) -> Option<Result<Typed, Refusal>> {
+    let Expr::ScalarFunction(call) = &x.expr else { return None };
+    if call.func.name() != NAME {
+        return None;
+    }
+    let types = [Type::String, Type::Int64, Type::Int64];
+    let arguments =
+        call.args.iter().zip(types).map(|(expr, ty)| Typed::new(expr.clone(), ty.nullable_as(&x.ty))).collect();
+    Some(kernel::map("substringLength", String::new(), arguments, Type::UInt64.nullable_as(&x.ty), |columns| {
+        let texts = columns[0].as_string_view();
+        let froms = columns[1].as_primitive::<Int64Type>();
+        let lengths = columns.get(2).map(|column| column.as_primitive::<Int64Type>());
+        let length = |row: usize| {
+            if columns.iter().any(|column| column.is_null(row)) {
+                return None;
+            }
+            let length = lengths.map(|lengths| lengths.value(row));
+            let (from, to) = range(texts.value(row).len(), froms.value(row), length);
+            u64::try_from(to - from).ok()
+        };
+        Ok(Arc::new((0..texts.len()).map(length).collect::<UInt64Array>()))
+    }))
+}
+
+/// Bytes as text, with U+FFFD for each that belongs to no whole character.
+fn replaced(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, chunk.invalid().len()));
+    }
+    text
 }
 
 /// The bytes that are meant, of a text of so many.
@@ -123,6 +166,13 @@ mod tests {
     /// A cut through a character.
     #[test]
     fn pieces_of_a_character_are_replaced() {
-        cases("substring('h\u{e9}llo', 2, 1) => String \"\u{fffd}\"");
+        cases(
+            "
+            substring('h\u{e9}llo', 2, 1) => String \"\u{fffd}\"
+            substring('\u{20ac}x', 2) => String \"\u{fffd}\u{fffd}x\"
+            length(substring(materialize('h\u{e9}llo'), 2, 1)) => UInt64 \"1\"
+            length(substring(materialize('\u{20ac}x'), 2)) => UInt64 \"3\"
+            ",
+        );
     }
 }

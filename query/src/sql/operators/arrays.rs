@@ -12,6 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 use super::super::kernel;
+use super::super::run::{held, watch};
 use super::super::typed::Typed;
 use super::super::types::Type;
 use super::convert::{convert, item};
@@ -32,6 +33,7 @@ pub fn array(elements: Vec<Typed>) -> Result<Typed, Refusal> {
     let elements = elements.into_iter().map(|one| unify::coerce(one, &element)).collect::<Result<Vec<_>, _>>()?;
     kernel::map("array", String::new(), elements, ty, move |columns| {
         let rows = columns[0].len();
+        watch::check_bytes(columns.iter().map(held::bytes).sum())?;
         let parts: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
         let places: Vec<(usize, usize)> =
             (0..rows).flat_map(|row| (0..columns.len()).map(move |part| (part, row))).collect();

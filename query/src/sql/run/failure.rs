@@ -37,6 +37,18 @@ pub fn refusal(error: &DataFusionError, memory: impl Fn() -> Refusal + Copy) -> 
     }
 }
 
+/// Whether reading files failed: where a condition is computed while they are read, that may be what it says.
+pub fn is_of_files(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::ParquetError(_) => true,
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => is_of_files(inner),
+        DataFusionError::Shared(inner) => is_of_files(inner),
+        DataFusionError::Collection(all) => all.first().is_some_and(is_of_files),
+        DataFusionError::External(cause) => cause.downcast_ref::<DataFusionError>().is_some_and(is_of_files),
+        _ => false,
+    }
+}
+
 /// What came from elsewhere: a refusal, or another layer's error around one.
 fn foreign(cause: &(dyn Error + 'static), memory: impl Fn() -> Refusal + Copy) -> Option<Refusal> {
     if let Some(refusal) = cause.downcast_ref::<Refusal>() {

@@ -1,7 +1,8 @@
 //! How many queries run at one time, and who is next.
 //!
 //! At the limit a query waits. A free place goes to the workspace that has the fewest queries running, the longest wait
-//! first among equals: whoever asks much waits behind whoever asks little.
+//! first among equals: whoever asks much waits behind whoever asks little. The last place is never the same workspace's as
+//! all others, so that long queries of one do not shut out everybody else for as long as they run.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +55,9 @@ impl Line {
         let told = {
             let mut state = self.shared.lock();
             state.waiting.retain(|waiting| !waiting.tell.is_closed());
-            if state.waiting.is_empty() && state.running < self.shared.places {
+            let of_one = self.shared.of_one();
+            let may_begin = state.running < self.shared.places && state.may_begin(workspace, of_one);
+            if may_begin && !state.waiting.iter().any(|waiting| state.may_begin(waiting.workspace, of_one)) {
                 state.begin(workspace);
                 return Ok(Place { shared: Some(Arc::clone(&self.shared)), workspace });
             }
@@ -80,9 +83,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Places that one workspace may have.
+    fn of_one(&self) -> usize {
+        self.places.saturating_sub(1).max(1)
+    }
 }
 
 impl State {
+    fn may_begin(&self, workspace: u32, of_one: usize) -> bool {
+        self.running_of.get(&workspace).is_none_or(|&running| running < of_one)
+    }
+
     fn begin(&mut self, workspace: u32) {
         self.running += 1;
         *self.running_of.entry(workspace).or_default() += 1;
@@ -99,10 +111,11 @@ impl State {
     }
 
     /// Takes who is next out of the line.
-    fn next(&mut self) -> Option<Waiting> {
+    fn next(&mut self, of_one: usize) -> Option<Waiting> {
         self.waiting.retain(|waiting| !waiting.tell.is_closed());
         let running = |waiting: &Waiting| self.running_of.get(&waiting.workspace).copied().unwrap_or(0);
-        let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| running(waiting))?;
+        let ready = self.waiting.iter().enumerate().filter(|(_, waiting)| self.may_begin(waiting.workspace, of_one));
+        let (next, _) = ready.min_by_key(|(_, waiting)| running(waiting))?;
         self.waiting.remove(next)
     }
 }
@@ -113,7 +126,7 @@ impl Drop for Place {
         let mut state = shared.lock();
         state.end(self.workspace);
         while state.running < shared.places {
-            let Some(Waiting { workspace, tell }) = state.next() else { break };
+            let Some(Waiting { workspace, tell }) = state.next(shared.of_one()) else { break };
             state.begin(workspace);
             if let Err(mut place) = tell.send(Place { shared: Some(Arc::clone(&shared)), workspace }) {
                 // It stopped waiting just now. Its place is given back here: the lock is held already.
@@ -121,6 +134,13 @@ impl Drop for Place {
                 state.end(workspace);
             }
         }
+    }
+}
+
+impl Place {
+    /// Whose query it is for.
+    pub fn workspace(&self) -> u32 {
+        self.workspace
     }
 }
 
@@ -142,32 +162,36 @@ mod tests {
         }
     }
 
-    /// A workspace that fills every place and the line does not keep another one from being next.
+    /// A workspace that asks more than there are places keeps one of them free for others, and is not next while others
+    /// wait.
     #[tokio::test]
     async fn who_asks_little_does_not_wait_behind_who_asks_much() {
-        let line = Line::new(2, 8);
+        let line = Line::new(3, 8);
         let first = line.enter(1).await.expect("a place");
         let second = line.enter(1).await.expect("a place");
         let mut greedy: Vec<Entering<'_>> = (0..4).map(|_| line.enter(1).boxed()).collect();
         for entering in &mut greedy {
-            assert!(ready(entering).await.is_none());
+            assert!(ready(entering).await.is_none(), "the last place is not for a workspace that has all others");
         }
         assert!(matches!(line.enter(1).await, Err(Refusal::Busy)), "one workspace has half of the line");
-        let mut modest = line.enter(2).boxed();
-        assert!(ready(&mut modest).await.is_none());
-        assert_eq!(line.length(), (2, 5));
+        let other = line.enter(2).await.expect("it passes those who may not begin");
+        let mut modest = line.enter(3).boxed();
+        assert!(ready(&mut modest).await.is_none(), "now there is no place left");
+        assert_eq!(line.length(), (3, 5));
 
         drop(first);
         let modest = ready(&mut modest).await.expect("it is next").expect("a place");
         assert!(ready(&mut greedy[0]).await.is_none());
         drop(second);
         let third = ready(&mut greedy[0]).await.expect("the longest wait").expect("a place");
+        drop(other);
+        let fourth = ready(&mut greedy[1]).await.expect("the second longest").expect("a place");
         // One that stops waiting is passed over, even if its place has been handed to it already.
-        drop(greedy.remove(1));
+        drop(greedy.remove(2));
         drop(third);
-        drop(greedy.remove(1));
+        drop(greedy.remove(2));
         drop(modest);
-        assert_eq!(line.length(), (1, 0), "one place was handed to the last of them, which has not looked yet");
+        drop(fourth);
         drop(greedy);
         assert_eq!(line.length(), (0, 0));
         assert!(line.enter(1).await.is_ok());

@@ -1,8 +1,9 @@
-//! Memory of queries: a bound for each, and one for all of them together.
+//! Memory of queries: a bound for each, one for those of a workspace, and one for all of them together.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
@@ -12,6 +13,8 @@ use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservat
 pub struct Total {
     limit: usize,
     used: AtomicUsize,
+    /// What each workspace uses of it, while it has queries.
+    of: Mutex<HashMap<u32, Weak<AtomicUsize>>>,
 }
 
 /// The memory of one query, greedily taken: nothing is kept back for operators that have none yet.
@@ -19,6 +22,8 @@ pub struct Total {
 pub struct Pool {
     limit: usize,
     used: AtomicUsize,
+    /// What all queries of the workspace use.
+    of_workspace: Arc<AtomicUsize>,
     total: Arc<Total>,
     /// Whether it was the others that left too little.
     crowded: AtomicBool,
@@ -27,7 +32,23 @@ pub struct Pool {
 impl Total {
     /// `limit` bytes.
     pub fn new(limit: usize) -> Total {
-        Total { limit, used: AtomicUsize::new(0) }
+        Total { limit, used: AtomicUsize::new(0), of: Mutex::default() }
+    }
+
+    /// What the queries of one workspace may use: a quarter is left to the others.
+    fn of_one(&self) -> usize {
+        self.limit - self.limit / 4
+    }
+
+    fn workspace(&self, workspace: u32) -> Arc<AtomicUsize> {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = of.get(&workspace).and_then(Weak::upgrade) {
+            return used;
+        }
+        of.retain(|_, used| used.strong_count() > 0);
+        let used = Arc::new(AtomicUsize::new(0));
+        of.insert(workspace, Arc::downgrade(&used));
+        used
     }
 
     /// Bytes in use.
@@ -37,9 +58,20 @@ impl Total {
 }
 
 impl Pool {
-    /// `limit` bytes of the total.
-    pub fn new(limit: usize, total: Arc<Total>) -> Pool {
-        Pool { limit, used: AtomicUsize::new(0), total, crowded: AtomicBool::new(false) }
+    /// `limit` bytes of the total, for a query of this workspace.
+    pub fn new(limit: usize, total: &Arc<Total>, workspace: u32) -> Pool {
+        Pool {
+            limit: limit.min(total.of_one()),
+            used: AtomicUsize::new(0),
+            of_workspace: total.workspace(workspace),
+            total: Arc::clone(total),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes that the query may use.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Whether memory was refused since other queries had it.
@@ -65,11 +97,13 @@ impl MemoryPool for Pool {
 
     fn grow(&self, _: &MemoryReservation, additional: usize) {
         self.used.fetch_add(additional, Ordering::Relaxed);
+        self.of_workspace.fetch_add(additional, Ordering::Relaxed);
         self.total.used.fetch_add(additional, Ordering::Relaxed);
     }
 
     fn shrink(&self, _: &MemoryReservation, shrink: usize) {
         self.used.fetch_sub(shrink, Ordering::Relaxed);
+        self.of_workspace.fetch_sub(shrink, Ordering::Relaxed);
         self.total.used.fetch_sub(shrink, Ordering::Relaxed);
     }
 
@@ -77,8 +111,14 @@ impl MemoryPool for Pool {
         if !take(&self.used, self.limit, additional) {
             return Err(self.refused(additional));
         }
+        if !take(&self.of_workspace, self.total.of_one(), additional) {
+            self.used.fetch_sub(additional, Ordering::Relaxed);
+            self.crowded.store(true, Ordering::Relaxed);
+            return Err(self.refused(additional));
+        }
         if !take(&self.total.used, self.total.limit, additional) {
             self.used.fetch_sub(additional, Ordering::Relaxed);
+            self.of_workspace.fetch_sub(additional, Ordering::Relaxed);
             self.crowded.store(true, Ordering::Relaxed);
             return Err(self.refused(additional));
         }
@@ -106,21 +146,29 @@ mod tests {
 
     use super::*;
 
-    /// A query stops at its own bound, and all of them at the common one; what is given back can be taken again.
+    /// A query stops at its own bound, a workspace's at theirs, and all of them at the common one; what is given back can be
+    /// taken again.
     #[test]
     fn each_query_and_all_together_are_bounded() {
-        let total = Arc::new(Total::new(150));
-        let pools = [0, 1].map(|_| Arc::new(Pool::new(100, Arc::clone(&total))));
+        let total = Arc::new(Total::new(200));
+        let pools = [1, 1, 2].map(|workspace| Arc::new(Pool::new(100, &total, workspace)));
         let reservations = pools.each_ref().map(|pool| {
             let pool: Arc<dyn MemoryPool> = Arc::<Pool>::clone(pool);
             MemoryConsumer::new("a test").register(&pool)
         });
         reservations[0].try_grow(100).expect("within its bound");
         assert!(reservations[0].try_grow(1).is_err() && !pools[0].was_crowded());
-        assert!(reservations[1].try_grow(60).is_err() && pools[1].was_crowded());
-        reservations[1].try_grow(50).expect("what is left");
-        assert_eq!(total.used(), 150);
+        assert!(reservations[1].try_grow(60).is_err() && pools[1].was_crowded(), "a workspace has 150 of them");
+        reservations[1].try_grow(50).expect("within the workspace's bound");
+        assert!(reservations[2].try_grow(60).is_err() && pools[2].was_crowded());
+        reservations[2].try_grow(50).expect("what is left");
+        assert_eq!(total.used(), 200);
+        reservations[0].shrink(40);
+        assert!(reservations[1].try_grow(41).is_err());
+        reservations[1].try_grow(40).expect("given back");
         drop(reservations);
-        assert_eq!((pools[0].reserved(), total.used()), (0, 0));
+        drop(pools);
+        assert_eq!(total.used(), 0);
+        assert_eq!(Pool::new(1_000, &total, 1).limit(), 150, "no query can have more than its workspace");
     }
 }

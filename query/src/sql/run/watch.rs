@@ -8,8 +8,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use datafusion::arrow::array::RecordBatch;
@@ -17,7 +17,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{ColumnarValue, LogicalPlan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -26,11 +26,15 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 use tokio::task::coop;
 
+use super::held::{Holding, Kept};
+use super::lists::Copies;
 use crate::error::Refusal;
 
 /// A running query, as its code sees it.
@@ -40,6 +44,10 @@ pub struct Watch {
     wanted: AtomicBool,
     /// Bytes that a single column of a batch may have: what a kernel makes is in no operator's reservation.
     column_bytes_max: usize,
+    /// Bytes of arrays that windows have computed.
+    array_bytes: AtomicUsize,
+    /// The first thing that a kernel refused.
+    refusal: OnceLock<Refusal>,
 }
 
 tokio::task_local! {
@@ -49,12 +57,22 @@ tokio::task_local! {
 impl Watch {
     /// Of a query that somebody waits for.
     pub fn new(column_bytes_max: usize) -> Watch {
-        Watch { wanted: AtomicBool::new(true), column_bytes_max }
+        Watch {
+            wanted: AtomicBool::new(true),
+            column_bytes_max,
+            array_bytes: AtomicUsize::new(0),
+            refusal: OnceLock::new(),
+        }
     }
 
     /// Nobody waits any more.
     pub fn stop(&self) {
         self.wanted.store(false, Ordering::Relaxed);
+    }
+
+    /// What a kernel refused, if one has.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.get().cloned()
     }
 
     fn check(&self) -> Result<(), Refusal> {
@@ -81,6 +99,16 @@ pub fn check() -> Result<(), Refusal> {
     CURRENT.try_with(|watch| watch.check()).unwrap_or(Ok(()))
 }
 
+/// Remembers what a kernel refused: where it runs inside a scan, DataFusion makes a text of its error.
+pub fn remember(error: &DataFusionError) {
+    if let DataFusionError::External(cause) = error
+        && let Some(refusal) = cause.downcast_ref::<Refusal>()
+    {
+        // Outside of a query there is nobody to tell, and the first refusal is enough.
+        let _ = CURRENT.try_with(|watch| watch.refusal.set(refusal.clone()));
+    }
+}
+
 /// Whether a column of a batch may have that many bytes: for kernels whose result can be far larger than their arguments.
 ///
 /// # Errors
@@ -93,6 +121,26 @@ pub fn check_bytes(bytes: usize) -> Result<(), Refusal> {
     Err(Refusal::Memory(format!(
         "An expression of the query makes values that need more than {max} bytes for some thousand rows. Make them shorter."
     )))
+}
+
+/// Counts an array that a window has computed for a row. All of them together may have as many bytes as a column: a frame that
+/// grows from row to row makes arrays that grow with the square of the rows.
+///
+/// # Errors
+/// [`Refusal::Memory`] where they have more.
+pub fn count_array(bytes: usize) -> Result<(), Refusal> {
+    CURRENT.try_with(|watch| {
+        let before = watch.array_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= watch.column_bytes_max {
+            return Ok(());
+        }
+        Err(Refusal::Memory(format!(
+            "The arrays that the query's windows make need more than {} bytes. Use a shorter frame, or groupArray(n) to keep \
+             a few values.",
+            watch.column_bytes_max
+        )))
+    })
+    .unwrap_or(Ok(()))
 }
 
 struct Follow;
@@ -153,7 +201,12 @@ impl PhysicalOptimizerRule for WatchPlans {
                 Some(join) => join,
                 None => plan,
             };
-            Ok(Transformed::yes(Arc::new(WatchExec::new(plan)) as Arc<dyn ExecutionPlan>))
+            let plan = sliced(plan)?;
+            let watched = match Kept::of(&plan) {
+                Some(kept) => counted(&plan, &Arc::new(kept))?,
+                None => WatchExec::new(plan),
+            };
+            Ok(Transformed::yes(Arc::new(watched) as Arc<dyn ExecutionPlan>))
         })?;
         Ok(watched.data)
     }
@@ -165,6 +218,30 @@ impl PhysicalOptimizerRule for WatchPlans {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// An operator whose inputs come in slices where it copies arrays.
+fn sliced(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let copies = Copies::of(&plan);
+    if copies.iter().all(Option::is_none) {
+        return Ok(plan);
+    }
+    let inputs = plan.children().into_iter().zip(copies).map(|(input, copies)| {
+        Arc::new(WatchExec { copies, ..WatchExec::new(Arc::clone(input)) }) as Arc<dyn ExecutionPlan>
+    });
+    let inputs = inputs.collect();
+    plan.replace_children(inputs, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+/// A window between two watches that count what it holds.
+fn counted(window: &Arc<dyn ExecutionPlan>, kept: &Arc<Kept>) -> Result<WatchExec> {
+    let inputs = window.children().into_iter().map(|input| {
+        let count = Some((Arc::clone(kept), Side::Into));
+        Arc::new(WatchExec { count, ..WatchExec::new(Arc::clone(input)) }) as Arc<dyn ExecutionPlan>
+    });
+    let window = Arc::clone(window)
+        .replace_children(inputs.collect(), ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
+    Ok(WatchExec { count: Some((Arc::clone(kept), Side::OutOf)), ..WatchExec::new(window) })
 }
 
 /// The join with a condition that looks whether to go on; `None` for whatever is no such join.
@@ -255,11 +332,22 @@ impl PhysicalExpr for Watched {
 struct WatchExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    /// The window whose rows it counts.
+    count: Option<(Arc<Kept>, Side)>,
+    /// How the operator that reads the batches copies their rows.
+    copies: Option<Copies>,
+}
+
+/// Whether batches go into a window or come out of it.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Into,
+    OutOf,
 }
 
 impl WatchExec {
     fn new(input: Arc<dyn ExecutionPlan>) -> WatchExec {
-        WatchExec { properties: Arc::clone(input.properties()), input }
+        WatchExec { properties: Arc::clone(input.properties()), input, count: None, copies: None }
     }
 }
 
@@ -299,13 +387,15 @@ impl ExecutionPlan for WatchExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(WatchExec::new(input)))
+        Ok(Arc::new(WatchExec { count: self.count.clone(), copies: self.copies, ..WatchExec::new(input) }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let count = self.count.as_ref().map(|(kept, side)| (kept.partition(partition, &context), *side));
         let inner = self.input.execute(partition, context)?;
         let watch = CURRENT.try_with(Arc::clone).ok();
-        Ok(Box::pin(WatchStream { schema: inner.schema(), inner, watch }))
+        let copies = self.copies;
+        Ok(Box::pin(WatchStream { schema: inner.schema(), inner, watch, count, copies, rest: None }))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
@@ -321,6 +411,23 @@ struct WatchStream {
     inner: SendableRecordBatchStream,
     schema: SchemaRef,
     watch: Option<Arc<Watch>>,
+    count: Option<(Arc<Holding>, Side)>,
+    copies: Option<Copies>,
+    /// Rows of a batch that are to come, from this one on.
+    rest: Option<(RecordBatch, usize)>,
+}
+
+impl WatchStream {
+    /// So many rows of a batch as may be copied together.
+    fn slice(&mut self, rows: RecordBatch, from: usize) -> Result<RecordBatch> {
+        let Some(copies) = self.copies else { return Ok(rows) };
+        let length = copies.slice(&rows, from)?;
+        let slice = rows.slice(from, length);
+        if from + length < rows.num_rows() {
+            self.rest = Some((rows, from + length));
+        }
+        Ok(slice)
+    }
 }
 
 impl Stream for WatchStream {
@@ -331,11 +438,28 @@ impl Stream for WatchStream {
             return Poll::Ready(Some(Err(refusal.into())));
         }
         let turn = ready!(coop::poll_proceed(context));
+        if let Some((rows, from)) = self.rest.take() {
+            turn.made_progress();
+            return Poll::Ready(Some(self.slice(rows, from)));
+        }
         let next = self.inner.as_mut().poll_next(context);
         if next.is_ready() {
             turn.made_progress();
         }
-        next
+        if let (Poll::Ready(Some(Ok(rows))), Some((holding, side))) = (&next, &self.count) {
+            match side {
+                Side::Into => {
+                    if let Err(error) = holding.takes(rows) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+                Side::OutOf => holding.gives(rows),
+            }
+        }
+        match next {
+            Poll::Ready(Some(Ok(rows))) => Poll::Ready(Some(self.slice(rows, 0))),
+            other => other,
+        }
     }
 }
 

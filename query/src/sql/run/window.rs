@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
     WindowFunctionDefinition,
 };
 
-use super::watch::check;
+use super::watch::{check, count_array};
 
 /// The plan with accumulators that look whether to go on, in all its windows.
 pub fn watch_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -142,7 +142,11 @@ impl Accumulator for WatchedAccumulator {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         check()?;
-        self.0.evaluate()
+        let value = self.0.evaluate()?;
+        if let ScalarValue::List(array) = &value {
+            count_array(array.get_array_memory_size())?;
+        }
+        Ok(value)
     }
 
     fn size(&self) -> usize {

@@ -239,7 +239,8 @@ impl Filler {
         self.given = RecordBatch::new_empty(Arc::clone(&self.schema));
         if self.started {
             self.finish(0).await?;
-        } else if !self.seen && self.prefix.is_empty() {
+        } else if !self.seen {
+            // The columns before the filled ones hold their defaults then.
             let bounded = self.keys.first().is_some_and(|(key, _)| key.from.is_some() && key.to.is_some());
             if bounded {
                 self.point(0).await?;
@@ -391,7 +392,8 @@ impl Filler {
                         }
                         (None, None) if group => match of {
                             Group::Given(row) => (GIVEN, *row),
-                            Group::Before => (BEFORE, 0),
+                            Group::Before if self.before.is_some() => (BEFORE, 0),
+                            Group::Before => (ADDED, 0),
                         },
                         (None, None) => (ADDED, 0),
                     },
