@@ -22,11 +22,13 @@ type Rows = BTreeMap<(TableNo, Vec<u8>), Vec<u8>>;
 /// Changes the store at random, so many times.
 fn change(storage: &Storage, model: &mut Model, dice: &mut SplitMix, times: usize) {
     for _ in 0..times {
-        let plan = match model.workspaces.is_empty() {
-            true => Model::first_plan(dice, WorkspaceNo(1), 1000),
-            false => model.random_plan(dice),
+        let plan = if model.workspaces.is_empty() {
+            let plan = Model::first_plan(dice, WorkspaceNo(1), 1000);
+            plan.note(model);
+            plan
+        } else {
+            model.random_plan(dice)
         };
-        plan.note(model);
         transact(storage, move |tx| plan.run(tx));
     }
 }
