@@ -8,6 +8,7 @@ pub mod analytics;
 pub mod apis;
 mod attached_limits;
 pub mod audit_event;
+pub mod audit_logs;
 pub mod call;
 pub mod identities;
 pub mod keys;
@@ -20,6 +21,7 @@ pub mod problem;
 pub mod ratelimit;
 pub mod reference;
 pub mod root_keys;
+mod search;
 pub mod shape;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +54,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<apis::list_apis::ListApis>() },
     &const { Entry::of::<apis::update_api::UpdateApi>() },
     &const { Entry::of::<apis::list_keys::ListKeys>() },
+    &const { Entry::of::<audit_logs::query_audit_logs::QueryAuditLogs>() },
     &const { Entry::of::<identities::create_identity::CreateIdentity>() },
     &const { Entry::of::<identities::get_identity::GetIdentity>() },
     &const { Entry::of::<identities::list_identities::ListIdentities>() },
@@ -61,6 +64,7 @@ pub static OPERATIONS: &[&Entry] = &[
     &const { Entry::of::<keys::verify_key::VerifyKey>() },
     &const { Entry::of::<keys::get_key::GetKey>() },
     &const { Entry::of::<keys::whoami::Whoami>() },
+    &const { Entry::of::<keys::search_keys::SearchKeys>() },
     &const { Entry::of::<keys::update_key::UpdateKey>() },
     &const { Entry::of::<keys::update_credits::UpdateCredits>() },
     &const { Entry::of::<keys::delete_key::DeleteKey>() },

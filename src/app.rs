@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use keyward_query::events::Options as EventOptions;
-use keyward_query::{Events, Query};
+use keyward_query::search::Options as SearchOptions;
+use keyward_query::{Events, Query, Search};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::audit::export::Export;
@@ -20,11 +22,14 @@ use crate::config::{CreditsJournal, Settings};
 use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
+use crate::vault::{SourceError, Vault};
 
 /// The file in the data directory that holds the first root key.
 pub const ROOT_KEY_FILE: &str = "root.key";
 /// Fewest characters of a root key the operator chooses (EXT-1).
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
+/// The directory of the search index, below the data directory.
+const SEARCH_DIR: &str = "search";
 /// The directory of events, below the data directory.
 const EVENTS_DIR: &str = "events";
 /// What a second of peak load is where the queue of events is sized.
@@ -38,6 +43,8 @@ pub struct Services {
     pub storage: Storage,
     /// Clock and randomness.
     pub outside: Outside,
+    /// Plaintexts of recoverable keys.
+    pub vault: Arc<Vault>,
     /// Label of this server in events.
     pub region: String,
     /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
@@ -48,6 +55,8 @@ pub struct Services {
     pub guesses: Guesses,
     /// Live exports of the audit trail.
     pub exports: Vec<Arc<Export>>,
+    /// Finds keys and audit events. `None` only for commands that open the records alone.
+    pub search: Option<Arc<Search>>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -61,12 +70,18 @@ pub enum ServicesError {
         "this processor has no lock-free 128-bit compare-and-swap (cmpxchg16b on x86-64), which keyward's counters need"
     )]
     Processor,
+    /// A secret of the operator's.
+    #[error(transparent)]
+    Secret(#[from] SourceError),
     /// The events.
     #[error(transparent)]
     Events(#[from] keyward_query::events::OpenError),
     /// The threads of queries.
     #[error("cannot start the threads that compute queries")]
     QueryThreads(#[source] io::Error),
+    /// The thread of the search index.
+    #[error("cannot start the thread that keeps the search index")]
+    SearchThread(#[source] io::Error),
     /// The first root key could not be written down.
     #[error("cannot write the first root key to {path}")]
     RootKeyFile {
@@ -99,22 +114,27 @@ impl Services {
             return Err(ServicesError::Processor);
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
         let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
+        let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
             storage,
             outside,
+            vault,
             region: settings.region.clone(),
             events: Some(events),
             query,
+            search,
             guesses: Guesses::new(settings.auth.guess_delay_max),
             exports: audit::export::exports(&settings.audit),
         });
         let _ = keeping.0.set(Arc::downgrade(&services));
         services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
+        services.vault.remark(&snapshot).map_err(OpenError::from)?;
         if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
             services.make_first_workspace(settings, &*disk)?;
         } else if let Some(chosen) = &settings.first_root_key {
@@ -152,8 +172,11 @@ impl Services {
         Ok(())
     }
 
-    /// Writes everything down and closes the stores: events first, then the records they refer to.
+    /// Writes everything down and closes the stores: first what is derived, then the records it refers to.
     pub fn shutdown(&self) {
+        if let Some(search) = &self.search {
+            search.stop();
+        }
         if let Some(events) = &self.events {
             events.stop();
         }
@@ -232,7 +255,7 @@ impl Services {
         // The file comes first: a key whose file was lost would lock the operator out, while a file whose key never came
         // to be is overwritten at the next start.
         let path = settings.data_dir.join(ROOT_KEY_FILE);
-        write_durably(disk, &path, format!("{}\n", key.minted.plaintext).as_bytes())
+        write_durably(disk, &path, Zeroizing::new(format!("{}\n", *key.minted.plaintext)).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let actor = tenants::system_actor("keyward", "keyward serve");
         let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
@@ -320,6 +343,17 @@ fn start_queries(settings: &Settings, events: &Arc<Events>) -> Result<Query, Ser
     Query::start(Arc::clone(events), &options).map_err(ServicesError::QueryThreads)
 }
 
+/// The search index of the records.
+fn start_search(settings: &Settings, disk: Arc<dyn Disk>, storage: &Storage) -> Result<Search, ServicesError> {
+    let options = SearchOptions {
+        dir: settings.data_dir.join(SEARCH_DIR),
+        disk,
+        source: storage.source(),
+        min_free_bytes: settings.storage.min_free_bytes,
+    };
+    Search::start(options).map_err(ServicesError::SearchThread)
+}
+
 /// Ends the process: going on would answer from a state that the disk does not hold. Starting again recovers it.
 #[expect(clippy::disallowed_methods, reason = "nothing may run after a failed sync, destructors least of all")]
 fn end_at_once(error: &keyward_storage::Fatal) {
@@ -348,6 +382,8 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     options.credits_journal_interval = storage.credits_journal_interval;
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
+    // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
+    options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));
     Storage::open(options)
 }
 

@@ -18,7 +18,8 @@ use ipnet::IpNet;
 
 pub use table::default_file;
 pub use typed::{
-    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE,
+    Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub region: String,
     /// The first workspace's root key, where the operator chose one. Never read from a file, never printed.
     pub first_root_key: Option<Secret>,
+    /// Where secrets come from that are never in the data directory.
+    pub secrets: SecretSources,
     /// Operational logs.
     pub log: Log,
     /// The HTTP server.
@@ -48,6 +51,18 @@ pub struct Settings {
     pub audit: Audit,
     /// How callers prove who they are.
     pub auth: Auth,
+}
+
+/// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
+/// counts: the systemd credential, the file, the environment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SecretSources {
+    /// The directory that systemd puts this service's credentials in.
+    pub credentials_dir: Option<PathBuf>,
+    /// The file of the master key.
+    pub master_key_file: Option<PathBuf>,
+    /// The master key, from the environment. Never read from the settings file, never printed.
+    pub master_key: Option<Secret>,
 }
 
 /// Operational logs, written to standard error.
@@ -109,6 +124,8 @@ pub struct Http {
 pub struct Runtime {
     /// Threads that answer requests; 0 means one for each processor.
     pub worker_threads: usize,
+    /// Whether a crash may write this process's memory, secrets included, to a file.
+    pub core_dumps: bool,
 }
 
 /// Storage: memory, checkpoints, credits.
@@ -195,8 +212,8 @@ pub enum CreditsJournal {
     Strict,
 }
 
-/// Text that must not be printed.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+/// Text that must not be printed, and is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -236,6 +253,7 @@ impl Default for Settings {
             test_mode: false,
             region: "local".to_owned(),
             first_root_key: None,
+            secrets: SecretSources::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             http: Http {
                 max_connections: 10_000,
@@ -250,7 +268,7 @@ impl Default for Settings {
                     .map(|network| network.parse().expect("the default networks are well-formed"))
                     .collect(),
             },
-            runtime: Runtime { worker_threads: 0 },
+            runtime: Runtime { worker_threads: 0, core_dumps: false },
             storage: Storage {
                 hot_keys_max: 1_000_000,
                 rate_subjects_max: 2_000_000,

@@ -7,9 +7,9 @@
 //! learns from its absence. So secrets are safe by their length and not by this: a generated root key has 128 random bits, and
 //! at a million tries a second for a hundred years the chance to hit one of a thousand is
 //! 10^6 * 3.2 * 10^9 s * 10^3 / 3.4 * 10^38 < 10^-19. What slowing does is to make ordinary tools slow, and to keep what they
-//! cost small: an address has [`FREE`] attempts at once and gets one back every [`REGAIN_MS`]; beyond these the first answer
-//! takes [`FIRST_DELAY_MS`], each further one twice as long, up to the setting's 4 s. Of one address [`PLACES_EACH`] answers
-//! are held back at a time: 8 / 4 s = 2 attempts a second; what comes beyond that, or beyond [`PLACES`] of all addresses, is
+//! cost small: an address has `FREE` attempts at once and gets one back every `REGAIN_MS`; beyond these the first answer
+//! takes `FIRST_DELAY_MS`, each further one twice as long, up to the setting's 4 s. Of one address `PLACES_EACH` answers
+//! are held back at a time: 8 / 4 s = 2 attempts a second; what comes beyond that, or beyond `PLACES` of all addresses, is
 //! answered at once, as refused as it would be later.
 //!
 //! Holding back takes a timer, no thread; the connection stays taken, also when its client hangs up, which bounds what one
@@ -17,7 +17,7 @@
 //!
 //! # What is kept
 //!
-//! A table of [`SHARDS`] * [`EACH_MAX`] addresses; IPv6 counts by its /64, which is what a customer of a provider has. Where
+//! A table of `SHARDS` * `EACH_MAX` addresses; IPv6 counts by its /64, which is what a customer of a provider has. Where
 //! that is full, the address goes that has the fewest attempts left to answer for; its count stays in the sum of the others.
 
 use std::collections::HashMap;

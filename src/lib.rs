@@ -17,3 +17,4 @@ pub mod rbac;
 pub mod secret;
 pub mod telemetry;
 pub mod tenants;
+pub mod vault;

@@ -2,6 +2,7 @@
 
 use keyward_storage::records::key::KeyHash;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::outside::Entropy;
 
@@ -15,7 +16,7 @@ pub const START_CHARS: usize = 4;
 /// A new key: its plaintext, shown once, and what is stored of it.
 pub struct Minted {
     /// `[<prefix>_]<base58 of the random bytes>` (KEYFMT-1, KEYFMT-2).
-    pub plaintext: String,
+    pub plaintext: Zeroizing<String>,
     /// See [`hash`].
     pub hash: KeyHash,
     /// The prefix and the first characters of the body.
@@ -26,14 +27,15 @@ pub struct Minted {
 
 /// Mints a key of `bytes` random bytes.
 pub fn mint(prefix: Option<&str>, bytes: usize, entropy: &Entropy) -> Minted {
-    let mut random = vec![0; bytes];
+    let mut random = Zeroizing::new(vec![0; bytes]);
     entropy.fill(&mut random);
     assemble(prefix, &random)
 }
 
 fn assemble(prefix: Option<&str>, random: &[u8]) -> Minted {
-    let body = bs58::encode(random).into_string();
-    let mut plaintext = String::with_capacity(prefix.map_or(0, |prefix| prefix.len() + 1) + body.len());
+    let body = Zeroizing::new(bs58::encode(random).into_string());
+    // As long as it becomes: one that grew would leave its beginning behind.
+    let mut plaintext = Zeroizing::new(String::with_capacity(prefix.map_or(0, |prefix| prefix.len() + 1) + body.len()));
     if let Some(prefix) = prefix {
         plaintext.push_str(prefix);
         plaintext.push('_');
@@ -63,11 +65,11 @@ mod tests {
     #[test]
     fn keys_are_base58_behind_their_prefix() {
         let counting: Vec<u8> = (0..16).collect();
-        assert_eq!(assemble(None, &[0; 16]).plaintext, "1".repeat(16));
-        assert_eq!(assemble(None, &counting).plaintext, "12drXXUifSrRnXLGbXg8E");
-        assert_eq!(assemble(None, &[0xff; 16]).plaintext, "YcVfxkQb6JRzqk5kF2tNLv");
+        assert_eq!(*assemble(None, &[0; 16]).plaintext, "1".repeat(16));
+        assert_eq!(*assemble(None, &counting).plaintext, "12drXXUifSrRnXLGbXg8E");
+        assert_eq!(*assemble(None, &[0xff; 16]).plaintext, "YcVfxkQb6JRzqk5kF2tNLv");
         let prefixed = assemble(Some("prod"), &counting);
-        assert_eq!((&*prefixed.plaintext, &*prefixed.start), ("prod_12drXXUifSrRnXLGbXg8E", "prod_12dr"));
+        assert_eq!((prefixed.plaintext.as_str(), &*prefixed.start), ("prod_12drXXUifSrRnXLGbXg8E", "prod_12dr"));
         assert_eq!(assemble(Some("my_app_"), &counting).start, "my_app__12dr");
     }
 

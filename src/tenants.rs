@@ -72,7 +72,7 @@ impl NewRootKey {
     /// A root key whose plaintext the operator chose.
     pub fn chosen(plaintext: &str, name: Option<String>, permissions: Vec<String>, entropy: &Entropy) -> NewRootKey {
         let minted = Minted {
-            plaintext: plaintext.to_owned(),
+            plaintext: plaintext.to_owned().into(),
             hash: secret::hash(plaintext),
             // Of a secret that somebody made up, any part may help a guess.
             start: String::new(),

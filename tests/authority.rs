@@ -112,6 +112,13 @@ pub const ROWS: &[Row] = &[
         enough: &["api.*.update_api", "api.{api}.update_api"],
     },
     Row {
+        name: "auditLogs.queryAuditLogs",
+        body: |_| json!({}),
+        weak: DENIED,
+        strange: Own,
+        enough: &["audit_log.*.read_audit_log"],
+    },
+    Row {
         name: "identities.createIdentity",
         body: |_| json!({"externalId": unused("tenant")}),
         weak: DENIED,
@@ -258,6 +265,20 @@ pub const ROWS: &[Row] = &[
             "api.{api}.create_key",
             "unkey:v1:{ws}:keyspaces/*#create_key",
             "unkey:v1:{ws}:keyspaces/**#create_key",
+        ],
+    },
+    Row {
+        name: "keys.searchKeys",
+        body: |world| json!({"query": world.key.secret}),
+        weak: DENIED,
+        strange: Own,
+        enough: &[
+            "api.*.read_key & api.*.read_api",
+            "api.{api}.read_key & api.*.read_api",
+            "api.*.read_key & api.{api}.read_api",
+            "api.{api}.read_key & api.{api}.read_api",
+            "unkey:v1:{ws}:keyspaces/*/keys/*#read_key & unkey:v1:{ws}:keyspaces/*#read_keyspace",
+            "unkey:v1:{ws}:keyspaces/**#read_key & unkey:v1:{ws}:**#read_keyspace",
         ],
     },
     Row {
@@ -725,7 +746,8 @@ fn every_operation_refuses_a_root_key_without_its_permission() {
                     held.push(wide.to_uppercase());
                     held.push(format!("{kind}.{action}"));
                     // Who may read some key space or namespace may ask, and sees nothing of others (AN-PERM-04).
-                    if *action != "read_analytics" {
+                    // And who may read some API's keys may search, among these (EXT-16).
+                    if *action != "read_analytics" && row.name != "keys.searchKeys" {
                         held.push(format!("{kind}.{}.{action}", other.api));
                     }
                     held.push(format!("unkey:v1:{}:**#{action}", stranger.id));

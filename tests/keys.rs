@@ -165,7 +165,7 @@ fn create_refuses_what_cannot_be() {
     let wrong = wrong.expect_problem(400, "unkey/application/invalid_input");
     wrong.saying("`refillDay` must be provided when the refill interval is `monthly`.");
     let wrong = call(json!({"recoverable": true})).expect_problem(412, "unkey/application/precondition_failed");
-    wrong.saying("Vault hasn't been set up.");
+    wrong.mentioning("Vault hasn't been set up.").mentioning("master_key_file");
     let wrong = call(json!({"roles": ["no such role"], "permissions": ["left.behind"], "externalId": "nobody"}));
     let wrong = wrong.expect_problem(404, "unkey/data/role_not_found");
     wrong.saying("Role 'no such role' was not found.");

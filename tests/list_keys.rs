@@ -225,7 +225,7 @@ fn who_may_not_list_sees_no_api() {
         assert_eq!(ids(&call(json!({"apiId": api})).expect_page().0), [key.id.as_str()], "{held:?}");
         let problem =
             call(json!({"apiId": api, "decrypt": true})).expect_problem(412, "unkey/application/precondition_failed");
-        problem.saying("Vault hasn't been set up.");
+        problem.mentioning("Vault hasn't been set up.");
         assert_eq!(call(json!({"apiId": other})).expect_problem(404, "unkey/data/api_not_found").body, absent);
     }
     for odd in ["x", "no such api", "\u{1f511}\u{0}", &"x".repeat(10_000)] {

@@ -28,9 +28,6 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("keys.verifyKey", "answer.data*ratelimits[].id: pattern*", "KEYS-VERIFY-6"),
     // Any string is a cursor.
     ("*", "answer.pagination.cursor: m*", "COM-PAG-03"),
-    // Plaintexts of recoverable keys come with the vault.
-    ("apis.listKeys", "answer.data[].plaintext: only theirs", "APIS-LIST-9"),
-    ("keys.getKey", "answer.data.plaintext: only theirs", "KEYS-GET-3"),
     // Single operations.
     ("analytics.getVerifications", "status 412: only ours", "AN-ERR-07"),
     ("apis.listKeys", "status 412: only ours", "APIS-LIST-2"),
@@ -46,8 +43,8 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("ratelimit.setOverride", "status 412: only ours", "RL-OVR-04: patterns are matched in bounded time, so few fit"),
     ("apis.deleteApi", "request.apiId: pattern: theirs *, ours none", "APIS-DELETE-1"),
     ("keys.createKey", "status 412: only ours", "KEYS-CREATE-3"),
+    ("keys.rerollKey", "status 412: only ours", "KEYS-REROLL-2"),
     ("keys.getKey", "status 412: only ours", "KEYS-GET-2"),
-    ("keys.whoami", "answer.data.plaintext: only theirs", "KEYS-WHOAMI-4"),
     ("keys.updateCredits", "request.keyId: *", "KEYS-GEN-15"),
     ("keys.verifyKey", "request.keyspaces: only ours", "EXT-19"),
     ("keys.verifyKey", "answer.data.keyspaceId: only ours", "EXT-19"),

@@ -189,6 +189,11 @@ fn only_query_names_datafusion() {
 }
 
 #[test]
+fn only_search_names_tantivy() {
+    only_in("only query/src/search/ names tantivy", &["tantivy"], &["query/src/search/"], false);
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }

@@ -1,8 +1,9 @@
 //! Events in process: how many a second one core records, journals and seals, and how many bytes of Parquet each takes.
 //!
-//! The whole process is bound to one core, so that the threads of the store and the one that records share it. Events are
-//! made before the clock runs. The bytes are those of ten million events over thirty days, roll-ups included, after every
-//! merge; `KEYWARD_BENCH_EVENTS` sets another number.
+//! The whole process is bound to one core, so that the threads of the store and the one that records share it. Chance is
+//! asked before the clock runs; events are made as requests make them, labels allocated one by one. Once until they are
+//! journaled and queries see them, and once until they are sealed, roll-ups included. The bytes are those of ten million
+//! events over thirty days, roll-ups included, after every merge; `KEYWARD_BENCH_EVENTS` sets another number.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stderr, reason = "a bench tells its figures")]
@@ -13,12 +14,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use keyward::api::wire::RequestId;
+use keyward::outside::Entropy;
+use keyward_query::events::event::REQUEST_ID_BYTES;
 use keyward_query::events::{Event, Events, Options, Outcome, Verification};
 use keyward_storage::disk::RealDisk;
 use keyward_storage::disk::memory::SplitMix;
-use keyward_storage::ids::{ID_ALPHABET, IdText, IdentityId, KeyId, KeyspaceId, WorkspaceId};
+use keyward_storage::ids::{IdText, IdentityId, KeyId, KeyspaceId, WorkspaceId};
 use keyward_storage::records::identity::IdentityView;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The same allocator as keyward's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: u64 = 1_772_323_200_000; // 1 March 2026
 const DAYS: u64 = 30;
@@ -26,10 +34,13 @@ const DAY: u64 = 86_400_000;
 const KEYS: u64 = 5_000;
 const IDENTITIES: usize = 1_500;
 const INGESTED: u64 = 2_000_000;
+/// Events that are journaled and shown to queries, and too few to be sealed.
+const JOURNALED: u64 = 500_000;
 
 /// A workspace's traffic: a few keys make most of it, what hangs on a key stays the same, nearly all is well.
 struct Traffic {
     dice: SplitMix,
+    entropy: Entropy,
     workspace: WorkspaceId,
     keyspaces: [KeyspaceId; 3],
     keys: Vec<(KeyId, Option<Arc<IdentityView>>)>,
@@ -70,6 +81,7 @@ impl Traffic {
             time: START as f64,
             gap: (DAYS * DAY) as f64 / events as f64,
             dice,
+            entropy: Entropy::seeded(3),
         }
     }
 
@@ -77,34 +89,40 @@ impl Traffic {
         self.dice.below(1 << 53) as f64 / (1u64 << 53) as f64
     }
 
-    fn event(&mut self) -> Event {
-        let mut request_id = *b"req_00000000000000000000";
-        for char in &mut request_id[4..] {
-            *char = ID_ALPHABET[usize::try_from(self.dice.below(62)).unwrap_or(0)];
-        }
+    /// Draws what is to happen next.
+    fn draw(&mut self) -> Drawn {
         self.time += self.gap * 2.0 * self.share();
+        let time = self.time as u64;
         // Zipf-like: the rank is log-uniform.
-        let rank = ((KEYS as f64).powf(self.share()) - 1.0) as usize;
-        let (key, identity) = self.keys[rank.min(self.keys.len() - 1)].clone();
-        let tags = match (rank % 4, self.dice.below(10)) {
+        let rank = (((KEYS as f64).powf(self.share()) - 1.0) as usize).min(self.keys.len() - 1);
+        // A few to some hundred microseconds, most of them short.
+        let micros = (8.0 * (4.0 * self.share() * self.share()).exp()).round();
+        let request_id = *RequestId::draw(&self.entropy, time).as_bytes();
+        Drawn { request_id, time, rank, micros, chances: [self.dice.below(10), self.dice.below(100)] }
+    }
+
+    /// The event as a request makes it: its labels are allocated, all else is there.
+    fn event(&self, drawn: &Drawn) -> Event {
+        let rank = drawn.rank;
+        let (key, identity) = self.keys[rank].clone();
+        let [label, fate] = drawn.chances;
+        let tags = match (rank % 4, label) {
             (0, _) => vec![],
             (1, 0..9) => vec!["path=/v1/chat".to_owned()],
             (1, _) => vec!["path=/v1/models".to_owned()],
             (2, _) => vec!["region=eu".to_owned(), format!("plan={}", rank % 3)],
-            (_, _) => vec![format!("endpoint=/items/{}", self.dice.below(8))],
+            (_, _) => vec![format!("endpoint=/items/{}", label % 8)],
         };
-        let outcome = match self.dice.below(100) {
+        let outcome = match fate {
             0..94 => Outcome::Valid,
             94..97 => Outcome::RateLimited,
             97 => Outcome::UsageExceeded,
             98 => Outcome::InsufficientPermissions,
             _ => Outcome::Expired,
         };
-        // A few to some hundred microseconds, most of them short.
-        let micros = (8.0 * (4.0 * self.share() * self.share()).exp()).round();
         Verification {
-            request_id,
-            time: self.time as u64,
+            request_id: drawn.request_id,
+            time: drawn.time,
             workspace: self.workspace,
             keyspace: self.keyspaces[rank % 3],
             key,
@@ -112,10 +130,19 @@ impl Traffic {
             outcome,
             tags,
             spent_credits: u64::from(rank.is_multiple_of(2) && outcome == Outcome::Valid),
-            latency_ms: micros / 1e3,
+            latency_ms: drawn.micros / 1e3,
         }
         .into()
     }
+}
+
+/// What chance says of an event.
+struct Drawn {
+    request_id: [u8; REQUEST_ID_BYTES],
+    time: u64,
+    rank: usize,
+    micros: f64,
+    chances: [u64; 2],
 }
 
 fn open(dir: &Path) -> Events {
@@ -159,17 +186,38 @@ fn ingest(bench: &mut Criterion) {
             for _ in 0..rounds {
                 let home = tempfile::tempdir().expect("a scratch directory");
                 let mut traffic = Traffic::new(INGESTED * 60);
-                let made: Vec<Event> = (0..INGESTED).map(|_| traffic.event()).collect();
+                let drawn: Vec<Drawn> = (0..INGESTED).map(|_| traffic.draw()).collect();
                 let events = open(home.path());
                 let begun = Instant::now();
-                for event in made {
-                    record(&events, event);
+                for drawn in &drawn {
+                    record(&events, traffic.event(drawn));
                 }
                 events.stop();
                 spent += begun.elapsed();
                 assert_eq!((events.stats().written, events.stats().unsealed_rows), (INGESTED, 0));
             }
             black_box(spent)
+        });
+    });
+    group.throughput(Throughput::Elements(JOURNALED));
+    group.bench_function("record and journal", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let home = tempfile::tempdir().expect("a scratch directory");
+                let mut traffic = Traffic::new(INGESTED * 60);
+                let drawn: Vec<Drawn> = (0..JOURNALED).map(|_| traffic.draw()).collect();
+                let events = open(home.path());
+                let begun = Instant::now();
+                for drawn in &drawn {
+                    record(&events, traffic.event(drawn));
+                }
+                events.flush();
+                spent += begun.elapsed();
+                assert_eq!(events.stats().unsealed_rows, JOURNALED, "nothing was sealed meanwhile");
+                events.stop();
+            }
+            spent
         });
     });
     group.finish();
@@ -183,7 +231,8 @@ fn size(_: &mut Criterion) {
     let mut traffic = Traffic::new(count);
     let begun = Instant::now();
     for _ in 0..count {
-        record(&events, traffic.event());
+        let drawn = traffic.draw();
+        record(&events, traffic.event(&drawn));
     }
     let recorded = begun.elapsed();
     events.settle();

@@ -41,7 +41,7 @@ impl Choose {
 
 fn inbound(services: &Services, root_key: &str, body: Bytes) -> Inbound {
     Inbound {
-        request_id: RequestId::draw(&services.outside.entropy),
+        request_id: RequestId::draw(&services.outside.entropy, services.outside.clock.now_ms()),
         now_ms: services.outside.clock.now_ms(),
         deadline_ms: u64::MAX,
         test_time_ms: None,

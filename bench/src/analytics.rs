@@ -2,14 +2,15 @@
 //!
 //! In process, over the event store and the query engine themselves. The events are made up but of a realistic shape: a
 //! few key spaces, some thousand keys of which few do most of the work, an identity for most keys, some hundred label
-//! sets, and times that advance over thirty days with a little disorder. `bench/chdb.py` runs the same SELECTs over the same
+//! sets, and times that advance over thirty days with a little disorder. `bench/clickhouse.py` runs the same SELECTs over the same
 //! Parquet files in ClickHouse's engine and prints the ratio.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyward_query::events::event::REQUEST_ID_BYTES;
+use keyward::api::wire::RequestId;
+use keyward::outside::Entropy;
 use keyward_query::events::tables::Family;
 use keyward_query::events::{Options as EventOptions, Outcome, Scope, Spaces, Verification};
 use keyward_query::{Allowed, Events, Limits, Options as QueryOptions, Query, Select};
@@ -156,17 +157,10 @@ pub fn analytics(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report>
         retention: None,
     });
     let events = Arc::new(events.map_err(|error| unexpected(&error))?);
-    let world = World::new();
+    let world = World::new(WorkspaceId(Random(2).id()), END);
     say(&format!("recording {} events", options.events));
     let (began, cpu) = (Instant::now(), cpu_seconds());
-    for number in 0..options.events {
-        let mut event = world.event(number, options.events).into();
-        while let Err(back) = events.try_record(event) {
-            event = back;
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-    events.flush();
+    world.record(&events, options.events);
     let (took, ingest_cpu_seconds) = (began.elapsed(), cpu_seconds() - cpu);
     say("sealing and merging them");
     let began = Instant::now();
@@ -225,7 +219,7 @@ pub fn analytics(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report>
         queries,
     };
     if options.directory.is_some() {
-        // Kept for `bench/chdb.py`.
+        // Kept for `bench/clickhouse.py`.
         let _ = place.keep();
     }
     Ok(report)
@@ -258,18 +252,23 @@ fn cpu_seconds() -> f64 {
 }
 
 /// What the made-up events are about.
-struct World {
+pub struct World {
     workspace: WorkspaceId,
+    end: u64,
+    entropy: Entropy,
     keyspaces: Vec<KeyspaceId>,
     keys: Vec<KeyId>,
     identities: Vec<Arc<IdentityView>>,
 }
 
 impl World {
-    fn new() -> World {
+    /// Of a workspace, in the thirty days before `end` (unix ms).
+    pub fn new(workspace: WorkspaceId, end: u64) -> World {
         let mut random = Random(1);
         World {
-            workspace: WorkspaceId(random.id()),
+            workspace,
+            end,
+            entropy: Entropy::seeded(3),
             keyspaces: (0..KEYSPACES).map(|_| KeyspaceId(random.id())).collect(),
             keys: (0..KEYS).map(|_| KeyId(random.id())).collect(),
             identities: (0..KEYS / 3)
@@ -282,18 +281,26 @@ impl World {
         }
     }
 
+    /// Records so many events and waits until they are in the journal.
+    pub fn record(&self, events: &Events, all: u64) {
+        for number in 0..all {
+            let mut event = self.event(number, all).into();
+            while let Err(back) = events.try_record(event) {
+                event = back;
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        events.flush();
+    }
+
     /// The event of this number out of `all`.
     fn event(&self, number: u64, all: u64) -> Verification {
         let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 7);
-        let mut request_id = *b"req_aaaaaaaaaaaaaaaaaaaa";
-        for slot in &mut request_id[4..REQUEST_ID_BYTES] {
-            *slot = random.character();
-        }
         // A few keys do most of the work: the cube of a uniform number.
         let uniform = random.below(1 << 20) as f64 / f64::from(1 << 20);
         let key = ((uniform * uniform * uniform) * KEYS as f64) as u64;
         let progress = (u128::from(number) * u128::from(DAYS * DAY) / u128::from(all.max(1))) as u64;
-        let time = (END - DAYS * DAY + progress + random.below(DISORDER)).min(END - 1);
+        let time = (self.end - DAYS * DAY + progress + random.below(DISORDER)).min(self.end - 1);
         let outcome = match random.below(100) {
             0..=89 => Outcome::Valid,
             90..=94 => Outcome::RateLimited,
@@ -311,7 +318,7 @@ impl World {
         // Most take tens of microseconds, some a millisecond.
         let latency_ms = (20 + random.below(40) + if random.below(50) == 0 { random.below(1500) } else { 0 }) as f64;
         Verification {
-            request_id,
+            request_id: *RequestId::draw(&self.entropy, time).as_bytes(),
             time,
             workspace: self.workspace,
             keyspace: self.keyspaces[(key % KEYSPACES) as usize],
@@ -346,11 +353,6 @@ impl Random {
 
     fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    fn character(&mut self) -> u8 {
-        const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        ALPHABET[self.below(62) as usize]
     }
 
     fn id(&mut self) -> IdText {

@@ -159,7 +159,12 @@ pub fn key_request(api: &str, rate_limited: bool) -> Value {
     ask
 }
 
-fn make_keys(target: Target, headers: &[Header], ask: &Value, count: usize) -> Result<Vec<String>> {
+/// Makes `count` keys over several connections; gives their plaintexts.
+///
+/// # Errors
+///
+/// What the server says.
+pub fn make_keys(target: Target, headers: &[Header], ask: &Value, count: usize) -> Result<Vec<String>> {
     let makers = MAKERS.min(count);
     let parts: Vec<Result<Vec<String>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..makers)

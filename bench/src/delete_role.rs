@@ -137,23 +137,23 @@ pub fn delete_role(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repor
 }
 
 /// Calls operations without a socket.
-struct Caller {
+pub(crate) struct Caller {
     services: Arc<Services>,
     bearer: String,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Caller {
-    fn new(services: Arc<Services>, root_key: &str) -> Result<Caller> {
+    pub(crate) fn new(services: Arc<Services>, root_key: &str) -> Result<Caller> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::io("make a runtime"))?;
         Ok(Caller { services, bearer: format!("Bearer {root_key}"), runtime })
     }
 
-    fn ok(&self, operation: &str, body: &Value) -> Result<Value> {
+    pub(crate) fn ok(&self, operation: &str, body: &Value) -> Result<Value> {
         let entry = api::find(&format!("/v2/{operation}"));
         let entry = entry.ok_or_else(|| Error::Unexpected(format!("there is no operation {operation}")))?;
         let inbound = Inbound {
-            request_id: RequestId::draw(&self.services.outside.entropy),
+            request_id: RequestId::draw(&self.services.outside.entropy, self.services.outside.clock.now_ms()),
             now_ms: self.services.outside.clock.now_ms(),
             deadline_ms: u64::MAX,
             test_time_ms: None,
@@ -174,7 +174,7 @@ impl Caller {
         }
     }
 
-    fn verify(&self, plaintext: &str) -> Result<Value> {
+    pub(crate) fn verify(&self, plaintext: &str) -> Result<Value> {
         self.ok("keys.verifyKey", &json!({"key": plaintext}))
     }
 }

@@ -11,13 +11,16 @@
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
 //! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
+//! - [`vault_rotate`]: a rotation of the vault while keys are verified.
 //! - [`audit_verify`]: verification of a long chain of audit events.
+//! - [`search`]: the search index: its size, searches, its lag, and verifications beside it.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
 
 pub mod analytics;
 pub mod audit_verify;
+pub mod beside;
 pub mod child;
 pub mod client;
 pub mod compare;
@@ -28,7 +31,9 @@ pub mod floor;
 pub mod load;
 pub mod report;
 pub mod restart;
+pub mod search;
 pub mod store;
+pub mod vault_rotate;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -11,7 +11,10 @@ use keyward_bench::child::pin_to;
 use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
-use keyward_bench::{Error, Result, analytics, audit_verify, compare, create_key, delete_role, floor, restart};
+use keyward_bench::{
+    Error, Result, analytics, audit_verify, beside, compare, create_key, delete_role, floor, restart, search,
+    vault_rotate,
+};
 use serde::Serialize;
 
 /// The same allocator as keyward's, so that the floor does not differ in it.
@@ -40,10 +43,16 @@ enum Command {
     Restart(Restart),
     /// Deleting a role that very many keys hold, beside other changes.
     DeleteRole(DeleteRole),
+    /// Rotating the vault while keys are verified.
+    VaultRotate(VaultRotate),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
+    /// Verifications beside heavy queries, and how soon a query sees one.
+    Beside(Beside),
     /// Verification of a long chain of audit events.
     AuditVerify(AuditVerify),
+    /// The search index: its size, searches, its lag behind changes, and verifications beside it.
+    Search(Search),
 }
 
 #[derive(Args)]
@@ -194,6 +203,28 @@ struct CreateKey {
 }
 
 #[derive(Args)]
+struct VaultRotate {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Recoverable keys.
+    #[arg(long, default_value_t = 100_000)]
+    keys: usize,
+    /// Verifiers, each with a connection in a closed loop.
+    #[arg(long, default_value_t = 4)]
+    verifiers: usize,
+    /// Exit with 1 when the rotation takes longer than this, in seconds.
+    #[arg(long)]
+    most_seconds: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Restart {
     /// keyward's binary; default: the one beside this program.
     #[arg(long)]
@@ -251,6 +282,37 @@ struct Analytics {
 }
 
 #[derive(Args)]
+struct Beside {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Connections kept open.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Events to make.
+    #[arg(long, default_value_t = 10_000_000)]
+    events: u64,
+    /// Verifications a second.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Measured seconds, alone and beside queries, of a round.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Exit with 1 when p99 beside queries is more than so many times the one alone.
+    #[arg(long)]
+    most_p99: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct AuditVerify {
     /// Directory for the data; default: the system's for temporary files.
     #[arg(long)]
@@ -264,6 +326,25 @@ struct AuditVerify {
     /// Exit with 1 when the quickest round takes longer than this, in seconds.
     #[arg(long)]
     most_seconds: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Search {
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys to make, and as many audit events.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Changes a second while the lag is measured.
+    #[arg(long, default_value_t = 2000)]
+    rate: u64,
+    /// Seconds of each of the two measurements beside changes.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
     /// One JSON object on stdout and nothing else.
     #[arg(long)]
     json: bool,
@@ -302,8 +383,11 @@ fn main() -> ExitCode {
         Command::CreateKey(arguments) => create(arguments),
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
+        Command::VaultRotate(arguments) => rotate(arguments),
         Command::Analytics(arguments) => ask(arguments),
+        Command::Beside(arguments) => ask_beside(arguments),
         Command::AuditVerify(arguments) => verify(arguments),
+        Command::Search(arguments) => find(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -444,10 +528,40 @@ fn ask(arguments: Analytics) -> Result<()> {
     print(json, &report, || report.table())
 }
 
+fn ask_beside(arguments: Beside) -> Result<()> {
+    let options = beside::Options {
+        keyward: arguments.keyward,
+        directory: arguments.directory,
+        connections: arguments.connections,
+        events: arguments.events,
+        rate: arguments.rate,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        most_p99: arguments.most_p99,
+    };
+    let report = beside::beside(&options, &mut say)?;
+    print(arguments.json, &report, || report.table())?;
+    report.judge(&options)
+}
+
+fn rotate(arguments: VaultRotate) -> Result<()> {
+    let VaultRotate { keyward, directory, keys, verifiers, most_seconds, json } = arguments;
+    let options = vault_rotate::Options { keyward, directory, keys, verifiers, most_seconds };
+    let report = vault_rotate::vault_rotate(&options, &mut say)?;
+    print(json, &report, || report.table())?;
+    report.judge(&options)
+}
+
 fn verify(arguments: AuditVerify) -> Result<()> {
     let AuditVerify { directory, events, rounds, most_seconds, json } = arguments;
     let options = audit_verify::Options { directory, events, rounds, most_seconds };
     let report = audit_verify::audit_verify(&options, &mut say)?;
+    print(json, &report, || report.table())
+}
+
+fn find(arguments: Search) -> Result<()> {
+    let Search { directory, keys, rate, seconds, json } = arguments;
+    let report = search::search(&search::Options { directory, keys, rate, seconds }, &mut say)?;
     print(json, &report, || report.table())
 }
 

@@ -77,7 +77,7 @@ pub fn fill_with_roles(services: &Services, count: usize, roles: &[RoleId]) -> R
             };
             let row = key_row(minted.hash, minted.start, api_id, limit, by.now);
             rows.push((KeyId(draw_id(&entropy)), KeyRow { roles: roles.to_vec(), ..row }));
-            plaintexts.push(minted.plaintext);
+            plaintexts.push(minted.plaintext.to_string());
         }
         let by = by.clone();
         transact(&services.storage, by.now, move |tx| {

@@ -7,6 +7,7 @@ use keyward_storage::records::key::{CreditsRow, KeyRow};
 use keyward_storage::records::ratelimit::{NamespaceRow, OverrideRow};
 use keyward_storage::records::role::{PermissionRow, RoleRow};
 use keyward_storage::records::root_key::RootKeyRow;
+use keyward_storage::records::vault::{CopyRow, DataKeyRow, KeyringRow, RotationRow};
 use keyward_storage::records::workspace::WorkspaceRow;
 use keyward_storage::records::{Row, TableNo};
 
@@ -42,6 +43,10 @@ const TABLES: &[Table] = &[
     table::<OverrideRow>(),
     table::<AuditRow>(),
     table::<AuditHead>(),
+    table::<DataKeyRow>(),
+    table::<KeyringRow>(),
+    table::<CopyRow>(),
+    table::<RotationRow>(),
 ];
 
 const fn table<R: Row>() -> Table {

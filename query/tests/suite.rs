@@ -8,5 +8,7 @@ mod compare;
 mod events;
 #[path = "suite/isolation.rs"]
 mod isolation;
+#[path = "suite/search.rs"]
+mod search;
 #[path = "suite/tables.rs"]
 mod tables;

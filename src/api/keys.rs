@@ -16,10 +16,14 @@ pub mod migrate_keys;
 #[cfg(test)]
 mod migrate_trail_tests;
 mod migrated;
+pub(super) mod recovery;
+#[cfg(test)]
+mod recovery_trail_tests;
 mod refill;
 pub mod remove_permissions;
 pub mod remove_roles;
 pub mod reroll_key;
+pub mod search_keys;
 pub mod set_permissions;
 pub mod set_roles;
 mod settings;
@@ -46,11 +50,6 @@ use crate::tenants::target;
 /// One answer for a key that is absent, deleted, or another workspace's (KEYS-GEN-26).
 fn not_found() -> Problem {
     Problem::new(Code::KeyNotFound, "We could not find the requested key. The specified key was not found.")
-}
-
-/// What needs encryption is refused while there is none (KEYS-CREATE-3, KEYS-GET-2, APIS-LIST-2).
-pub(super) fn no_vault() -> Problem {
-    Problem::new(Code::PreconditionFailed, "Vault hasn't been set up.")
 }
 
 /// A live key with what its permissions are asked by.

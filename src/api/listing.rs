@@ -114,7 +114,7 @@ impl Paging {
 }
 
 /// How long a row is as JSON. One that is none is told of when it is written.
-fn json_bytes(row: &impl Serialize) -> usize {
+pub fn json_bytes(row: &impl Serialize) -> usize {
     struct Counter(usize);
 
     impl io::Write for Counter {

@@ -363,7 +363,7 @@ mod tests {
     use crate::outside::Entropy;
 
     fn id() -> RequestId {
-        RequestId::draw(&Entropy::seeded(1))
+        RequestId::draw(&Entropy::seeded(1), 0)
     }
 
     fn parsed(body: &[u8]) -> Value {

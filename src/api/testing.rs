@@ -17,13 +17,16 @@ use tokio::task::JoinSet;
 use super::operation::Serving;
 use super::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
 use crate::app::{Services, open_storage};
-use crate::config::Settings;
+use crate::config::{Secret, SecretSources, Settings};
 use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
+use crate::vault::Vault;
 
 /// The time of every request, unix ms.
 pub const NOW: u64 = 1_795_256_643_000;
+/// The master key: 32 bytes of 7.
+const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
 /// A server without its sockets: one workspace, and a root key that may do everything in it.
 pub struct Kit {
@@ -58,24 +61,28 @@ pub struct Told {
 impl Kit {
     /// A new store.
     pub fn new() -> Kit {
-        let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
+        let secrets = SecretSources { master_key: Some(Secret::new(MASTER_KEY)), ..SecretSources::default() };
+        let settings = Settings { data_dir: Path::new("/data").to_owned(), secrets, ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("a master key"));
         let services = Services {
             storage,
             outside,
+            vault,
             region: "test".to_owned(),
             events: None,
             query: None,
             guesses: Guesses::new(std::time::Duration::ZERO),
             exports: Vec::new(),
+            search: None,
         };
         let services = Arc::new(services);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entropy = &services.outside.entropy;
         let id = WorkspaceId(tenants::draw_id(entropy));
         let key = NewRootKey::generate(None, vec![tenants::administrator(id)], None, entropy);
-        let root = key.minted.plaintext.clone();
+        let root = key.minted.plaintext.to_string();
         let by = By::new(tenants::system_actor("test", "test"), NOW, entropy);
         let made = services.transact_blocking(Turn::FIRST, NOW, move |tx| {
             let no = tenants::create_workspace(tx, id, "a workspace", None, &by)?;
@@ -103,7 +110,7 @@ impl Kit {
 
     fn serve(&self, operation: &str, body: &Value) -> Serving {
         let inbound = Inbound {
-            request_id: RequestId::draw(&self.services.outside.entropy),
+            request_id: RequestId::draw(&self.services.outside.entropy, NOW),
             now_ms: NOW,
             deadline_ms: u64::MAX,
             test_time_ms: self.test_time_ms.get(),

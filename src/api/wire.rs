@@ -132,23 +132,36 @@ pub struct RateLimitHeaders {
     pub refused: bool,
 }
 
-/// Random characters in a request id: 119 bits, so that ids do not collide at any volume (COM-ENV-03).
-const RANDOM_CHARS: usize = 20;
 const PREFIX: &[u8; 4] = b"req_";
-const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// In the order of their bytes, so that what counts up sorts up.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Characters that tell the millisecond: enough until the year 2081.
+const TIME_CHARS: usize = 7;
+/// Random characters: 59 bits for the requests of one millisecond. At 20,000 requests a second two ids of a year are alike
+/// with a chance of about one in a hundred thousand (COM-ENV-03).
+const RANDOM_CHARS: usize = 10;
 
-/// `req_` and random characters of `[A-Za-z0-9]` (COM-ENV-02), held in place without an allocation.
+/// `req_` and characters of `[A-Za-z0-9]` (COM-ENV-02), held in place without an allocation: the millisecond of the
+/// request, then random ones. Such ids sort by time, which tells the reader of a log where to look, and neighbours in a
+/// file of events share most of their beginning, which halves what they take there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId([u8; PREFIX.len() + RANDOM_CHARS]);
+pub struct RequestId([u8; PREFIX.len() + TIME_CHARS + RANDOM_CHARS]);
 
 impl RequestId {
-    /// Draws a new id.
-    pub fn draw(entropy: &Entropy) -> RequestId {
-        let mut text = [0u8; PREFIX.len() + RANDOM_CHARS];
-        text[..PREFIX.len()].copy_from_slice(PREFIX);
-        let mut random = [0u8; 32];
+    /// Draws a new id for a request of this time, Unix milliseconds.
+    pub fn draw(entropy: &Entropy, now_ms: u64) -> RequestId {
+        let mut text = [0u8; PREFIX.len() + TIME_CHARS + RANDOM_CHARS];
+        let (prefix, rest) = text.split_at_mut(PREFIX.len());
+        let (time, chance) = rest.split_at_mut(TIME_CHARS);
+        prefix.copy_from_slice(PREFIX);
+        let mut left = now_ms;
+        for slot in time.iter_mut().rev() {
+            *slot = ALPHABET[usize::try_from(left % 62).expect("less than 62")];
+            left /= 62;
+        }
+        let mut random = [0u8; 16];
         let mut used = random.len();
-        for slot in &mut text[PREFIX.len()..] {
+        for slot in chance {
             // Six bits a character; 62 and 63 are drawn again, so that every character is equally likely.
             *slot = loop {
                 if used == random.len() {
@@ -166,7 +179,7 @@ impl RequestId {
     }
 
     /// The id as bytes, all of them ASCII.
-    pub fn as_bytes(&self) -> &[u8; PREFIX.len() + RANDOM_CHARS] {
+    pub fn as_bytes(&self) -> &[u8; PREFIX.len() + TIME_CHARS + RANDOM_CHARS] {
         &self.0
     }
 
@@ -192,24 +205,25 @@ impl fmt::Debug for RequestId {
 mod tests {
     use super::*;
 
-    /// COM-ENV-02, COM-ENV-03: ids match `^req_[A-Za-z0-9]+$`, use the whole alphabet and do not repeat.
+    /// COM-ENV-02, COM-ENV-03: ids match `^req_[A-Za-z0-9]+$`, use the whole alphabet, do not repeat within a millisecond,
+    /// and sort as their times do.
     #[test]
     fn request_ids_use_the_whole_alphabet_and_nothing_else() {
         let entropy = Entropy::seeded(7);
         let mut seen = std::collections::HashSet::new();
         let mut characters = std::collections::HashSet::new();
         for _ in 0..2_000 {
-            let id = RequestId::draw(&entropy);
-            let random = id.as_str().strip_prefix("req_").expect("the prefix");
-            assert_eq!(random.len(), RANDOM_CHARS);
-            characters.extend(random.bytes());
+            let id = RequestId::draw(&entropy, 1_772_323_200_000);
+            let rest = id.as_str().strip_prefix("req_").expect("the prefix");
+            assert_eq!(rest.len(), TIME_CHARS + RANDOM_CHARS);
+            assert!(rest.bytes().all(|byte| ALPHABET.contains(&byte)), "{id}");
+            characters.extend(rest.bytes().skip(TIME_CHARS));
             assert!(seen.insert(id), "{id} came twice");
         }
-        let mut characters: Vec<u8> = characters.into_iter().collect();
-        characters.sort_unstable();
-        let mut alphabet = ALPHABET.to_vec();
-        alphabet.sort_unstable();
-        assert_eq!(characters, alphabet);
+        assert_eq!(characters.len(), ALPHABET.len());
+        let times = [0, 1, 61, 62, 1_772_323_200_000, 1_772_323_200_001, 1_772_323_260_000, 3_521_614_606_207];
+        let ids = times.map(|time| RequestId::draw(&entropy, time).to_string());
+        assert!(ids.is_sorted(), "{ids:?}");
     }
 
     /// No secret in a log: the debug text of an `Authorization` names its case only.

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::admin_client::{CallError, call, open_stream};
 use super::operator::{Done, execute};
-use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
 use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
@@ -27,6 +27,7 @@ use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
 use crate::outside::Outside;
 use crate::telemetry::{self, error_chain};
+use crate::vault::Vault;
 
 /// How long a data directory may be neither served nor free: a server that starts or stops, another command.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,7 +74,13 @@ impl StoreArguments {
 
     /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
     pub fn reach(self) -> Result<Reach, ExitCode> {
-        Reach::of(self.settings).map(|reach| Reach { output: self.output, ..reach })
+        self.reach_with(SecretsArguments::default())
+    }
+
+    /// The same for a command that may need the operator's secrets itself, where no server runs.
+    pub fn reach_with(self, secrets: SecretsArguments) -> Result<Reach, ExitCode> {
+        let reading = self.settings.read_with(Flags { secrets, ..Flags::default() });
+        Reach::new(reading).map(|reach| Reach { output: self.output, ..reach })
     }
 }
 
@@ -104,7 +111,11 @@ pub enum Way {
 impl Reach {
     /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
     pub fn of(settings: SettingsArguments) -> Result<Reach, ExitCode> {
-        match settings.read() {
+        Reach::new(settings.read())
+    }
+
+    fn new(reading: Result<Reading, ConfigError>) -> Result<Reach, ExitCode> {
+        match reading {
             Ok(Reading { settings, warnings }) => {
                 note(warnings.iter().map(|warning| format!("warning: {warning}")));
                 Ok(Reach { settings, output: Output::Json })
@@ -291,6 +302,8 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
     telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
     let outside = Outside::system();
     let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
+    let vault = Vault::open(&settings.secrets, &settings.data_dir).map_err(|error| failed(error_chain(&error)))?;
+    let vault = Arc::new(vault);
     let storage = match open_storage(settings, Arc::new(RealDisk), &outside) {
         Ok(storage) => storage,
         Err(error @ OpenError::Locked(_)) => return Err(Closed::InUse(error.to_string())),
@@ -310,11 +323,13 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
     Ok(Services {
         storage,
         outside,
+        vault,
         region: settings.region.clone(),
         events,
         query: None,
         guesses: Guesses::new(settings.auth.guess_delay_max),
         exports: exports(&settings.audit),
+        search: None,
     })
 }
 

@@ -19,6 +19,7 @@ pub mod serve;
 pub mod shell;
 mod text;
 mod values;
+pub mod vault;
 pub mod workspace;
 
 use std::ffi::OsString;
@@ -61,6 +62,8 @@ pub enum Command {
     RootKey(root_key::RootKeyArguments),
     /// Add events from files, and write them to files
     Events(events::EventsArguments),
+    /// Look after the vault: what recoverable keys are encrypted with
+    Vault(vault::VaultArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
     /// Call an operation of the API
@@ -111,12 +114,13 @@ pub struct SettingsArguments {
 impl SettingsArguments {
     /// Reads the settings of a command that is not the server.
     pub fn read(self) -> Result<Reading, ConfigError> {
-        self.read_with(None, false)
+        self.read_with(Flags::default())
     }
 
     /// Puts together what was typed: flags, this process's environment, the settings file.
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
-    fn read_with(self, listen: Option<String>, test_mode: bool) -> Result<Reading, ConfigError> {
+    fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
+        let Flags { listen, test_mode, secrets } = flags;
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
@@ -128,8 +132,27 @@ impl SettingsArguments {
         let named = environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, value)| value.into());
         let file = self.config.or(named).map(|path| read_file(&path)).transpose()?;
         let data_dir = self.data_dir.map(|dir| utf8("the flag --data-dir", dir)).transpose()?;
-        Typed { file, environment, data_dir, listen, test_mode }.read()
+        let master_key_file =
+            secrets.master_key_file.map(|path| utf8("the flag --master-key-file", path)).transpose()?;
+        let credentials_dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Typed { file, environment, data_dir, listen, test_mode, master_key_file, credentials_dir }.read()
     }
+}
+
+/// Flags that stand for settings, of the commands that have them.
+#[derive(Debug, Default)]
+struct Flags {
+    listen: Option<String>,
+    test_mode: bool,
+    secrets: SecretsArguments,
+}
+
+/// Where a command finds secrets that are not in the data directory.
+#[derive(Debug, Default, clap::Args)]
+pub struct SecretsArguments {
+    /// File of the master key, under which recoverable keys are encrypted; see `keyward vault` [env: KEYWARD_MASTER_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    master_key_file: Option<OsString>,
 }
 
 fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod events;
+pub mod vault;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::root_key::{
 };
 use super::text;
 use super::values::{PERMISSIONS_MAX, Permission};
+use super::vault::NoArguments;
 use super::workspace::{
     CreateWorkspace, CreatedWorkspace, DeletedWorkspace, LimitsShown, ListWorkspaces, OneWorkspace, UpdateWorkspace,
     WorkspaceList, WorkspaceShown,
@@ -63,11 +65,18 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
             }
         })
     });
-    let stream: Stream = Arc::new(move |request, frames| match audit::is_streamed(&request.command) {
-        true => audit::stream(&streaming, request, frames),
-        false => events::stream(&streaming, request, frames),
+    let stream: Stream = Arc::new(move |request, frames| match request.command.as_str() {
+        command if vault::is_streamed(command) => vault::stream(&streaming, request, frames),
+        command if audit::is_streamed(command) => audit::stream(&streaming, request, frames),
+        _ => events::stream(&streaming, request, frames),
     });
-    Dispatch { answer, stream, is_streamed: |command| audit::is_streamed(command) || events::is_streamed(command) }
+    Dispatch {
+        answer,
+        stream,
+        is_streamed: |command| {
+            events::is_streamed(command) || vault::is_streamed(command) || audit::is_streamed(command)
+        },
+    }
 }
 
 /// Executes a command. What it changed is durable, and seen by the next request, when it returns. Blocks.
@@ -88,6 +97,10 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "vault.status" => {
+            let NoArguments {} = read(arguments)?;
+            done(vault::status(services)?)
+        }
         "audit.heads" => done(audit::heads(services, read(arguments)?)?),
         "audit.status" => done(audit::status(services, read(arguments)?)?),
         unknown => Err(format!("there is no command `{unknown}`; is the running server an older one?")),
@@ -125,7 +138,7 @@ impl Desk<'_> {
         let id = WorkspaceId(tenants::draw_id(&by.entropy));
         let key_name = Some("first root key".to_owned());
         let key = NewRootKey::generate(key_name, vec![tenants::administrator(id)], None, &by.entropy);
-        let answer = CreatedWorkspace { workspace_id: id.to_string(), root_key: key.minted.plaintext.clone() };
+        let answer = CreatedWorkspace { workspace_id: id.to_string(), root_key: key.minted.plaintext.to_string() };
         let (name, slug) = (ask.name.into_text(), ask.slug.map(|slug| slug.into_text()));
         self.transact(move |tx| {
             if let Some(slug) = &slug
@@ -182,7 +195,7 @@ impl Desk<'_> {
         let permissions = permission_texts(ask.permissions)?;
         let (expires, now) = (ask.expires.map(|at| at.get()), by.now);
         let key = NewRootKey::generate(Some(ask.name.into_text()), permissions.clone(), expires, &by.entropy);
-        let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.clone() };
+        let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.to_string() };
         let workspace = self.transact(move |tx| {
             let (no, row) = live_workspace(tx, &ask.workspace)?.map_err(Abort::Refused)?;
             tenants::create_root_key(tx, no, key, &by);

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail, operator};
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
 use crate::audit::Keeper;
@@ -52,13 +52,16 @@ pub struct ServeArguments {
     /// Let the request header X-Test-Time set a request's clock; for tests only [env: KEYWARD_TEST_MODE]
     #[arg(long)]
     test_mode: bool,
+    #[command(flatten)]
+    secrets: SecretsArguments,
 }
 
 /// Runs the server until it is asked to stop.
 #[expect(clippy::disallowed_methods, reason = "a convention of terminals, not a setting of keyward's")]
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let reading = arguments.settings.read_with(arguments.listen, arguments.test_mode);
+    let ServeArguments { settings, listen, test_mode, secrets } = arguments;
+    let reading = settings.read_with(Flags { listen, test_mode, secrets });
     let Reading { settings, warnings } = match reading {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
@@ -88,6 +91,9 @@ fn serve(settings: &Settings) -> Result<(), String> {
         tracing::warn!(
             "test mode is on: any client can set the time of its requests with X-Test-Time; never use it in production"
         );
+    }
+    if !settings.runtime.core_dumps {
+        refuse_core_dumps();
     }
     allow_open_files(settings.http.max_connections as u64 + OTHER_FILES);
     let outside = Outside::system();
@@ -200,6 +206,18 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// Sees to it that no crash writes this process's memory to a file, and that no other process of its user reads it: it holds
+/// plaintexts of keys, and what decrypts others. A handler of core files that the kernel pipes to ignores the limit, so the
+/// process is marked as well.
+fn refuse_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = setrlimit(Resource::Core, none);
+    let marked = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(marked) {
+        tracing::warn!(%error, "core dumps could not be switched off: a crash may write secrets to a file");
     }
 }
 

@@ -218,6 +218,24 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
         get: |settings| Value::Text(settings.region.clone()),
     },
+    Setting {
+        key: "master_key_file",
+        kind: Kind::Text,
+        meaning: "The file that holds the master key, under which recoverable keys are encrypted; empty = none. It must be\n\
+                  readable by its owner alone and lie outside of data_dir. `keyward vault generate-key` makes a key. During an\n\
+                  exchange it holds several, one a line: the first encrypts, the others only decrypt. The systemd credential\n\
+                  keyward-master-key goes before it, and the variable KEYWARD_MASTER_KEY can stand in for it.\n\
+                  Also the flag --master-key-file.",
+        put: |settings, value| {
+            settings.secrets.master_key_file =
+                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.secrets.master_key_file.as_deref().unwrap_or(std::path::Path::new(""));
+            Value::Text(path.to_string_lossy().into_owned())
+        },
+    },
     choice!(
         "log.level",
         LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },
@@ -303,6 +321,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         runtime.worker_threads,
         "Threads that answer requests; 0 means one for each processor."
     ),
+    Setting {
+        key: "runtime.core_dumps",
+        kind: Kind::Boolean,
+        meaning: "Whether a crash may write this process's memory, with the secrets in it, to a file. For debugging alone.",
+        put: |settings, value| {
+            settings.runtime.core_dumps = value.boolean();
+            Ok(())
+        },
+        get: |settings| Value::Boolean(settings.runtime.core_dumps),
+    },
     number!(
         "storage.hot_keys_max",
         1_000,

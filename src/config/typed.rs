@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::table::{Kind, SETTINGS, Setting, Value, describe, find, join_words};
 use super::{Secret, Settings};
@@ -12,6 +13,8 @@ const ENVIRONMENT_PREFIX: &str = "KEYWARD_";
 pub const CONFIG_VARIABLE: &str = "KEYWARD_CONFIG";
 /// Holds the first workspace's root key (EXT-1).
 pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
+/// Holds the master key, or several (EXT-6).
+pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -36,6 +39,10 @@ pub struct Typed {
     pub listen: Option<String>,
     /// `--test-mode`
     pub test_mode: bool,
+    /// `--master-key-file`
+    pub master_key_file: Option<String>,
+    /// The directory that systemd puts this service's credentials in.
+    pub credentials_dir: Option<PathBuf>,
 }
 
 /// Everything that is wrong with what was typed, each entry a sentence without its full stop.
@@ -72,12 +79,15 @@ impl Typed {
             }
         }
         let mut settings = Settings::default();
+        settings.secrets.credentials_dir = self.credentials_dir;
         for (variable, text) in &self.environment {
             if variable == ROOT_KEY_VARIABLE {
                 match check_root_key(text) {
                     Ok(()) => settings.first_root_key = Some(Secret(text.clone())),
                     Err(problem) => problems.push(format!("{ROOT_KEY_VARIABLE} {problem}")),
                 }
+            } else if variable == MASTER_KEY_VARIABLE {
+                settings.secrets.master_key = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -101,6 +111,7 @@ impl Typed {
             ("data_dir", "--data-dir", self.data_dir),
             ("listen", "--listen", self.listen),
             ("test_mode", "--test-mode", self.test_mode.then(|| "true".to_owned())),
+            ("master_key_file", "--master-key-file", self.master_key_file),
         ] {
             if let Some(text) = text {
                 let setting = find(key).expect("flags stand for settings of the table");
@@ -232,7 +243,8 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    if let Some(nearest) = nearest(variable, known.chain([CONFIG_VARIABLE.to_owned(), ROOT_KEY_VARIABLE.to_owned()])) {
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE].map(str::to_owned);
+    if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }
     text
@@ -286,8 +298,6 @@ fn check_root_key(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use ipnet::IpNet;
 
     use super::*;

@@ -69,7 +69,8 @@ pub(super) async fn answer<A: Application>(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let _running = connection.activity.begin();
     let site = &*connection.site;
-    let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy), now_ms: site.outside.clock.now_ms() };
+    let now_ms = site.outside.clock.now_ms();
+    let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy, now_ms), now_ms };
     let (head, mut body) = request.into_parts();
     let mut unanswered = Unanswered { head: &head, request_id: arrived.request_id, answered: false };
 

@@ -114,6 +114,8 @@ ids! {
     NamespaceId = "rlns_";
     /// An override in a rate-limit namespace.
     OverrideId = "rlor_";
+    /// A data key of a workspace: what its recoverable keys are encrypted under (never on the wire of the API).
+    DataKeyId = "dek_";
     /// An audit event.
     EventId = "log_";
     /// What ties the audit events of one user action together.

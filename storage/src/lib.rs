@@ -9,6 +9,7 @@
 //!
 //! - [`records`]: tables and their rows; what changes them;
 //! - [`log`]: frames, segments, recovery;
+//! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
@@ -17,6 +18,7 @@
 mod directory;
 pub mod disk;
 pub mod error;
+pub mod feed;
 pub mod hot;
 pub mod ids;
 pub mod log;
@@ -36,6 +38,7 @@ mod writer;
 mod writer_thread;
 
 pub use error::{OpenError, ReadError, Unavailable};
+pub use feed::{Feed, FeedError, Source};
 pub use hot::counters::{Change, MAX_BALANCE};
 pub use hot::index::Lookup;
 pub use open::Options;

@@ -13,6 +13,7 @@ use crossbeam::channel::bounded;
 use crate::directory::{explain, io_error, read_format, refuse_foreign_files, write_format};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::feed::{FEED_BYTES_MAX_DEFAULT, Feeds, Source};
 use crate::hot::load;
 use crate::hot::window::WindowJournal;
 use crate::log::{self, Log, LogOptions, OpenLogError};
@@ -52,6 +53,10 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Longest between two checkpoints while there are changes.
     pub checkpoint_interval: Duration,
+    /// Where the search index stood when it was last written: the log after it is kept until its reader has come back.
+    pub expected_reader: Option<Position>,
+    /// Most bytes of log that a reader may hold back; see [`crate::feed`].
+    pub feed_bytes_max: u64,
     /// Whether a spend is journaled before it is answered.
     pub strict_credits: bool,
     /// Longest a spend waits for the journal where it is not.
@@ -85,6 +90,8 @@ impl Options {
             segment_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(30),
+            expected_reader: None,
+            feed_bytes_max: FEED_BYTES_MAX_DEFAULT,
             strict_credits: false,
             credits_journal_interval: Duration::from_millis(5),
             min_free_bytes: 64 << 20,
@@ -183,6 +190,16 @@ impl Storage {
         let status = Arc::new(Status { free_bytes: AtomicU64::new(u64::MAX), ..Status::default() });
         status.position.store(state.position.0, Ordering::Relaxed);
         status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
+        let feeds = Arc::new(Feeds::new(options.feed_bytes_max, options.expected_reader));
+        let source = Source {
+            disk: Arc::clone(disk),
+            log_dir,
+            store_id: state.store_id,
+            store: Arc::clone(&store),
+            status: Arc::clone(&status),
+            feeds: Arc::clone(&feeds),
+            _lock: Arc::from(lock),
+        };
         let waiting = Arc::new(Waiting::default());
         let mut writer = Writer {
             disk: Arc::clone(disk),
@@ -194,6 +211,7 @@ impl Storage {
             state,
             waiting: Arc::clone(&waiting),
             status: Arc::clone(&status),
+            feeds,
             min_free_bytes: options.min_free_bytes,
             room: Room::Enough,
             full_at: None,
@@ -238,13 +256,13 @@ impl Storage {
             writer_ended,
             waiting,
             status,
+            source,
             strict_credits: options.strict_credits,
             replayed: recovered.replayed,
             torn_bytes: recovered.torn_bytes,
             threads: Mutex::new(vec![writer_thread, windows_thread]),
             stop_windows,
             stopped: AtomicBool::new(false),
-            _lock: lock,
         })
     }
 }

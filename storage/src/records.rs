@@ -12,6 +12,7 @@ pub mod migration;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
+pub mod vault;
 pub mod workspace;
 
 pub use codec::Row;
@@ -85,6 +86,15 @@ pub const AUDIT_HEAD: TableNo = 51;
 pub const AUDIT_ANCHOR: TableNo = 52;
 /// (workspace, target of a live export) -> sequence number of the last audit event it was handed.
 pub const AUDIT_EXPORTED: TableNo = 53;
+
+/// (workspace, data key id) -> a wrapped data key.
+pub const DATA_KEY: TableNo = 60;
+/// Workspace -> which data key its new copies go under.
+pub const KEYRING: TableNo = 61;
+/// (workspace, key id) -> the encrypted copy of a recoverable key.
+pub const KEY_COPY: TableNo = 62;
+/// The newest rotation of the data keys: one row.
+pub const VAULT_ROTATION: TableNo = 63;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::error::{ReadError, Unavailable};
+use crate::feed::Source;
 use crate::hot::build::{Builder, unless_stale};
 use crate::hot::counters::{KeyCounters, MINUTE_MS, Spend};
 use crate::hot::index::Lookup;
@@ -123,14 +124,13 @@ pub struct Storage {
     pub(crate) writer_ended: Arc<AtomicBool>,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) status: Arc<Status>,
+    pub(crate) source: Source,
     pub(crate) strict_credits: bool,
     pub(crate) replayed: u64,
     pub(crate) torn_bytes: u64,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) stop_windows: Sender<()>,
     pub(crate) stopped: AtomicBool,
-    /// Held for as long as the store is open.
-    pub(crate) _lock: Box<dyn Send + Sync>,
 }
 
 impl Storage {
@@ -142,6 +142,12 @@ impl Storage {
     /// A consistent view of the records.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         self.store.snapshot()
+    }
+
+    /// Where readers of the log come from. It keeps the records open, so whoever has one lets go of it before the store is
+    /// opened again.
+    pub fn source(&self) -> Source {
+        self.source.clone()
     }
 
     /// Looks a key up in memory: no lock, no file.

@@ -14,6 +14,7 @@ use crossbeam::queue::SegQueue;
 
 use crate::disk::Disk;
 use crate::error::{ReadError, Unavailable};
+use crate::feed::Feeds;
 use crate::hot::Hot;
 use crate::hot::counters::{KeyCounters, Mark};
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
@@ -202,6 +203,8 @@ pub(crate) struct Writer {
     pub state: State,
     pub waiting: Arc<Waiting>,
     pub status: Arc<Status>,
+    /// Who else reads the log.
+    pub feeds: Arc<Feeds>,
     /// Free bytes below which changes are refused.
     pub min_free_bytes: u64,
     /// How much there was when it was last looked at.
@@ -374,6 +377,9 @@ impl Writer {
             publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
         };
         drop(publishing);
+        if !records.is_empty() {
+            self.feeds.wake();
+        }
         self.note_room(room);
         for (counters, mark) in journal.marks.drain(..) {
             if !counters.journaled(mark) {
@@ -573,7 +579,8 @@ impl Writer {
         self.checkpointed_bytes = self.log.bytes_written();
         self.status.checkpoint.store(self.state.position.0, Ordering::Release);
         // Segments that cannot be removed only take room; the next checkpoint tries again.
-        if let Err(cause) = self.log.remove_through(self.state.position) {
+        let upto = self.feeds.hold(&self.log, self.state.position);
+        if let Err(cause) = self.log.remove_through(upto) {
             tracing::warn!(%cause, "old log segments could not be removed");
         }
         self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);

@@ -19,9 +19,18 @@ const SOURCE: &str = "api";
 /// Longest id with its prefix.
 const ID_BYTES_MAX: usize = 24;
 
+/// Bytes of a block of texts. Left to itself a builder doubles its blocks up to 2 MiB and stays there from batch to batch,
+/// so that each few kilobytes of texts would be held in megabytes.
+const BLOCK_BYTES: u32 = 32 * 1024;
+
+/// A column of texts.
+fn texts() -> StringViewBuilder {
+    StringViewBuilder::new().with_fixed_block_size(BLOCK_BYTES)
+}
+
 /// A column of texts that repeat.
 fn repeating() -> StringViewBuilder {
-    StringViewBuilder::new().with_deduplicate_strings()
+    texts().with_deduplicate_strings()
 }
 
 /// Adds an id without an allocation.
@@ -107,7 +116,7 @@ impl Verifications {
         };
         Verifications {
             region_label: region.to_owned(),
-            request_id: StringViewBuilder::new(),
+            request_id: texts(),
             time: Int64Builder::new(),
             workspace: repeating(),
             keyspace: repeating(),
@@ -115,8 +124,8 @@ impl Verifications {
             identity: repeating(),
             external: repeating(),
             region: repeating(),
-            source: StringViewBuilder::new(),
-            app: StringViewBuilder::new(),
+            source: texts(),
+            app: texts(),
             outcome: repeating(),
             tags: ListBuilder::new(repeating()).with_field(item),
             spent: Int64Builder::new(),
@@ -194,7 +203,7 @@ struct Ratelimits {
 impl Ratelimits {
     fn new() -> Ratelimits {
         Ratelimits {
-            request_id: StringViewBuilder::new(),
+            request_id: texts(),
             workspace: repeating(),
             namespace: repeating(),
             identifier: repeating(),

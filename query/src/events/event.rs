@@ -11,7 +11,7 @@ use keyward_storage::records::identity::IdentityView;
 use super::tables::Family;
 
 /// Bytes of a request id, its prefix included; all of them ASCII.
-pub const REQUEST_ID_BYTES: usize = 24;
+pub const REQUEST_ID_BYTES: usize = 21;
 
 /// A request id as text.
 pub type RequestIdBytes = [u8; REQUEST_ID_BYTES];

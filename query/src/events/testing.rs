@@ -15,7 +15,7 @@ pub fn text(char: char) -> IdText {
 /// A plain verification at this time.
 pub fn verification(time: u64) -> Verification {
     Verification {
-        request_id: *b"req_aaaaaaaaaaaaaaaaaaaa",
+        request_id: *b"req_aaaaaaaaaaaaaaaaa",
         time,
         workspace: WorkspaceId(text('w')),
         keyspace: KeyspaceId(text('s')),
@@ -42,7 +42,7 @@ pub fn identified(time: u64, tags: &[&str]) -> Verification {
 /// A plain decision at this time.
 pub fn ratelimit(time: u64) -> Ratelimit {
     Ratelimit {
-        request_id: *b"req_bbbbbbbbbbbbbbbbbbbb",
+        request_id: *b"req_bbbbbbbbbbbbbbbbb",
         time,
         workspace: WorkspaceId(text('w')),
         namespace: NamespaceId(text('n')),

@@ -68,8 +68,8 @@ impl Source {
 
     fn event(&mut self) -> Event {
         self.made += 1;
-        let mut request_id = *b"req_00000000000000000000";
-        let number = format!("{:020}", self.made);
+        let mut request_id = *b"req_00000000000000000";
+        let number = format!("{:017}", self.made);
         request_id[4..].copy_from_slice(number.as_bytes());
         let dice = &mut self.dice;
         // Late and re-ordered, on both sides of the ends of minutes, days and months.

@@ -26,7 +26,7 @@ fn rows(workspace: char, space: char) -> Vec<Verification> {
     let outcomes = [Outcome::Valid, Outcome::RateLimited, Outcome::Expired];
     (0..18_u64)
         .map(|at| Verification {
-            request_id: *b"req_aaaaaaaaaaaaaaaaaaaa",
+            request_id: *b"req_aaaaaaaaaaaaaaaaa",
             time: NOW_MS - at * 9_000_000,
             workspace: WorkspaceId(text(workspace)),
             keyspace: KeyspaceId(text(space)),

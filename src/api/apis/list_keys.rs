@@ -11,16 +11,18 @@ use keyward_storage::records::{api, identity, identity::IdentityRow, role, role:
 use keyward_storage::{ReadError, Snapshot, Storage};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
-use super::not_found;
+use super::{api_target, not_found};
 use crate::api::call::Call;
 use crate::api::keys::key_object::{KeyObject, Linked};
-use crate::api::keys::no_vault;
+use crate::api::keys::recovery::{self, DECRYPTED, need_encryption_of_listed, need_for_all, need_vault};
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
 use crate::api::operation::{Operation, Page};
 use crate::api::problem::{Code, Problem};
-use crate::api::shape::{Opt, Text};
+use crate::api::shape::{Opt, Secret, Text};
 use crate::rbac::Need;
+use crate::vault::{Owner, Vault};
 
 /// Which page.
 #[derive(Deserialize, JsonSchema)]
@@ -57,7 +59,8 @@ impl Operation for ListKeys {
     const SUMMARY: &'static str = "List an API's keys";
     const DESCRIPTION: &'static str = "Returns the API's keys by id, disabled and expired ones included, each as \
         `keys.getKey` shows it. Permission to read the keys and to read the API are both needed: both as `api.…`, or both \
-        as resource names.";
+        as resource names. `decrypt` adds the plaintexts of recoverable keys; it takes the permission `decrypt_key` as well, \
+        and leaves an audit event.";
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key & api.*.read_api",
         "api.<apiId>.read_key & api.<apiId>.read_api",
@@ -65,6 +68,7 @@ impl Operation for ListKeys {
          unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#read_keyspace",
     ];
     const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::PreconditionFailed];
+    const AUDITS: &'static [&'static str] = &[DECRYPTED];
     type Request = Request;
     type Response = Page<KeyObject>;
 
@@ -80,12 +84,44 @@ impl Operation for ListKeys {
             [Need::any_or_one("api", &ask.api_id, "read_key"), Need::any_or_one("api", &ask.api_id, "read_api")];
         // One of each does not do: a caller who may not list looks at an API that does not exist (APIS-LIST-4).
         let _granted = call.may(&Need::Any(&[Need::All(&by_name), Need::All(&by_tuple)])).ok_or_else(not_found)?;
-        if ask.decrypt.unwrap_or(false) {
-            return Err(no_vault());
-        }
+        let decrypts = if ask.decrypt.unwrap_or(false) {
+            need_vault(&call)?;
+            let granted = need_for_all(&ask.api_id, &keyspace, "decrypt_key", |need| call.authorize(need))?;
+            need_encryption_of_listed(&api)?;
+            Some(granted)
+        } else {
+            None
+        };
+        let opener = decrypts.is_some().then(|| (Arc::clone(&call.services().vault), recovery::owner(&call)));
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
         let now = call.now;
-        call.read("keys", move |storage| page(storage, (workspace, id), ask.external_id.as_deref(), &paging, now)).await
+        let read = call.read("keys", move |storage| {
+            let mut revealed = Revealed { opener, count: 0 };
+            let page = page(storage, (workspace, id), ask.external_id.as_deref(), &paging, now, &mut revealed)?;
+            Ok((page, revealed.count))
+        });
+        let (page, count) = read.await?;
+        if let Some(granted) = decrypts {
+            let mut target = api_target(id, &api.name);
+            target.meta = Some(json!({ "count": count }).to_string());
+            recovery::tell(granted, format!("Decrypted {count} keys of API {id}"), vec![target]).await?;
+        }
+        Ok(page)
+    }
+}
+
+/// Plaintexts on a page: none, unless they were asked for.
+struct Revealed {
+    opener: Option<(Arc<Vault>, Owner)>,
+    count: usize,
+}
+
+impl Revealed {
+    fn of(&mut self, snapshot: &Snapshot, id: KeyId) -> Result<Option<Secret>, ReadError> {
+        let Some((vault, owner)) = &self.opener else { return Ok(None) };
+        let plaintext = vault.reveal(snapshot, *owner, id)?;
+        self.count += usize::from(plaintext.is_some());
+        Ok(plaintext.map(|plaintext| Secret::new(plaintext.as_str())))
     }
 }
 
@@ -97,6 +133,7 @@ fn page(
     external_id: Option<&str>,
     paging: &Paging,
     now: u64,
+    revealed: &mut Revealed,
 ) -> Result<Page<KeyObject>, ReadError> {
     let first = storage.snapshot()?;
     let identity = match external_id {
@@ -115,13 +152,7 @@ fn page(
     }
     // The page is as of a second snapshot, taken after the look at what is hot: together they have every spend.
     let snapshot = storage.snapshot()?;
-    let mut links = Links {
-        snapshot: &snapshot,
-        workspace,
-        identities: HashMap::new(),
-        roles: HashMap::new(),
-        slugs: HashMap::new(),
-    };
+    let mut links = Links::new(&snapshot, workspace);
     paging.fill(
         found,
         |(id, _)| id.0,
@@ -129,13 +160,15 @@ fn page(
             let row = key::get(&snapshot, workspace, id)?.filter(|row| row.deleted_at.is_none());
             let Some(row) = row.filter(|row| identity.is_none() || row.identity == identity) else { return Ok(None) };
             let counted = key::counted(&snapshot, workspace, id, hot.as_deref())?;
-            Ok(Some(KeyObject::stored(id, &row, &counted, links.of(&row)?, now)))
+            let mut object = KeyObject::stored(id, &row, &counted, links.of(&row)?, now);
+            object.plaintext = revealed.of(&snapshot, id)?;
+            Ok(Some(object))
         },
     )
 }
 
 /// What the keys of a page refer to, each read once.
-struct Links<'s> {
+pub struct Links<'s> {
     snapshot: &'s Snapshot,
     workspace: WorkspaceNo,
     identities: HashMap<IdentityId, Option<IdentityRow>>,
@@ -155,9 +188,14 @@ fn once<I: Eq + Hash, V>(
     Ok(())
 }
 
-impl Links<'_> {
+impl<'s> Links<'s> {
+    /// Nothing is read yet.
+    pub fn new(snapshot: &'s Snapshot, workspace: WorkspaceNo) -> Links<'s> {
+        Links { snapshot, workspace, identities: HashMap::new(), roles: HashMap::new(), slugs: HashMap::new() }
+    }
+
     /// What a key refers to, without what was deleted since.
-    fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
+    pub fn of(&mut self, row: &KeyRow) -> Result<Linked<'_>, ReadError> {
         let (snapshot, workspace) = (self.snapshot, self.workspace);
         for &id in &row.roles {
             once(&mut self.roles, id, || role::role(snapshot, workspace, id))?;

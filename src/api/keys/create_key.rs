@@ -7,8 +7,9 @@ use keyward_storage::records::key::{self, KeyRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::recovery::{ToSeal, need_encryption, need_for_all, need_vault};
 use super::settings::{CreditsRequest, EXPIRES_MAX, credits_of_new_key, meta_text};
-use super::{links, no_vault, refill};
+use super::{links, refill};
 use crate::api::apis::api_target;
 use crate::api::attached_limits::{RatelimitsRequest, ratelimits};
 use crate::api::call::{Call, Correlate};
@@ -83,7 +84,9 @@ impl Operation for CreateKey {
     const NAME: &'static str = "keys.createKey";
     const SUMMARY: &'static str = "Create a key";
     const DESCRIPTION: &'static str = "Makes a key and returns its plaintext, which is stored nowhere and cannot be \
-        shown again. The key verifies at once. Every call makes another key.";
+        shown again, unless `recoverable` is true: then it is kept encrypted, for `decrypt` of `keys.getKey` and \
+        `apis.listKeys`, which takes the permission `encrypt_key` as well. The key verifies at once. Every call makes another \
+        key.";
     const ALLOWS: &'static [&'static str] =
         &["api.*.create_key", "api.<apiId>.create_key", "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key"];
     const FAILS: &'static [Code] = &[Code::ApiNotFound, Code::RoleNotFound, Code::PreconditionFailed];
@@ -107,8 +110,12 @@ impl Operation for CreateKey {
         let need = [Need::any_or_one("api", &ask.api_id, "create_key"), Need::urn(&path, "create_key")];
         // A caller who may not create keys here cannot tell this API from one that does not exist (KEYS-CREATE-3).
         let granted = call.may(&Need::Any(&need)).ok_or_else(not_found)?;
-        if ask.recoverable.unwrap_or(false) {
-            return Err(no_vault());
+        let recoverable = ask.recoverable.unwrap_or(false);
+        if recoverable {
+            need_vault(&call)?;
+            let _may_encrypt =
+                need_for_all(&ask.api_id, &keyspace, "encrypt_key", |need| call.may(need)).ok_or_else(not_found)?;
+            need_encryption(&api)?;
         }
         let (remaining, refill) = credits_of_new_key(ask.credits)?;
 
@@ -118,6 +125,7 @@ impl Operation for CreateKey {
         let bytes = bytes.or(api.default_bytes.map(usize::from)).unwrap_or(secret::DEFAULT_BYTES);
         let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
         let (hash, start) = (minted.hash, minted.start);
+        let to_seal = recoverable.then(|| ToSeal::new(&call, &minted.plaintext));
 
         let made = granted.transact(Correlate::Always, move |change| {
             let api = api::get_live(change.tx, workspace, api_id)?.ok_or_else(|| Abort::Refused(not_found()))?;
@@ -153,6 +161,10 @@ impl Operation for CreateKey {
                 deleted_at: None,
             };
             key::insert(change.tx, workspace, id, &row);
+            if let Some(to_seal) = to_seal {
+                need_encryption(&api).map_err(Abort::Refused)?;
+                to_seal.seal(change, id)?;
+            }
             if let Some(remaining) = remaining {
                 refill::begin(change, id, &row, remaining)?;
             }
@@ -164,7 +176,7 @@ impl Operation for CreateKey {
             Ok(id)
         });
         let key_id = made.await?.value.to_string();
-        Ok(Response { key_id, key: Secret::new(minted.plaintext) })
+        Ok(Response { key_id, key: Secret::new(&*minted.plaintext) })
     }
 }
 

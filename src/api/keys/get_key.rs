@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::key_object::{KeyObject, Resolved};
-use super::{find, no_vault, not_found, refill, view_again};
+use super::recovery::{DECRYPTED, need_encryption, need_vault, reveal};
+use super::{find, not_found, refill, view_again};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -29,24 +30,35 @@ impl Operation for GetKey {
     const NAME: &'static str = "keys.getKey";
     const SUMMARY: &'static str = "Get a key";
     const DESCRIPTION: &'static str = "Returns a key's settings, credits, permissions, roles and identity as they are \
-        now. Reading a key is no use of it: nothing is counted or spent.";
+        now. Reading a key is no use of it: nothing is counted or spent. `decrypt` adds the plaintext of a recoverable key; it \
+        takes the permission `decrypt_key` as well, and leaves an audit event.";
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key",
         "api.<apiId>.read_key",
         "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>/keys/<keyId>#read_key",
     ];
     const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::PreconditionFailed];
-    const AUDITS: &'static [&'static str] = &["key.update"];
+    const AUDITS: &'static [&'static str] = &["key.update", DECRYPTED];
     type Request = Request;
     type Response = KeyObject;
 
     async fn run(call: Call, ask: Request) -> Result<KeyObject, Problem> {
         let found = find(&call, &ask.key_id).await?;
         found.need("read_key", |need| call.authorize(need).map(drop))?;
-        if ask.decrypt.unwrap_or(false) {
-            return Err(no_vault());
+        let decrypts = if ask.decrypt.unwrap_or(false) {
+            need_vault(&call)?;
+            let granted = found.need("decrypt_key", |need| call.authorize(need))?;
+            need_encryption(&found.api)?;
+            Some((granted, vec![found.target(), found.api_target()]))
+        } else {
+            None
+        };
+        let id = found.id;
+        let mut object = object(&call, found).await?;
+        if let Some((granted, targets)) = decrypts {
+            object.plaintext = reveal(&call, granted, id, targets).await?;
         }
-        object(&call, found).await
+        Ok(object)
     }
 }
 

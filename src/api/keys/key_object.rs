@@ -13,7 +13,7 @@ use super::refill;
 use super::settings::Interval;
 use crate::api::attached_limits::Ratelimit;
 use crate::api::identities::identity_object::Identity;
-use crate::api::shape::{Verbatim, shown_meta};
+use crate::api::shape::{Secret, Verbatim, shown_meta};
 
 /// What a key's view refers to, all as of one moment.
 pub struct Resolved {
@@ -100,6 +100,9 @@ pub struct KeyObject {
     /// Its own rate limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ratelimits: Vec<Ratelimit>,
+    /// The key itself: only where `decrypt` was asked for and the key is recoverable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plaintext: Option<Secret>,
 }
 
 /// Credits of a key.
@@ -158,6 +161,7 @@ impl KeyObject {
             }),
             identity: resolved.identity.as_deref().map(Identity::new),
             ratelimits: view.ratelimits.iter().map(Ratelimit::new).collect(),
+            plaintext: None,
         }
     }
 
@@ -186,6 +190,7 @@ impl KeyObject {
                 .then(|| Credits { remaining: Some(remaining), refill: row.refill.as_ref().map(RefillObject::new) }),
             identity: linked.identity.map(|(id, row)| Identity::stored(id, row)),
             ratelimits: row.ratelimits.iter().map(Ratelimit::stored).collect(),
+            plaintext: None,
         }
     }
 }

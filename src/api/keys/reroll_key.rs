@@ -1,13 +1,16 @@
 //! keys.rerollKey: a new secret for a key, and the old one's end.
 
+use keyward_storage::Abort;
 use keyward_storage::hot::counters::MINUTE_MS;
 use keyward_storage::ids::{KeyId, RatelimitId};
 use keyward_storage::records::key::{self, KeyRow, Ratelimit};
+use keyward_storage::records::vault;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::create_key::Response;
+use super::recovery::{ToSeal, need_encryption, need_for_all, need_vault};
 use super::settings::EXPIRES_MAX;
 use super::{find, find_again, refill};
 use crate::api::call::{Call, Correlate};
@@ -38,11 +41,12 @@ impl Operation for RerollKey {
     const DESCRIPTION: &'static str = "Makes a new key with the settings of an old one, which expires: at once, or after a \
         grace period in which both verify, though never later than it would have expired anyway. The new key's plaintext \
         is shown this once.\n\n\
+        A recoverable key gives a recoverable one, which takes the permission `encrypt_key` as well.\n\n\
         Credits are doubled: each of the two keys has all that was left. Rate limits of the key count afresh on the new \
         one; those of its identity go on.";
     const ALLOWS: &'static [&'static str] =
         &["api.*.create_key", "api.<apiId>.create_key", "unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key"];
-    const FAILS: &'static [Code] = &[Code::KeyNotFound];
+    const FAILS: &'static [Code] = &[Code::KeyNotFound, Code::PreconditionFailed];
     const AUDITS: &'static [&'static str] = &["key.update", "key.reroll"];
     type Request = Request;
     type Response = Response;
@@ -53,12 +57,21 @@ impl Operation for RerollKey {
         let path = ["keyspaces", &keyspace];
         let need = [Need::any_or_one("api", &api, "create_key"), Need::urn(&path, "create_key")];
         let granted = call.authorize(&Need::Any(&need))?;
-        // No key has an encrypted copy yet, so there is none to ask `encrypt_key` for (KEYS-REROLL-2).
+        let (workspace, old_id) = (call.workspace(), found.id);
+        // A key has a copy from its first moment on, or never (HASH-9).
+        let recoverable =
+            call.read("key", move |storage| vault::has_copy(&storage.snapshot()?, workspace, old_id)).await?;
+        if recoverable {
+            let _may_encrypt = need_for_all(&api, &keyspace, "encrypt_key", |need| call.authorize(need))?;
+            need_vault(&call)?;
+            need_encryption(&found.api)?;
+        }
         let prefix = prefix(&found.row.start).or(found.api.default_prefix.as_deref());
         let bytes = found.api.default_bytes.map_or(secret::DEFAULT_BYTES, usize::from);
         let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
         let (hash, start) = (minted.hash, minted.start);
-        let (old_id, expiration) = (found.id, ask.expiration.get_unsigned());
+        let to_seal = recoverable.then(|| ToSeal::new(&call, &minted.plaintext));
+        let expiration = ask.expiration.get_unsigned();
         let made = granted.transact(Correlate::IfSeveral, move |change| {
             let mut old = find_again(change, old_id)?;
             refill::settle(change, &mut old)?;
@@ -74,6 +87,10 @@ impl Operation for RerollKey {
                 ..old.row.clone()
             };
             key::insert(change.tx, workspace, id, &row);
+            if let Some(to_seal) = to_seal {
+                need_encryption(&old.api).map_err(Abort::Refused)?;
+                to_seal.seal(change, id)?;
+            }
             if row.limited {
                 let left = change.tx.credits(workspace, old_id, &old.row)?.balance;
                 refill::begin(change, id, &row, left)?;
@@ -92,7 +109,7 @@ impl Operation for RerollKey {
             change.audit("key.reroll", format!("Rerolled key ({old_id}) to ({id})"), targets);
             Ok(id)
         });
-        Ok(Response { key_id: made.await?.value.to_string(), key: Secret::new(minted.plaintext) })
+        Ok(Response { key_id: made.await?.value.to_string(), key: Secret::new(&*minted.plaintext) })
     }
 }
 

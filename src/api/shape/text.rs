@@ -285,8 +285,9 @@ impl<const MIN: usize, const MAX: usize> JsonSchema for SecretText<MIN, MAX> {
     }
 }
 
-/// A secret in a response, such as the key that was just made: sent once, never recorded or printed.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret in a response, such as the key that was just made: sent once, never recorded or printed, and wiped when it is
+/// dropped.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::secret;
+use crate::vault::Vault;
 
 const NOW: u64 = 1_795_256_643_000;
 
@@ -24,15 +25,18 @@ impl World {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("no master key is legal"));
         World {
             services: Services {
                 storage,
                 outside,
+                vault,
                 region: "test".to_owned(),
                 events: None,
                 query: None,
                 guesses: Guesses::new(std::time::Duration::ZERO),
                 exports: Vec::new(),
+                search: None,
             },
         }
     }

@@ -276,6 +276,13 @@ impl Log {
         Ok(removed)
     }
 
+    /// Bytes of the segments that [`Log::remove_through`] would remove for `upto` and would not for `after`.
+    pub fn bytes_between(&self, after: Position, upto: Position) -> u64 {
+        let behind = self.segments.iter().zip(self.segments.iter().skip(1));
+        let held = behind.filter(|(_, next)| next.first > after.next() && next.first <= upto.next());
+        held.map(|(segment, _)| segment.bytes).sum()
+    }
+
     /// A reader of the records after `after`, for use beside this writer.
     pub fn reader(&self, after: Position) -> Result<Reader, LogError> {
         Reader::open(Arc::clone(&self.disk), &self.dir, self.options.store_id, after)

@@ -172,6 +172,7 @@ id_fields!(
     MigrationId,
     NamespaceId,
     OverrideId,
+    DataKeyId,
     EventId,
     CorrelationId
 );

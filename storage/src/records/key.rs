@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::codec::{part, row};
-use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, LAST_USED, Row, migration, row_key};
+use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, KEY_COPY, LAST_USED, Row, migration, row_key};
 use crate::error::ReadError;
 use crate::hot::counters::{KeyCounters, MINUTE_MS};
 use crate::hot::shared::Shared;
@@ -417,12 +417,13 @@ pub fn soft_delete(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &Key
     update(tx, workspace, id, &KeyRow { deleted_at: Some(now), ..row.clone() });
 }
 
-/// Removes a key and all that is its own; its hash becomes free, and so does its alias (KEYS-DELETE-3).
+/// Removes a key and all that is its own, its encrypted copy too (HASH-8); its hash becomes free, and so does its alias
+/// (KEYS-DELETE-3).
 pub fn purge(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) -> Result<(), ReadError> {
     unlist(tx, workspace, id, row);
     tx.delete(KEY_BY_HASH, &row_key(workspace, &[&row.hash]));
     migration::forget_key(tx, workspace, id)?;
-    for table in [KeyRow::TABLE, CREDITS, LAST_USED] {
+    for table in [KeyRow::TABLE, CREDITS, LAST_USED, KEY_COPY] {
         tx.delete(table, &key(workspace, id));
     }
     Ok(())

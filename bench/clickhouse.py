@@ -2,7 +2,7 @@
 """The SELECTs of `keyward-bench analytics --json` once more, in ClickHouse's engine over the same Parquet files.
 
     keyward-bench analytics --directory DIR --json > report.json
-    python3 bench/chdb.py report.json          (needs PyPI's chdb)
+    python3 bench/clickhouse.py report.json          (needs PyPI's chdb)
 
 Prints each SELECT's warm times in both, their ratio, and the geometric mean of the ratios. Both use the report's number of
 threads; times are the medians of the same number of rounds after a first one.
