@@ -107,6 +107,24 @@ pub enum ServicesError {
     },
 }
 
+#[cfg(test)]
+impl Services {
+    /// The records alone, for tests beside the code: no events, no index, nobody slowed.
+    pub fn of_records(storage: Storage, outside: Outside, vault: Arc<Vault>) -> Services {
+        Services {
+            storage,
+            outside,
+            vault,
+            region: "test".to_owned(),
+            events: None,
+            query: None,
+            guesses: Guesses::new(std::time::Duration::ZERO),
+            exports: Vec::new(),
+            search: None,
+        }
+    }
+}
+
 impl Services {
     /// Opens the store as the settings say and, in an empty one, makes the first workspace with its root key (EXT-1).
     pub fn open(settings: &Settings, outside: Outside) -> Result<Arc<Services>, ServicesError> {

@@ -14,8 +14,7 @@ use keyward::app::Services;
 use keyward::secret;
 use keyward::tenants::{By, draw_id, system_actor, target};
 use keyward_query::search::Freshness;
-use keyward_storage::ids::{ApiId, IdentityId, KeyId, KeyspaceId, WorkspaceNo};
-use keyward_storage::records::api::{self, ApiRow};
+use keyward_storage::ids::{ApiId, IdentityId, KeyId};
 use keyward_storage::records::identity::{self, IdentityRow};
 use keyward_storage::records::key::{self, KeyRow};
 use keyward_storage::{Abort, Turn};
@@ -24,10 +23,9 @@ use serde_json::{Value, json};
 
 use crate::compare::scratch;
 use crate::delete_role::Caller;
-use crate::{Error, Result, store};
+use crate::store::{self, KEYS_PER_TRANSACTION, WORKSPACE, make_api, transact};
+use crate::{Error, Result};
 
-/// Keys made in one transaction.
-const KEYS_PER_TRANSACTION: usize = 500;
 /// Keys of one identity.
 const KEYS_PER_IDENTITY: usize = 10;
 /// How often each search is timed, after some times that are not.
@@ -37,8 +35,6 @@ const ROUNDS_BEFORE: usize = 10;
 const CATCH_UP: Duration = Duration::from_secs(1800);
 /// Between two looks at where the index stands.
 const LOOK: Duration = Duration::from_millis(2);
-/// The first workspace of a store.
-const WORKSPACE: WorkspaceNo = WorkspaceNo(1);
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -177,22 +173,7 @@ fn fill(services: &Services, count: usize) -> Result<World> {
     let entropy = services.outside.entropy.clone();
     let api = ApiId(draw_id(&entropy));
     let by = By::new(system_actor("bench", "keyward-bench"), services.outside.clock.now_ms(), &entropy);
-    let row = ApiRow {
-        keyspace: KeyspaceId(draw_id(&entropy)),
-        name: "bench".to_owned(),
-        created_at: by.now,
-        deleted_at: None,
-        default_prefix: None,
-        default_bytes: None,
-        store_encrypted_keys: false,
-        delete_protection: false,
-        ip_whitelist: Vec::new(),
-    };
-    let event = by.event("api.create", format!("Created API {api}"), vec![target("api", api, "bench")]);
-    transact(services, by.now, move |tx| {
-        api::put(tx, WORKSPACE, api, &row);
-        tx.audit(WORKSPACE, event);
-    })?;
+    make_api(services, &by, api)?;
     let mut world = World { api, keys: Vec::new(), plaintext: String::new() };
     let mut made = 0;
     let mut owner = IdentityId(draw_id(&entropy));
@@ -252,22 +233,6 @@ fn fill(services: &Services, count: usize) -> Result<World> {
         })?;
     }
     Ok(world)
-}
-
-fn transact(
-    services: &Services,
-    now: u64,
-    run: impl FnOnce(&mut keyward_storage::Tx<'_>) + Send + 'static,
-) -> Result<()> {
-    let done = services.transact_blocking(
-        Turn::FIRST,
-        now,
-        move |tx| -> std::result::Result<(), Abort<std::convert::Infallible>> {
-            run(tx);
-            Ok(())
-        },
-    );
-    done.map(drop).map_err(|error| Error::Unexpected(error.to_string()))
 }
 
 fn wait_for_index(services: &Services) -> Result<()> {

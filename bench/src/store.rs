@@ -1,7 +1,7 @@
 //! A store with many keys, made in process: what the in-process benches and the restart figures stand on.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use keyward::app::Services;
 use keyward::config::Typed;
@@ -11,12 +11,14 @@ use keyward::tenants::{By, draw_id, system_actor, target};
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, RatelimitId, RoleId, WorkspaceNo};
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::key::{self, KeyRow, Ratelimit};
-use keyward_storage::{Abort, Storage, Turn};
+use keyward_storage::{Abort, Turn};
 
 use crate::{Error, Result};
 
 /// Keys made in one transaction.
-const KEYS_PER_TRANSACTION: usize = 500;
+pub const KEYS_PER_TRANSACTION: usize = 500;
+/// The first workspace of a store.
+pub const WORKSPACE: WorkspaceNo = WorkspaceNo(1);
 /// The rate limit every key has: high enough that it never refuses.
 const LIMIT: u64 = 1 << 40;
 
@@ -44,25 +46,9 @@ pub fn fill(services: &Services, count: usize) -> Result<Vec<String>> {
 /// What the store says.
 pub fn fill_with_roles(services: &Services, count: usize, roles: &[RoleId]) -> Result<Vec<String>> {
     let entropy = services.outside.entropy.clone();
-    let workspace = WorkspaceNo(1);
     let api_id = ApiId(draw_id(&entropy));
     let by = By::new(system_actor("bench", "keyward-bench"), services.outside.clock.now_ms(), &entropy);
-    let row = ApiRow {
-        keyspace: KeyspaceId(draw_id(&entropy)),
-        name: "bench".to_owned(),
-        created_at: by.now,
-        deleted_at: None,
-        default_prefix: None,
-        default_bytes: None,
-        store_encrypted_keys: false,
-        delete_protection: false,
-        ip_whitelist: Vec::new(),
-    };
-    let event = by.event("api.create", format!("Created API {api_id}"), vec![target("api", api_id, "bench")]);
-    transact(&services.storage, by.now, move |tx| {
-        api::put(tx, workspace, api_id, &row);
-        tx.audit(workspace, event);
-    })?;
+    make_api(services, &by, api_id)?;
     let mut plaintexts = Vec::with_capacity(count);
     while plaintexts.len() < count {
         let mut rows = Vec::with_capacity(KEYS_PER_TRANSACTION);
@@ -80,14 +66,37 @@ pub fn fill_with_roles(services: &Services, count: usize, roles: &[RoleId]) -> R
             plaintexts.push(minted.plaintext.to_string());
         }
         let by = by.clone();
-        transact(&services.storage, by.now, move |tx| {
+        transact(services, by.now, move |tx| {
             for (id, row) in &rows {
-                key::insert(tx, workspace, *id, row);
+                key::insert(tx, WORKSPACE, *id, row);
             }
-            tx.audit(workspace, by.event("key.create", format!("Created {} keys", rows.len()), Vec::new()));
+            tx.audit(WORKSPACE, by.event("key.create", format!("Created {} keys", rows.len()), Vec::new()));
         })?;
     }
     Ok(plaintexts)
+}
+
+/// Makes an API named `bench` in the first workspace.
+///
+/// # Errors
+/// What the store says.
+pub fn make_api(services: &Services, by: &By, api: ApiId) -> Result<()> {
+    let row = ApiRow {
+        keyspace: KeyspaceId(draw_id(&services.outside.entropy)),
+        name: "bench".to_owned(),
+        created_at: by.now,
+        deleted_at: None,
+        default_prefix: None,
+        default_bytes: None,
+        store_encrypted_keys: false,
+        delete_protection: false,
+        ip_whitelist: Vec::new(),
+    };
+    let event = by.event("api.create", format!("Created API {api}"), vec![target("api", api, "bench")]);
+    transact(services, by.now, move |tx| {
+        api::put(tx, WORKSPACE, api, &row);
+        tx.audit(WORKSPACE, event);
+    })
 }
 
 fn key_row(hash: key::KeyHash, start: String, api: ApiId, limit: Ratelimit, now: u64) -> KeyRow {
@@ -111,20 +120,22 @@ fn key_row(hash: key::KeyHash, start: String, api: ApiId, limit: Ratelimit, now:
     }
 }
 
-fn transact(
-    storage: &Storage,
+/// Runs a change of the operator's and waits for it.
+///
+/// # Errors
+/// What the store says.
+pub fn transact(
+    services: &Services,
     now: u64,
     run: impl FnOnce(&mut keyward_storage::Tx<'_>) + Send + 'static,
 ) -> Result<()> {
-    let (tell, told) = mpsc::sync_channel(1);
-    storage.transact(
+    let done = services.transact_blocking(
         Turn::FIRST,
         now,
         move |tx| -> std::result::Result<(), Abort<std::convert::Infallible>> {
             run(tx);
             Ok(())
         },
-        move |fate| drop(tell.send(fate.map(drop).map_err(|error| error.to_string()))),
     );
-    told.recv().map_err(|_| Error::Unexpected("the writer ended".to_owned()))?.map_err(Error::Unexpected)
+    done.map(drop).map_err(|error| Error::Unexpected(error.to_string()))
 }

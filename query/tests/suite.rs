@@ -12,5 +12,7 @@ mod events;
 mod isolation;
 #[path = "suite/search.rs"]
 mod search;
+#[path = "suite/store.rs"]
+mod store;
 #[path = "suite/tables.rs"]
 mod tables;

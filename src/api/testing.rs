@@ -18,7 +18,6 @@ use super::operation::Serving;
 use super::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
 use crate::app::{Services, open_storage};
 use crate::config::{Secret, SecretSources, Settings};
-use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::Vault;
@@ -66,17 +65,7 @@ impl Kit {
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("a master key"));
-        let services = Services {
-            storage,
-            outside,
-            vault,
-            region: "test".to_owned(),
-            events: None,
-            query: None,
-            guesses: Guesses::new(std::time::Duration::ZERO),
-            exports: Vec::new(),
-            search: None,
-        };
+        let services = Services::of_records(storage, outside, vault);
         let services = Arc::new(services);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entropy = &services.outside.entropy;

@@ -13,7 +13,6 @@ use super::rotate::{NotRotated, Progress, rotate};
 use super::*;
 use crate::app::{Services, open_storage};
 use crate::config::{Secret, Settings};
-use crate::guesses::Guesses;
 use crate::outside::{Clock, Outside};
 use crate::tenants::{self, By};
 
@@ -34,17 +33,7 @@ fn open(disk: MemoryDisk, master_keys: &str) -> Services {
     let outside = Outside { clock: Clock::fixed(NOW), entropy: Entropy::system() };
     let vault = Arc::new(Vault::open(&secrets, &settings.data_dir).expect("legal"));
     let storage = open_storage(&settings, Arc::new(disk), &outside).expect("opened");
-    Services {
-        storage,
-        outside,
-        vault,
-        region: "test".to_owned(),
-        events: None,
-        query: None,
-        guesses: Guesses::new(std::time::Duration::ZERO),
-        exports: Vec::new(),
-        search: None,
-    }
+    Services::of_records(storage, outside, vault)
 }
 
 /// Stops a store, and frees its disk.

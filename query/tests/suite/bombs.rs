@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use keyward_query::events::files::RowReader;
 use keyward_query::events::tables::Family;
-use keyward_query::events::{self, Events, Scope, Spaces};
+use keyward_query::events::{Scope, Spaces};
 use keyward_query::{Allowed, Limits, Query, Refusal, Select};
-use keyward_storage::disk::RealDisk;
 use keyward_storage::ids::WorkspaceId;
 
 /// 2024-03-20T14:23:45.678Z.
+use crate::store;
+
 const NOW_MS: u64 = 1_710_944_625_678;
 const ROWS: u64 = 3_000;
 const KEYS: u64 = 1_000;
@@ -90,16 +91,7 @@ async fn answer(query: &Query, text: &str) -> Result<String, Refusal> {
 #[test]
 fn a_query_that_would_eat_the_memory_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    let options = events::Options {
-        dir: directory.path().join("events"),
-        disk: Arc::new(RealDisk),
-        region: "local".to_owned(),
-        clock: Arc::new(|| NOW_MS),
-        queue_events: 4_096,
-        min_free_bytes: 0,
-        retention: None,
-    };
-    let events = Arc::new(Events::open(options).expect("a store opens"));
+    let events = store::open(directory.path(), NOW_MS);
     let lines: String = (0..ROWS)
         .map(|row| {
             format!(

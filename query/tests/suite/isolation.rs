@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use keyward_query::events::event::{Outcome, Verification};
 use keyward_query::events::tables::Family;
-use keyward_query::events::{self, Events, Scope, Spaces};
+use keyward_query::events::{Events, Scope, Spaces};
 use keyward_query::{Allowed, Limits, Query, Refusal, Select};
-use keyward_storage::disk::RealDisk;
 use keyward_storage::ids::{IdText, IdentityId, KeyId, KeyspaceId, WorkspaceId};
 use keyward_storage::records::identity::IdentityView;
 use proptest::prelude::*;
 use serde_json::Value;
 
 /// 2024-03-20T14:23:45.678Z.
+use crate::store;
+
 const NOW_MS: u64 = 1_710_944_625_678;
 
 fn text(char: char) -> IdText {
@@ -57,16 +58,7 @@ impl Store {
     /// A store with these rows, of which some are sealed and some are not.
     fn with(all: Vec<Vec<Verification>>) -> Store {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = events::Options {
-            dir: directory.path().join("events"),
-            disk: Arc::new(RealDisk),
-            region: "local".to_owned(),
-            clock: Arc::new(|| NOW_MS),
-            queue_events: 4_096,
-            min_free_bytes: 0,
-            retention: None,
-        };
-        let events = Arc::new(Events::open(options).expect("a store opens"));
+        let events = store::open(directory.path(), NOW_MS);
         for half in 0..2 {
             for rows in &all {
                 for row in rows.iter().skip(half).step_by(2) {

@@ -9,7 +9,6 @@ use keyward_storage::records::audit::{self, AuditEvent};
 use super::*;
 use crate::app::open_storage;
 use crate::config::Settings;
-use crate::guesses::Guesses;
 use crate::outside::Outside;
 use crate::secret;
 use crate::vault::Vault;
@@ -26,19 +25,7 @@ impl World {
         let outside = Outside::fixed(NOW, 7);
         let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("no master key is legal"));
-        World {
-            services: Services {
-                storage,
-                outside,
-                vault,
-                region: "test".to_owned(),
-                events: None,
-                query: None,
-                guesses: Guesses::new(std::time::Duration::ZERO),
-                exports: Vec::new(),
-                search: None,
-            },
-        }
+        World { services: Services::of_records(storage, outside, vault) }
     }
 
     fn run(&self, command: &str, arguments: Value) -> Result<Done, String> {
