@@ -4,6 +4,7 @@
 //! counters through `keyward_storage`. A change goes down one road - operation, writer, log, records, hot index - and
 //! nothing travels back up except an answer. `README.md` holds the map and its invariants.
 
+pub mod allocator;
 pub mod api;
 pub mod app;
 pub mod audit;

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use keyward::cli::{self, Command};
 
-/// Requests allocate small and free soon, on many threads, which the system's allocator serves less well; and this one
-/// gives memory back. No difference in throughput could be proved between allocators on a small machine.
+/// See `allocator.rs`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keyward::allocator::keep_freed_memory();
     keyward::telemetry::log_panics();
     match cli::parse(std::env::args_os()) {
         Ok(Command::Serve(arguments)) => cli::serve::run(arguments),

@@ -177,6 +177,7 @@ fn bind_to_one_core() {
 }
 
 fn ingest(bench: &mut Criterion) {
+    keyward::allocator::keep_freed_memory();
     bind_to_one_core();
     let mut group = bench.benchmark_group("events");
     group.sample_size(10).measurement_time(Duration::from_secs(20)).throughput(Throughput::Elements(INGESTED));

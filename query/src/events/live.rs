@@ -15,8 +15,13 @@ use super::parts::Part;
 use super::rollup::{Rolled, roll_up, time_bounds};
 use super::tables::{Family, Table};
 
-/// Batches below it are joined with their neighbours.
-const SMALL_ROWS: usize = 8_192;
+/// Neighbours are joined when there are so many of them.
+const JOINED: usize = 8;
+/// Batches of at least so many rows are left as they are. (A query pays some microseconds for each batch, the recorder as
+/// much for some rows that it copies.)
+const LARGE_ROWS: usize = 4_096;
+/// Bytes of a block of texts: see `columns.rs`.
+const BLOCK_BYTES: u32 = 32 * 1024;
 
 /// Raw rows that are journaled and not in Parquet.
 pub(crate) struct Unsealed {
@@ -41,13 +46,17 @@ impl Unsealed {
 
     /// Its roll-ups, made when they are first asked for.
     pub fn rolled(&self) -> Result<Arc<[Rolled; 4]>, Arc<ArrowError>> {
-        self.rolled.get_or_init(|| roll_up(self.family, &self.rows).map(Arc::new).map_err(Arc::new)).clone()
+        self.rolled
+            .get_or_init(|| roll_up(self.family, std::slice::from_ref(&self.rows)).map(Arc::new).map_err(Arc::new))
+            .clone()
     }
 
-    /// Two neighbours as one.
-    fn join(&self, next: &Unsealed) -> Option<Unsealed> {
-        let rows = concat_batches(&self.rows.schema(), [&self.rows, &next.rows]).and_then(|rows| tidy(&rows)).ok()?;
-        Unsealed::new(self.family, rows, (self.numbers.0, next.numbers.1))
+    /// Neighbours as one, in their order.
+    fn join(neighbours: &[Arc<Unsealed>]) -> Option<Unsealed> {
+        let (first, last) = (neighbours.first()?, neighbours.last()?);
+        let rows = concat_batches(&first.rows.schema(), neighbours.iter().map(|batch| &batch.rows));
+        let rows = rows.and_then(|rows| tidy(&rows)).ok()?;
+        Unsealed::new(first.family, rows, (first.numbers.0, last.numbers.1))
     }
 }
 
@@ -76,7 +85,8 @@ fn tidy(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 fn gather(texts: &StringViewArray) -> StringViewArray {
-    let mut gathered = StringViewBuilder::with_capacity(texts.len()).with_deduplicate_strings();
+    let blocks = StringViewBuilder::with_capacity(texts.len()).with_fixed_block_size(BLOCK_BYTES);
+    let mut gathered = blocks.with_deduplicate_strings();
     texts.iter().for_each(|text| gathered.append_option(text));
     gathered.finish()
 }
@@ -116,22 +126,28 @@ impl Live {
         &self.parts
     }
 
-    /// Adds a batch; it is joined with those before it while they are small, but never across `cut`: batches up to that
-    /// number are being sealed.
+    /// Adds a batch. Neighbours become one when there are [`JOINED`] of which none is larger than those behind it together, so
+    /// that a row is copied when its batch doubles and not more often; never across `cut`: batches up to that number are
+    /// being sealed.
     pub fn push(&mut self, batch: Unsealed, cut: u64) {
         let batches = Arc::make_mut(&mut self.unsealed[at(batch.family)]);
-        let mut batch = batch;
-        while let Some(before) = batches.last() {
-            let (rows, of_before) = (batch.rows.num_rows(), before.rows.num_rows());
-            // Like a binary counter: each row is copied about as often as batches double up to the bound.
-            if before.numbers.0 <= cut || rows + of_before > SMALL_ROWS || of_before > 2 * rows {
+        let mut behind = batch.rows.num_rows();
+        batches.push(Arc::new(batch));
+        let mut start = batches.len() - 1;
+        while let Some(before) = start.checked_sub(1).map(|before| &batches[before]) {
+            let rows = before.rows.num_rows();
+            if before.numbers.0 <= cut || rows >= LARGE_ROWS || rows > behind {
                 break;
             }
-            let Some(joined) = before.join(&batch) else { break };
-            batch = joined;
-            batches.pop();
+            behind += rows;
+            start -= 1;
         }
-        batches.push(Arc::new(batch));
+        if batches.len() - start >= JOINED
+            && let Some(joined) = Unsealed::join(&batches[start..])
+        {
+            batches.truncate(start);
+            batches.push(Arc::new(joined));
+        }
     }
 
     /// Forgets the batches up to a number: they are sealed.

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::MAX_INLINE_VIEW_LEN;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, RecordBatch, StringViewArray,
     TimestampSecondArray, UInt32Array, UInt64Array,
 };
-use datafusion::arrow::compute::take;
+use datafusion::arrow::compute::{interleave, take};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef, UInt64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::row::{RowConverter, SortField};
@@ -92,31 +93,36 @@ struct Group {
     sums: [i64; SUMS_MAX],
 }
 
-/// Sums raw rows of one family up, one result per level of [`LEVELS`].
-pub(crate) fn roll_up(family: Family, raw: &RecordBatch) -> Result<[Rolled; 4], ArrowError> {
-    let keys: Vec<ArrayRef> = group_columns(family).iter().map(|name| column(raw, name)).collect::<Result<_, _>>()?;
-    let (of_row, first_rows) = series(&keys)?;
-    let time = column(raw, "time")?;
-    let time = time.as_primitive::<Int64Type>();
+/// Sums raw rows of one family up, one result per level of [`LEVELS`]. The batches are read where they lie: put together
+/// first, they would take as much memory once more.
+pub(crate) fn roll_up(family: Family, raw: &[RecordBatch]) -> Result<[Rolled; 4], ArrowError> {
+    let keys: Vec<Vec<ArrayRef>> = raw
+        .iter()
+        .map(|rows| group_columns(family).iter().map(|name| column(rows, name)).collect())
+        .collect::<Result<_, _>>()?;
+    let (series_of, first_rows) = series(&keys)?;
     let mut minutes = Groups::new();
-    match family {
-        Family::Verifications => {
-            let spent = column(raw, "spent_credits")?;
-            let spent = spent.as_primitive::<Int64Type>();
-            for (row, series) in of_row.iter().enumerate() {
-                let bucket = time.value(row).div_euclid(MINUTE_MS);
-                minutes.add(*series, bucket, [1, spent.value(row), 0, 0]);
+    for (rows, series_of) in raw.iter().zip(&series_of) {
+        let time = column(rows, "time")?;
+        let time = time.as_primitive::<Int64Type>();
+        let minute = |row| time.value(row).div_euclid(MINUTE_MS);
+        match family {
+            Family::Verifications => {
+                let spent = column(rows, "spent_credits")?;
+                let spent = spent.as_primitive::<Int64Type>();
+                for (row, series) in series_of.iter().enumerate() {
+                    minutes.add(*series, minute(row), [1, spent.value(row), 0, 0]);
+                }
             }
-        }
-        Family::Ratelimits => {
-            let (passed, tokens) = (column(raw, "passed")?, column(raw, "tokens")?);
-            let passed: &BooleanArray = passed.as_boolean();
-            let tokens: &UInt64Array = tokens.as_primitive::<UInt64Type>();
-            for (row, series) in of_row.iter().enumerate() {
-                let bucket = time.value(row).div_euclid(MINUTE_MS);
-                let (passed, tokens) = (passed.value(row), tokens.value(row).cast_signed());
-                let when = |value: i64| if passed { value } else { 0 };
-                minutes.add(*series, bucket, [when(1), 1, tokens, when(tokens)]);
+            Family::Ratelimits => {
+                let (passed, tokens) = (column(rows, "passed")?, column(rows, "tokens")?);
+                let passed: &BooleanArray = passed.as_boolean();
+                let tokens: &UInt64Array = tokens.as_primitive::<UInt64Type>();
+                for (row, series) in series_of.iter().enumerate() {
+                    let (passed, tokens) = (passed.value(row), tokens.value(row).cast_signed());
+                    let when = |value: i64| if passed { value } else { 0 };
+                    minutes.add(*series, minute(row), [when(1), 1, tokens, when(tokens)]);
+                }
             }
         }
     }
@@ -124,8 +130,12 @@ pub(crate) fn roll_up(family: Family, raw: &RecordBatch) -> Result<[Rolled; 4], 
     let days = hours.coarser(|hour| hour.div_euclid(24));
     let months = days.coarser(month_of);
 
-    let firsts = UInt32Array::from(first_rows);
-    let distinct: Vec<ArrayRef> = keys.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
+    let distinct: Vec<ArrayRef> = (0..group_columns(family).len())
+        .map(|at| {
+            let columns: Vec<&dyn Array> = keys.iter().map(|keys| keys[at].as_ref()).collect();
+            interleave(&columns, &first_rows)
+        })
+        .collect::<Result<_, _>>()?;
     let order = SeriesOrder::of(&distinct)?;
     let table = |level| Table { family, level };
     Ok([
@@ -141,31 +151,38 @@ fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef, ArrowError> {
     column.cloned().ok_or_else(|| ArrowError::SchemaError(format!("there is no column {name}")))
 }
 
-/// The series of every row, numbered as they come, and the first row of each.
-fn series(keys: &[ArrayRef]) -> Result<(Vec<u32>, Vec<u32>), ArrowError> {
-    let rows = keys.first().map_or(0, |key| key.len());
-    let mut hashes = vec![0; rows];
-    create_hashes(keys, &RandomState::default(), &mut hashes)
-        .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-    let columns: Vec<Key<'_>> = keys.iter().map(Key::of).collect();
-    let same = |one: u32, other: u32| columns.iter().all(|key| key.same(one as usize, other as usize));
-    let mut table: HashTable<u32> = HashTable::new();
-    let mut firsts: Vec<u32> = Vec::new();
-    let mut of_row = Vec::with_capacity(rows);
-    for (row, hash) in hashes.iter().enumerate() {
-        let row = u32::try_from(row).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-        let found = table.find(*hash, |&series| same(firsts[series as usize], row));
-        of_row.push(match found {
-            Some(series) => *series,
-            None => {
-                let series = u32::try_from(firsts.len()).expect("no more series than rows");
-                firsts.push(row);
-                table.insert_unique(*hash, series, |&series| hashes[firsts[series as usize] as usize]);
-                series
+/// Batch and row in it.
+type At = (usize, usize);
+
+/// The series of every row of every batch, numbered as they come, and the first row of each.
+fn series(batches: &[Vec<ArrayRef>]) -> Result<(Vec<Vec<u32>>, Vec<At>), ArrowError> {
+    let columns: Vec<Vec<Key<'_>>> = batches.iter().map(|keys| keys.iter().map(Key::of).collect()).collect();
+    let same = |one: At, other: At| {
+        let keys = columns[one.0].iter().zip(&columns[other.0]);
+        keys.into_iter().all(|(of_one, of_other)| of_one.same(one.1, of_other, other.1))
+    };
+    let mut table: HashTable<(u64, u32)> = HashTable::new();
+    let mut firsts: Vec<At> = Vec::new();
+    let mut of_rows = Vec::with_capacity(batches.len());
+    let mut hashes = Vec::new();
+    for (batch, keys) in batches.iter().enumerate() {
+        hashes.clear();
+        hashes.resize(keys.first().map_or(0, |key| key.len()), 0);
+        create_hashes(keys, &RandomState::default(), &mut hashes)
+            .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+        let of_row = hashes.iter().enumerate().map(|(row, hash)| {
+            let alike = |(other, series): &(u64, u32)| other == hash && same(firsts[*series as usize], (batch, row));
+            if let Some((_, series)) = table.find(*hash, alike) {
+                return Ok(*series);
             }
+            let series = u32::try_from(firsts.len()).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+            firsts.push((batch, row));
+            table.insert_unique(*hash, (*hash, series), |(hash, _)| *hash);
+            Ok(series)
         });
+        of_rows.push(of_row.collect::<Result<_, ArrowError>>()?);
     }
-    Ok((of_row, firsts))
+    Ok((of_rows, firsts))
 }
 
 /// A group column, ready to compare two of its rows.
@@ -185,22 +202,27 @@ impl<'a> Key<'a> {
         }
     }
 
-    fn same(&self, one: usize, other: usize) -> bool {
-        match self {
-            Key::Text(texts) => same_text(texts, one, other),
-            Key::Texts { offsets, texts } => {
-                let range = |row: usize| offsets[row] as usize..offsets[row + 1] as usize;
-                let (one, other) = (range(one), range(other));
-                one.len() == other.len() && one.zip(other).all(|(one, other)| same_text(texts, one, other))
+    /// Whether its value in row `one` is that of the same column of another batch in row `other`.
+    fn same(&self, one: usize, of_other: &Key<'_>, other: usize) -> bool {
+        match (self, of_other) {
+            (Key::Text(texts), Key::Text(others)) => same_text(texts, one, others, other),
+            (Key::Texts { offsets, texts }, Key::Texts { offsets: of_others, texts: others }) => {
+                let range = |offsets: &[i32], row: usize| offsets[row] as usize..offsets[row + 1] as usize;
+                let (one, other) = (range(offsets, one), range(of_others, other));
+                one.len() == other.len() && one.zip(other).all(|(one, other)| same_text(texts, one, others, other))
             }
+            _ => false,
         }
     }
 }
 
-fn same_text(texts: &StringViewArray, one: usize, other: usize) -> bool {
-    let (a, b) = (texts.views()[one], texts.views()[other]);
+fn same_text(texts: &StringViewArray, one: usize, others: &StringViewArray, other: usize) -> bool {
+    let (a, b) = (texts.views()[one], others.views()[other]);
     // A view begins with the length and four bytes of the text, or is all of a short one.
-    a == b || (a as u64 == b as u64 && texts.value(one) == texts.value(other))
+    if a as u32 <= MAX_INLINE_VIEW_LEN {
+        return a == b;
+    }
+    a as u64 == b as u64 && texts.value(one) == others.value(other)
 }
 
 /// Sums by (series, bucket).

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::interleave_record_batch;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -67,15 +67,16 @@ impl Sealer {
 
     fn seal_into(&self, parts: &mut Vec<PartInfo>, family: Family, raw: &[RecordBatch]) -> io::Result<()> {
         let table = Table { family, level: Level::Raw };
-        let rows = concat_batches(&table.schema(), raw).map_err(io::Error::other)?;
-        for (workspace, day, order) in runs(family, &rows)? {
+        let batches: Vec<&RecordBatch> = raw.iter().collect();
+        let starts = starts(raw)?;
+        for (workspace, day, order) in runs(family, raw, &starts)? {
             let chunks = order.chunks(BATCH_ROWS).map(|chunk| {
-                let chunk = UInt32Array::from_iter_values(chunk.iter().copied());
-                take_record_batch(&rows, &chunk).map_err(io::Error::other)
+                let rows: Vec<(usize, usize)> = chunk.iter().map(|row| place(&starts, *row)).collect();
+                interleave_record_batch(&batches, &rows).map_err(io::Error::other)
             });
             parts.extend(self.write(table, workspace, day, chunks)?);
         }
-        let levels = roll_up(family, &rows).map_err(io::Error::other)?;
+        let levels = roll_up(family, raw).map_err(io::Error::other)?;
         for (level, rolled) in LEVELS.into_iter().zip(&levels) {
             for slice in &rolled.slices {
                 let rows = std::iter::once(Ok(rolled.slice(*slice)));
@@ -141,39 +142,59 @@ impl Sealer {
     }
 }
 
-/// The rows of each workspace and day, in the order they are kept in.
-fn runs(family: Family, rows: &RecordBatch) -> io::Result<Vec<(WorkspaceId, i32, Vec<u32>)>> {
-    let column = |name: &str| {
-        let column = rows.column_by_name(name);
-        column.ok_or_else(|| io::Error::other(format!("there is no column {name}")))
+/// The number of each batch's first row, counted through all of them.
+fn starts(batches: &[RecordBatch]) -> io::Result<Vec<u32>> {
+    let mut next = 0u32;
+    let start = |batch: &RecordBatch| {
+        let start = next;
+        let rows = u32::try_from(batch.num_rows()).map_err(io::Error::other)?;
+        next = next.checked_add(rows).ok_or_else(|| io::Error::other("more rows than are sealed in one piece"))?;
+        Ok(start)
     };
-    let time = column("time")?.as_primitive::<Int64Type>();
-    let names = column("workspace_id")?.as_string_view();
-    let clusters = column(cluster_column(family))?.as_string_view();
+    batches.iter().map(start).collect()
+}
+
+/// The batch that a row is in, and the row in it.
+fn place(starts: &[u32], row: u32) -> (usize, usize) {
+    let batch = starts.partition_point(|start| *start <= row).saturating_sub(1);
+    (batch, (row - starts[batch]) as usize)
+}
+
+/// The rows of each workspace and day, in the order they are kept in; `starts` are the batches' own.
+fn runs(family: Family, batches: &[RecordBatch], starts: &[u32]) -> io::Result<Vec<(WorkspaceId, i32, Vec<u32>)>> {
     let mut workspaces: Vec<(WorkspaceId, &str)> = Vec::new();
     let mut number_of: hashbrown::HashMap<&str, u32, datafusion::common::hash_utils::RandomState> =
         hashbrown::HashMap::with_hasher(Default::default());
-    let mut keys: Vec<(u32, i64, u32, i64, u32)> = Vec::with_capacity(rows.num_rows());
-    for row in 0..rows.num_rows() {
-        let name = names.value(row);
-        let number = match workspaces.last() {
-            // Nearly always the same as the row before, or one of a few.
-            Some((_, last)) if *last == name => u32::try_from(workspaces.len() - 1).map_err(io::Error::other)?,
-            _ => match number_of.get(name) {
-                Some(number) => *number,
-                None => {
-                    let id =
-                        workspace_of(name).ok_or_else(|| io::Error::other(format!("`{name}` is no workspace id")))?;
-                    let number = u32::try_from(workspaces.len()).map_err(io::Error::other)?;
-                    workspaces.push((id, name));
-                    number_of.insert(name, number);
-                    number
-                }
-            },
+    let mut keys: Vec<(u32, i64, u32, i64, u32)> =
+        Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum::<usize>());
+    for (rows, first) in batches.iter().zip(starts) {
+        let column = |name: &str| {
+            let column = rows.column_by_name(name);
+            column.ok_or_else(|| io::Error::other(format!("there is no column {name}")))
         };
-        let at = time.value(row);
-        let row = u32::try_from(row).map_err(io::Error::other)?;
-        keys.push((number, at.div_euclid(RUN_MS), cluster(clusters.value(row as usize)), at, row));
+        let time = column("time")?.as_primitive::<Int64Type>();
+        let names = column("workspace_id")?.as_string_view();
+        let clusters = column(cluster_column(family))?.as_string_view();
+        for (row, number) in (0..rows.num_rows()).zip(*first..) {
+            let name = names.value(row);
+            let workspace = match workspaces.last() {
+                // Nearly always the same as the row before, or one of a few.
+                Some((_, last)) if *last == name => u32::try_from(workspaces.len() - 1).map_err(io::Error::other)?,
+                _ => match number_of.get(name) {
+                    Some(number) => *number,
+                    None => {
+                        let id = workspace_of(name)
+                            .ok_or_else(|| io::Error::other(format!("`{name}` is no workspace id")))?;
+                        let number = u32::try_from(workspaces.len()).map_err(io::Error::other)?;
+                        workspaces.push((id, name));
+                        number_of.insert(name, number);
+                        number
+                    }
+                },
+            };
+            let at = time.value(row);
+            keys.push((workspace, at.div_euclid(RUN_MS), cluster(clusters.value(row)), at, number));
+        }
     }
     keys.sort_unstable();
     let mut runs: Vec<(WorkspaceId, i32, Vec<u32>)> = Vec::new();

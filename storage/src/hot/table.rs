@@ -1,6 +1,6 @@
 //! A hash table that is read without locks: fixed buckets, each a chain of immutable links.
 //!
-//! The one file of the product with unsafe code. What it promises to the safe world:
+//! The product's unsafe code, but for one call of the allocator's. What it promises to the safe world:
 //!
 //! - **One node per key**, whatever races: a node enters only at the head of its chain, by a compare-and-swap that fails
 //!   when anything entered since the chain was scanned.
