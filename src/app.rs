@@ -172,6 +172,7 @@ impl Services {
             // Whoever configures a pepper before the first start wants no hash without it, that of the first root key included.
             let by = By::new(server_actor(), services.outside.clock.now_ms(), &services.outside.entropy);
             pepper::switch::switch(&services, &by, &mut |_| Ok(()))?;
+            pepper::switch::note_cleared(&services)?;
         } else {
             pepper::remark(services.storage.peppers(), &snapshot).map_err(OpenError::from)?;
         }

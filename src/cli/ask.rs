@@ -48,13 +48,26 @@ pub struct Asked<T: clap::Args> {
     pub store: StoreArguments,
 }
 
-/// Flags of every command of the operator.
+/// Flags that say where a store is, and what it takes to open it.
 #[derive(Debug, clap::Args)]
-pub struct StoreArguments {
+pub struct PlaceArguments {
     #[command(flatten)]
     settings: SettingsArguments,
     #[command(flatten)]
     pepper: PepperFileArguments,
+}
+
+impl PlaceArguments {
+    fn read_with(self, secrets: SecretsArguments) -> Result<Reading, ConfigError> {
+        self.settings.read_with(Flags { secrets, pepper: self.pepper, ..Flags::default() })
+    }
+}
+
+/// Flags of every command of the operator.
+#[derive(Debug, clap::Args)]
+pub struct StoreArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
     /// What to print: a text for people, or one JSON object for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -82,8 +95,7 @@ impl StoreArguments {
 
     /// The same for a command that may need the operator's secrets itself, where no server runs.
     pub fn reach_with(self, secrets: SecretsArguments) -> Result<Reach, ExitCode> {
-        let reading = self.settings.read_with(Flags { secrets, pepper: self.pepper, ..Flags::default() });
-        Reach::new(reading).map(|reach| Reach { output: self.output, ..reach })
+        Reach::new(self.place.read_with(secrets)).map(|reach| Reach { output: self.output, ..reach })
     }
 }
 
@@ -113,8 +125,8 @@ pub enum Way {
 
 impl Reach {
     /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
-    pub fn of(settings: SettingsArguments) -> Result<Reach, ExitCode> {
-        Reach::new(settings.read())
+    pub fn of(place: PlaceArguments) -> Result<Reach, ExitCode> {
+        Reach::new(place.read_with(SecretsArguments::default()))
     }
 
     fn new(reading: Result<Reading, ConfigError>) -> Result<Reach, ExitCode> {

@@ -116,11 +116,6 @@ pub struct SettingsArguments {
 }
 
 impl SettingsArguments {
-    /// Reads the settings of a command that is not the server.
-    pub fn read(self) -> Result<Reading, ConfigError> {
-        self.read_with(Flags::default())
-    }
-
     /// Puts together what was typed: flags, this process's environment, the settings file.
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {

@@ -81,7 +81,7 @@ pub struct PepperStatus {
     /// Unix ms; absent while something is left to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<u64>,
-    /// Unix ms from which no file of records holds an older hash; absent while one may.
+    /// Unix ms from which records.redb holds no older hash in space that is free again; absent while it may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<u64>,
 }
@@ -255,7 +255,7 @@ impl PepperStatus {
         ];
         if self.ended_at.is_some() {
             let cleared = match self.cleared_at {
-                Some(at) => format!("gone from all files since {}", text::time(at)),
+                Some(at) => format!("gone from records.redb since {}", text::time(at)),
                 None => "may be in free space of records.redb until the server is started again".to_owned(),
             };
             fields.push(("older hashes", cleared));

@@ -17,7 +17,9 @@ use zeroize::Zeroizing;
 const NO: WorkspaceNo = WorkspaceNo(1);
 
 fn with_pepper(disk: &MemoryDisk) -> Options {
-    Options { peppers: vec![Pepper::new(Zeroizing::new([7; PEPPER_BYTES]))], ..options(disk) }
+    // One segment, as in a small store, which holds everything from the beginning on.
+    let segment_bytes = 64 << 20;
+    Options { peppers: vec![Pepper::new(Zeroizing::new([7; PEPPER_BYTES]))], segment_bytes, ..options(disk) }
 }
 
 fn begin(tx: &mut Tx<'_>) -> Result<(), Abort<&'static str>> {
