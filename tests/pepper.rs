@@ -157,7 +157,7 @@ fn a_pepper_is_switched_on_and_exchanged_under_load() {
             (&json!("inUse"), &told["hashes"]),
             "{told}"
         );
-        assert!(told.get("endedAt").is_some() && told.get("clearedAt").is_none(), "{told}");
+        assert!(told.get("endedAt").is_some(), "{told}");
         let left: u64 = keys.iter().map(|key| workspace.get(key)["credits"]["remaining"].as_u64().unwrap()).sum();
         assert_eq!(left as usize, keys.len() * CREDITS - spent, "every credit is accounted for");
         let again = workspace.server.operate(&["pepper", "enable"]).json();
@@ -165,9 +165,8 @@ fn a_pepper_is_switched_on_and_exchanged_under_load() {
 
         assert_eq!(workspace.verify(&migrated, by_migration.clone())["code"], "VALID", "HASH-4");
         assert_eq!(workspace.code(&migrated, json!({})), "VALID", "HASH-5");
-        let rerolled = minted(&workspace.ok("keys.rerollKey", json!({"keyId": keys[0].id, "expiration": 600_000})));
+        let rerolled = minted(&workspace.ok("keys.rerollKey", json!({"keyId": keys[0].id, "expiration": 86_400_000})));
         assert_eq!(workspace.code(&rerolled, json!({})), "VALID");
-        spent += 1;
         let twice = json!({"migrationId": made["migrationId"], "apiId": api, "keys": [{"hash": foreign}]});
         let refused = workspace.ok("keys.migrateKeys", twice);
         assert_eq!(refused["failed"], json!([foreign]), "HASH-3");
@@ -175,7 +174,7 @@ fn a_pepper_is_switched_on_and_exchanged_under_load() {
             .server
             .call("apis.listApis", json!({}))
             .bearer(&revoked.secret)
-            .expect_problem(401, "unkey/authentication/root_key_not_found");
+            .expect_problem(401, "unkey/authentication/key_not_found");
 
         workspace.server.stop();
         if round == 1 {
