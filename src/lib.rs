@@ -14,6 +14,7 @@ pub mod config;
 pub mod guesses;
 pub mod http;
 pub mod outside;
+pub mod pepper;
 pub mod rbac;
 pub mod secret;
 pub mod telemetry;

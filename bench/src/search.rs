@@ -204,7 +204,7 @@ fn fill(services: &Services, count: usize) -> Result<World> {
             }
             let minted = secret::mint(Some("prod"), secret::DEFAULT_BYTES, &entropy);
             let row = KeyRow {
-                hash: minted.hash,
+                hash: minted.digest.0,
                 api,
                 start: minted.start,
                 name: Some(name),
@@ -232,7 +232,7 @@ fn fill(services: &Services, count: usize) -> Result<World> {
                 identity::put(tx, WORKSPACE, *id, row);
             }
             for (id, row) in &rows {
-                key::insert(tx, WORKSPACE, *id, row);
+                key::insert(tx, WORKSPACE, *id, row).expect("readable");
                 let name = row.name.as_deref().unwrap_or_default();
                 let targets = vec![target("key", id, name), target("api", row.api, "bench")];
                 tx.audit(WORKSPACE, by.event("key.create", format!("Created key {id}"), targets));
