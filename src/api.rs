@@ -112,7 +112,12 @@ const WORKSPACE_WINDOW_MS: u64 = 60_000;
 
 /// The operation at exactly this path.
 pub fn find(path: &str) -> Option<&'static Entry> {
-    OPERATIONS.iter().find(|entry| entry.path == path).copied()
+    find_numbered(path).map(|(_, entry)| entry)
+}
+
+/// The operation at exactly this path, and its number in the table.
+pub fn find_numbered(path: &str) -> Option<(usize, &'static Entry)> {
+    OPERATIONS.iter().enumerate().find(|(_, entry)| entry.path == path).map(|(number, entry)| (number, *entry))
 }
 
 /// Answers a request. Whatever goes wrong is an error reply.
@@ -149,7 +154,7 @@ fn serve<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Serving {
 /// What the log says of a problem (COM-LOG-07). The cause is told for failures of ours only.
 fn failure(problem: &Problem, caller: Option<(WorkspaceId, KeyId)>) -> Failure {
     Failure {
-        code: problem.code().path(),
+        code: problem.code(),
         workspace: caller.map(|(workspace, _)| workspace.to_string()),
         root_key: caller.map(|(_, key)| key.to_string()),
         cause: std::error::Error::source(problem).filter(|_| problem.status() >= 500).map(telemetry::error_chain),

@@ -20,6 +20,7 @@ use crate::audit;
 use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
 use crate::guesses::Guesses;
+use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
@@ -57,6 +58,10 @@ pub struct Services {
     pub exports: Vec<Arc<Export>>,
     /// Finds keys and audit events. `None` only for commands that open the records alone.
     pub search: Option<Arc<Search>>,
+    /// What requests did, and what the HTTP layer holds.
+    pub metrics: Metrics,
+    /// Where all data lives.
+    pub data_dir: PathBuf,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -112,6 +117,8 @@ impl Services {
     /// The records alone, for tests beside the code: no events, no index, nobody slowed.
     pub fn of_records(storage: Storage, outside: Outside, vault: Arc<Vault>) -> Services {
         Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: PathBuf::from("/data"),
             storage,
             outside,
             vault,
@@ -139,6 +146,8 @@ impl Services {
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
         let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: settings.data_dir.clone(),
             storage,
             outside,
             vault,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
+use super::problem::Code;
 use crate::outside::Entropy;
 
 /// A request to an operation, its body read whole and everything its headers say already understood.
@@ -92,10 +93,10 @@ pub struct Outbound {
 }
 
 /// What the log says of a request that failed, beside its status: no detail, which may echo what the client sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Failure {
-    /// The error code's path.
-    pub code: &'static str,
+    /// The error code.
+    pub code: Code,
     /// The workspace, where the credential told.
     pub workspace: Option<String>,
     /// The root key's id, where the credential told.

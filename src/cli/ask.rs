@@ -25,6 +25,7 @@ use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
+use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::telemetry::{self, error_chain};
 use crate::vault::Vault;
@@ -116,7 +117,7 @@ impl Reach {
 
     fn new(reading: Result<Reading, ConfigError>) -> Result<Reach, ExitCode> {
         match reading {
-            Ok(Reading { settings, warnings }) => {
+            Ok(Reading { settings, warnings, .. }) => {
                 note(warnings.iter().map(|warning| format!("warning: {warning}")));
                 Ok(Reach { settings, output: Output::Json })
             }
@@ -321,6 +322,8 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
+        metrics: Metrics::new(outside.clock.now_ms()),
+        data_dir: settings.data_dir.clone(),
         storage,
         outside,
         vault,

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod events;
+pub mod status;
 pub mod vault;
 
 use std::panic::resume_unwind;
@@ -97,6 +98,10 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "status" => {
+            let NoArguments {} = read(arguments)?;
+            done(status::status(services)?)
+        }
         "vault.status" => {
             let NoArguments {} = read(arguments)?;
             done(vault::status(services)?)

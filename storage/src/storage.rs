@@ -398,6 +398,11 @@ impl Storage {
         self.drop_after_end();
     }
 
+    /// Whether changes are refused for lack of room.
+    pub fn is_read_only(&self) -> bool {
+        self.status.read_only.load(Ordering::Acquire)
+    }
+
     /// Numbers for metrics and status.
     pub fn stats(&self) -> Stats {
         Stats {
