@@ -78,6 +78,17 @@ pub struct Log {
     pub level: LogLevel,
     /// How a line is written.
     pub format: LogFormat,
+    /// Which requests have a line.
+    pub requests: LogRequests,
+}
+
+/// Which requests have a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Those that were refused or failed.
+    Failed,
+    /// Every one that names an operation, too.
+    All,
 }
 
 /// Importance of a log line.
@@ -269,7 +280,7 @@ impl Default for Settings {
             region: "local".to_owned(),
             first_root_key: None,
             secrets: SecretSources::default(),
-            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+            log: Log { level: LogLevel::Info, format: LogFormat::Text, requests: LogRequests::Failed },
             http: Http {
                 max_connections: 10_000,
                 max_body_bytes: 10 * 1024 * 1024,

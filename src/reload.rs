@@ -44,7 +44,7 @@ impl Reloader {
         let differences = self.settings.differences(&reading.settings);
         self.settings = self.settings.reloaded(&reading.settings);
         self.level.set(&self.settings.log);
-        self.limits.change(&self.settings.http);
+        self.limits.change(&self.settings);
         self.services.guesses.set_delay_max(self.settings.auth.guess_delay_max);
         for one in &differences {
             let (setting, from, to) = (one.key, one.from.as_str(), one.to.as_str());

@@ -391,6 +391,38 @@ fn a_reload_is_all_or_nothing() {
     assert!(later.is_empty(), "the log is at `warn`: {later:?}");
 }
 
+/// With `log.requests = "all"` each request of an operation has a line as JSON, with who asked and how long it took, and
+/// nothing of its headers or its body; without it those that were carried out have none. COM-LOG-07
+#[test]
+fn every_request_has_a_line_where_that_is_asked_for() {
+    let options = Options::default().setting("KEYWARD_LOG_REQUESTS", "all").setting("KEYWARD_LOG_FORMAT", "json");
+    let workspace = Workspace::on(&Arc::new(Server::start_with(DataDir::fresh(), options)));
+    let api = workspace.api();
+    let call =
+        workspace.call("keys.createKey", json!({"apiId": api, "name": "nameInTheBody"})).header("X-Odd", "oddHeader");
+    let made = call.send();
+    assert_eq!(workspace.server.get("/v2/liveness").status, 200);
+    let id = made.json["meta"]["requestId"].as_str().unwrap().to_owned();
+    wait_for("the line", || workspace.server.log().contains(&id));
+    let log = workspace.server.log();
+    let line: Value = serde_json::from_str(log.lines().find(|line| line.contains(&id)).unwrap()).unwrap();
+    assert_eq!(
+        (&line["status"], &line["path"], &line["level"]),
+        (&json!(200), &json!("/v2/keys.createKey"), &json!("INFO"))
+    );
+    assert_eq!((&line["workspace"], &line["client_ip"]), (&json!(workspace.id), &json!("127.0.0.1")));
+    assert!(
+        line["latency_ms"].as_f64() > Some(0.0) && line["root_key"].as_str().unwrap().starts_with("key_"),
+        "{line}"
+    );
+    for unseen in ["nameInTheBody", "oddHeader", &workspace.root, "/v2/liveness"] {
+        assert!(!log.contains(unseen), "{unseen}:\n{log}");
+    }
+    let quiet = Workspace::new();
+    quiet.api();
+    assert!(!quiet.server.log().contains("a request was answered"));
+}
+
 /// Names of metrics in an expression, with the labels that it asks them for.
 fn asked(expression: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use keyward_storage::ids::{KeyId, WorkspaceId};
 
 use super::problem::Code;
 use crate::outside::Entropy;
@@ -86,6 +87,8 @@ pub struct Outbound {
     pub rate_limit: Option<RateLimitHeaders>,
     /// A `Retry-After` in whole seconds for other reasons than the workspace limit (COM-CODE-02).
     pub retry_after_s: Option<u32>,
+    /// Who asked, where the credential told: for the log.
+    pub caller: Option<(WorkspaceId, KeyId)>,
     /// What the log is to say of a request that failed.
     pub failure: Option<Box<Failure>>,
     /// The body, whole.
@@ -97,10 +100,6 @@ pub struct Outbound {
 pub struct Failure {
     /// The error code.
     pub code: Code,
-    /// The workspace, where the credential told.
-    pub workspace: Option<String>,
-    /// The root key's id, where the credential told.
-    pub root_key: Option<String>,
     /// What led here, causes included; for failures of ours only.
     pub cause: Option<String>,
 }
@@ -113,6 +112,7 @@ impl Outbound {
             is_problem: false,
             rate_limit: None,
             retry_after_s: None,
+            caller: None,
             failure: None,
             body: body.into(),
         }

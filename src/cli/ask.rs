@@ -21,7 +21,7 @@ use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
-use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::config::{ConfigError, Log, LogLevel, Reading, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
@@ -300,7 +300,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         Err(error) => return refuse(format!("cannot read the data directory {shown}: {error}")),
     }
     // What storage has to say is told only where it is a warning.
-    telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
+    telemetry::start(&Log { level: LogLevel::Warn, ..Settings::default().log }, true);
     let outside = Outside::system();
     let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
     let vault = Vault::open(&settings.secrets, &settings.data_dir).map_err(|error| failed(error_chain(&error)))?;

@@ -84,7 +84,7 @@ pub struct ReasonShown {
 pub struct CountsShown {
     /// Workspaces that are not deleted.
     pub workspaces: u64,
-    /// Keys that can be presented.
+    /// Keys that are not deleted.
     pub keys: u64,
     /// Root keys, revoked ones included.
     pub root_keys: u64,

@@ -116,7 +116,7 @@ with the name that was probably meant; in the environment, where others leave va
 Secrets are no settings: `KEYWARD_ROOT_KEY` (the first root key, at least 20 characters) and `KEYWARD_MASTER_KEY` stand in the
 environment alone and are shown nowhere.
 
-SIGHUP (`systemctl reload keyward`) reads everything again. Settings marked with *yes* take effect at once and the log says
+SIGHUP (`systemctl kill --signal HUP keyward`) reads everything again. Settings marked with *yes* take effect at once and the log says
 which changed; of others that changed it says that they wait for a restart. When anything at all is wrong, everything stays as
 it was, and the log says what.
 

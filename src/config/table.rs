@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, LogFormat, LogLevel, Settings, SyslogAddress};
+use super::{CreditsJournal, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -247,6 +247,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         LogFormat { "text" = Text, "json" = Json },
         log.format,
         "text is for people, and coloured on a terminal; json is one object a line."
+    ),
+    choice!(
+        "log.requests",
+        LogRequests { "failed" = Failed, "all" = All },
+        log.requests,
+        "Which requests have a line of their own: failed are those that were refused or failed, at most 100 a second; all\n\
+         are these and every other request of an operation, at level info. Headers and bodies are in no line."
     ),
     size!(
         "http.max_connections",
@@ -512,6 +519,7 @@ pub(super) static SETTINGS: &[Setting] = &[
 /// at the start.
 pub(super) static RELOADED: &[&str] = &[
     "log.level",
+    "log.requests",
     "http.max_body_bytes",
     "http.request_deadline_ms",
     "http.header_read_timeout_ms",

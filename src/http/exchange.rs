@@ -21,6 +21,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use keyward_storage::ids::{KeyId, WorkspaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -87,12 +88,12 @@ pub(super) async fn answer<A: Application>(
     };
 
     let path = head.uri.path();
-    let mut failure = None;
+    let (mut failure, mut caller) = (None, None);
     let mut reply = if let Some(operation) = site.application.find(path) {
         unanswered.operation = Some(site.application.number(operation));
         if head.method == Method::POST {
             let mut outbound = operate(&connection, operation, &head, body, arrived).await;
-            failure = outbound.failure.take();
+            (failure, caller) = (outbound.failure.take(), outbound.caller);
             reply_of(outbound, &head.headers)
         } else {
             refuse_route(&head, &mut body, arrived, Some("POST")).await
@@ -118,11 +119,16 @@ pub(super) async fn answer<A: Application>(
     reply.headers_mut().insert(X_REQUEST_ID, id);
     unanswered.answered = true;
     unanswered.count(Outcome::of(reply.status().as_u16(), failure.as_ref().map(|failure| failure.code)));
-    if reply.status().as_u16() >= 400 {
+    let is_refused = reply.status().as_u16() >= 400;
+    if is_refused || (unanswered.operation.is_some() && site.limits.logs_all()) {
         let hops = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let client_ip = site.trusted_proxies.client_of(connection.peer, hops);
-        let refused = Refused { head: &head, status: reply.status(), arrived, client_ip, failure };
-        site.refusals.log(site.outside.clock.now_ms(), &refused);
+        let ended = Ended { head: &head, status: reply.status(), arrived, begun, client_ip, caller, failure };
+        if is_refused {
+            site.refusals.log(site.outside.clock.now_ms(), &ended);
+        } else {
+            ended.log();
+        }
     }
     Ok(reply.map(|body| ReplyBody::new(body, &connection.activity)))
 }
@@ -494,10 +500,9 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
         is_problem: true,
         rate_limit: None,
         retry_after_s: problem.retry_after_s(),
+        caller: None,
         failure: Some(Box::new(Failure {
             code: problem.code(),
-            workspace: None,
-            root_key: None,
             cause: std::error::Error::source(problem).map(error_chain),
         })),
         body: Bytes::from(problem.body(request_id.as_str())),
@@ -586,12 +591,14 @@ pub(super) struct Refusals {
     lines: AtomicU32,
 }
 
-/// A request that was refused or failed.
-struct Refused<'a> {
+/// A request that has its answer.
+struct Ended<'a> {
     head: &'a Parts,
     status: StatusCode,
     arrived: Arrived,
+    begun: Instant,
     client_ip: IpAddr,
+    caller: Option<(WorkspaceId, KeyId)>,
     failure: Option<Box<Failure>>,
 }
 
@@ -599,7 +606,7 @@ struct Refused<'a> {
 const LOGGED_TEXT_BYTES: usize = 200;
 
 impl Refusals {
-    fn log(&self, now_ms: u64, refused: &Refused<'_>) {
+    fn log(&self, now_ms: u64, refused: &Ended<'_>) {
         if !tracing::enabled!(tracing::Level::ERROR) {
             return;
         }
@@ -613,16 +620,24 @@ impl Refusals {
         if self.lines.fetch_add(1, Ordering::Relaxed) >= REFUSAL_LINES_PER_SECOND {
             return;
         }
-        let Refused { head, status, arrived, client_ip, failure } = refused;
+        refused.log();
+    }
+}
+
+impl Ended<'_> {
+    /// Writes its line: nothing of its headers but where it came from, nothing of its body (COM-LOG-07).
+    fn log(&self) {
+        let Ended { head, status, arrived, begun, client_ip, caller, failure } = self;
         let failure = failure.as_deref();
         let (status, request_id) = (status.as_u16(), arrived.request_id);
         let method = shortened(head.method.as_str());
         let path = shortened(head.uri.path());
         let code = failure.map(|failure| failure.code.path());
-        let workspace = failure.and_then(|failure| failure.workspace.as_deref());
-        let root_key = failure.and_then(|failure| failure.root_key.as_deref());
+        let workspace = caller.map(|(workspace, _)| workspace.to_string());
+        let root_key = caller.map(|(_, key)| key.to_string());
         let cause = failure.and_then(|failure| failure.cause.as_deref());
-        let latency_ms = now_ms.saturating_sub(arrived.now_ms);
+        // To the microsecond: finer digits are noise.
+        let latency_ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         macro_rules! line {
             ($level:ident, $text:literal) => {
                 tracing::$level!(
@@ -631,6 +646,7 @@ impl Refusals {
             };
         }
         match status {
+            ..400 => line!(info, "a request was answered"),
             503 => line!(warn, "a request was refused"),
             500.. => line!(error, "a request failed"),
             _ => line!(info, "a request was refused"),

@@ -1,9 +1,10 @@
-//! The limits of the HTTP layer that can change while it runs: each a number that requests read without a lock.
+//! What can change of the HTTP layer while it runs: limits, and whether each request has a line in the log. All of it is read
+//! by requests without a lock.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::config::Http;
+use crate::config::{LogRequests, Settings};
 
 /// Limits in force. A request that has begun may still end by the ones before.
 #[derive(Debug)]
@@ -14,11 +15,12 @@ pub struct Limits {
     idle_timeout_ms: AtomicU64,
     reply_stall_timeout_ms: AtomicU64,
     shutdown_deadline_ms: AtomicU64,
+    logs_all: AtomicBool,
 }
 
 impl Limits {
     /// As the settings say.
-    pub fn new(http: &Http) -> Limits {
+    pub fn new(settings: &Settings) -> Limits {
         let zero = || AtomicU64::new(0);
         let limits = Limits {
             max_body_bytes: AtomicUsize::new(0),
@@ -27,13 +29,16 @@ impl Limits {
             idle_timeout_ms: zero(),
             reply_stall_timeout_ms: zero(),
             shutdown_deadline_ms: zero(),
+            logs_all: AtomicBool::new(false),
         };
-        limits.change(http);
+        limits.change(settings);
         limits
     }
 
     /// Puts these in force.
-    pub fn change(&self, http: &Http) {
+    pub fn change(&self, settings: &Settings) {
+        let http = &settings.http;
+        self.logs_all.store(settings.log.requests == LogRequests::All, Ordering::Relaxed);
         let set = |cell: &AtomicU64, time: Duration| cell.store(millis(time), Ordering::Relaxed);
         self.max_body_bytes.store(http.max_body_bytes, Ordering::Relaxed);
         set(&self.request_deadline_ms, http.request_deadline);
@@ -41,6 +46,11 @@ impl Limits {
         set(&self.idle_timeout_ms, http.idle_timeout);
         set(&self.reply_stall_timeout_ms, http.reply_stall_timeout);
         set(&self.shutdown_deadline_ms, http.shutdown_deadline);
+    }
+
+    /// Whether a request that was carried out has a line in the log, too.
+    pub fn logs_all(&self) -> bool {
+        self.logs_all.load(Ordering::Relaxed)
     }
 
     /// Bytes of one request's body.

@@ -160,7 +160,7 @@ impl<A: Application> Server<A> {
             large_bodies,
             max_connections: limits.max_connections,
             metrics_for: settings.metrics.allow.clone(),
-            limits: Arc::new(Limits::new(limits)),
+            limits: Arc::new(Limits::new(settings)),
             refusals: exchange::Refusals::default(),
             stage: AtomicU8::new(0),
             opened: Instant::now(),

@@ -27,7 +27,7 @@ pub fn status(services: &Services) -> Result<Status, String> {
     let live = workspaces.iter().filter(|(_, row)| row.deleted_at.is_none()).count();
     let counts = CountsShown {
         workspaces: live as u64,
-        keys: count(records::KEY_BY_HASH)?,
+        keys: count(records::KEY_BY_API)?,
         root_keys: count(records::ROOT_KEY)?,
         identities: count(records::IDENTITY)?,
     };
