@@ -21,6 +21,7 @@ use crate::audit;
 use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
 use crate::guesses::Guesses;
+use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
@@ -62,6 +63,10 @@ pub struct Services {
     pub exports: Vec<Arc<Export>>,
     /// Finds keys and audit events. `None` only for commands that open the records alone.
     pub search: Option<Arc<Search>>,
+    /// What requests did, and what the HTTP layer holds.
+    pub metrics: Metrics,
+    /// Where all data lives.
+    pub data_dir: PathBuf,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -120,6 +125,8 @@ impl Services {
     /// The records alone, for tests beside the code: no events, no index, nobody slowed.
     pub fn of_records(storage: Storage, outside: Outside, vault: Arc<Vault>) -> Services {
         Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: PathBuf::from("/data"),
             storage,
             outside,
             vault,
@@ -152,6 +159,8 @@ impl Services {
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
         let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: settings.data_dir.clone(),
             storage,
             outside,
             vault,

@@ -13,6 +13,8 @@ fn main() -> ExitCode {
     keyward::telemetry::log_panics();
     match cli::parse(std::env::args_os()) {
         Ok(Command::Serve(arguments)) => cli::serve::run(arguments),
+        Ok(Command::Status(arguments)) => cli::status::run(arguments),
+        Ok(Command::Config(arguments)) => cli::config::run(arguments),
         Ok(Command::Workspace(arguments)) => cli::workspace::run(arguments),
         Ok(Command::RootKey(arguments)) => cli::root_key::run(arguments),
         Ok(Command::Events(arguments)) => cli::events::run(arguments),

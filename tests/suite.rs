@@ -21,6 +21,7 @@ mod key_links;
 mod keys;
 mod layers;
 mod list_keys;
+mod metrics;
 mod migrate;
 mod namespaces;
 mod overrides;

@@ -194,6 +194,11 @@ fn only_search_names_tantivy() {
 }
 
 #[test]
+fn only_metrics_names_prometheus() {
+    only_in("only src/metrics/ names prometheus_client", &["prometheus_client"], &["src/metrics"], false);
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }

@@ -44,6 +44,7 @@ use keyward_storage::{Abort, Read, ReadError};
 
 use super::call::{Call, Change};
 use super::problem::{Code, Problem};
+use crate::metrics::recorder::Index;
 use crate::rbac::Need;
 use crate::tenants::target;
 
@@ -80,7 +81,9 @@ fn find_again(change: &Change<'_, '_>, id: KeyId) -> Result<Found, Abort<Problem
 /// The hot view of a key by its digest, from memory or else from disk.
 async fn view(call: &Call, digest: &KeyDigest) -> Result<Option<Arc<KeyView>>, Problem> {
     let workspace = call.workspace();
-    match call.storage().key(workspace, digest) {
+    let found = call.storage().key(workspace, digest);
+    call.services().metrics.requests.lookup(Index::Keys, &found);
+    match found {
         Lookup::Hot(view) => Ok(Some(view)),
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {

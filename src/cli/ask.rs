@@ -21,10 +21,11 @@ use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
-use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::config::{ConfigError, Log, LogLevel, Reading, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
+use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::Configured;
 use crate::telemetry::{self, error_chain};
@@ -131,7 +132,7 @@ impl Reach {
 
     fn new(reading: Result<Reading, ConfigError>) -> Result<Reach, ExitCode> {
         match reading {
-            Ok(Reading { settings, warnings }) => {
+            Ok(Reading { settings, warnings, .. }) => {
                 note(warnings.iter().map(|warning| format!("warning: {warning}")));
                 Ok(Reach { settings, output: Output::Json })
             }
@@ -314,7 +315,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         Err(error) => return refuse(format!("cannot read the data directory {shown}: {error}")),
     }
     // What storage has to say is told only where it is a warning.
-    telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
+    telemetry::start(&Log { level: LogLevel::Warn, ..Settings::default().log }, true);
     let outside = Outside::system();
     let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
     let vault = Vault::open(&settings.secrets, &settings.data_dir).map_err(|error| failed(error_chain(&error)))?;
@@ -338,6 +339,8 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
+        metrics: Metrics::new(outside.clock.now_ms()),
+        data_dir: settings.data_dir.clone(),
         storage,
         outside,
         vault,

@@ -10,6 +10,7 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod config;
 pub mod events;
 pub mod http_client;
 pub mod operator;
@@ -18,7 +19,9 @@ mod permission_hints;
 mod progress;
 pub mod root_key;
 pub mod serve;
+mod setting_flags;
 pub mod shell;
+pub mod status;
 mod text;
 mod values;
 pub mod vault;
@@ -30,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+
+use setting_flags::SettingFlags;
 
 use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
 
@@ -58,6 +63,10 @@ struct Arguments {
 pub enum Command {
     /// Run the server
     Serve(serve::ServeArguments),
+    /// Say how the server is
+    Status(status::StatusArguments),
+    /// Check and show the settings
+    Config(config::ConfigArguments),
     /// Make, show, change and delete workspaces
     Workspace(workspace::WorkspaceArguments),
     /// Make, show, change and revoke root keys
@@ -105,7 +114,7 @@ pub fn fail(code: u8, reasons: impl IntoIterator<Item = impl AsRef<str>>) -> Exi
 }
 
 /// Where a command finds its settings.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct SettingsArguments {
     /// Settings file; config/keyward.toml lists all settings [env: KEYWARD_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -119,11 +128,11 @@ impl SettingsArguments {
     /// Puts together what was typed: flags, this process's environment, the settings file.
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
-        let Flags { listen, test_mode, secrets, pepper } = flags;
+        let Flags { listen, test_mode, secrets, pepper, settings: SettingFlags(flags) } = flags;
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
-            if name.starts_with("KEYWARD_") {
+            if name.starts_with("KEYWARD_") || name.starts_with("UNKEY_") {
                 let value = utf8(&format!("the environment variable {name}"), value)?;
                 environment.push((name, value));
             }
@@ -135,8 +144,17 @@ impl SettingsArguments {
             secrets.master_key_file.map(|path| utf8("the flag --master-key-file", path)).transpose()?;
         let pepper_file = pepper.pepper_file.map(|path| utf8("the flag --pepper-file", path)).transpose()?;
         let credentials_dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let typed =
-            Typed { file, environment, data_dir, listen, test_mode, master_key_file, pepper_file, credentials_dir };
+        let typed = Typed {
+            file,
+            environment,
+            data_dir,
+            listen,
+            test_mode,
+            master_key_file,
+            pepper_file,
+            flags,
+            credentials_dir,
+        };
         typed.read()
     }
 }
@@ -148,10 +166,11 @@ struct Flags {
     test_mode: bool,
     secrets: SecretsArguments,
     pepper: PepperFileArguments,
+    settings: SettingFlags,
 }
 
 /// Where a command finds secrets that are not in the data directory.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct SecretsArguments {
     /// File of the master key, under which recoverable keys are encrypted; see `keyward vault` [env: KEYWARD_MASTER_KEY_FILE]
     #[arg(long, value_name = "FILE")]
@@ -159,7 +178,7 @@ pub struct SecretsArguments {
 }
 
 /// Where a command that opens the data directory finds the pepper.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct PepperFileArguments {
     /// File of the pepper, with which stored hashes of keys are keyed; see `keyward pepper` [env: KEYWARD_PEPPER_FILE]
     #[arg(long, value_name = "FILE")]

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod events;
 pub mod pepper;
+pub mod status;
 pub mod vault;
 
 use std::panic::resume_unwind;
@@ -102,6 +103,10 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "status" => {
+            let NoArguments {} = read(arguments)?;
+            done(status::status(services)?)
+        }
         "vault.status" => {
             let NoArguments {} = read(arguments)?;
             done(vault::status(services)?)

@@ -5,6 +5,7 @@
 //! SIGTERM or SIGINT: not ready, no new connections, running requests finished within their deadline, the operator's
 //! socket, storage. A second signal ends the process at once, which storage survives.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::setting_flags::SettingFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
@@ -22,9 +24,11 @@ use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
 use crate::http::listen::{Drained, Server, bind};
+use crate::http::observe;
 use crate::http::service_routes::Documents;
 use crate::outside::Outside;
-use crate::telemetry::{self, error_chain};
+use crate::reload::{self, Reloader};
+use crate::telemetry::{self, Level, error_chain};
 
 /// File descriptors that are not connections: storage, sockets, logs.
 const OTHER_FILES: u64 = 256;
@@ -45,6 +49,13 @@ const AFTER_HELP: &str = "The first start on an empty directory makes a workspac
 #[command(after_help = AFTER_HELP)]
 pub struct ServeArguments {
     #[command(flatten)]
+    flags: ServeFlags,
+}
+
+/// What the server's settings are typed as.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeFlags {
+    #[command(flatten)]
     settings: SettingsArguments,
     /// Where to answer HTTP [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
@@ -56,23 +67,35 @@ pub struct ServeArguments {
     secrets: SecretsArguments,
     #[command(flatten)]
     pepper: PepperFileArguments,
+    #[command(flatten)]
+    more: SettingFlags,
+}
+
+impl ServeFlags {
+    /// Reads the settings: these flags, this process's environment, the settings file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(&self) -> Result<Reading, ConfigError> {
+        let ServeFlags { settings, listen, test_mode, secrets, pepper, more } = self.clone();
+        settings.read_with(Flags { listen, test_mode, secrets, pepper, settings: more })
+    }
 }
 
 /// Runs the server until it is asked to stop.
 #[expect(clippy::disallowed_methods, reason = "a convention of terminals, not a setting of keyward's")]
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ServeArguments { settings, listen, test_mode, secrets, pepper } = arguments;
-    let reading = settings.read_with(Flags { listen, test_mode, secrets, pepper });
-    let Reading { settings, warnings } = match reading {
+    let ServeArguments { flags } = arguments;
+    let Reading { settings, warnings, .. } = match flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };
-    telemetry::start(&settings.log, no_colour);
+    let level = telemetry::start(&settings.log, no_colour);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match serve(&settings) {
+    match serve(&settings, level, Box::new(move || flags.read())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             tracing::error!("{reason}");
@@ -82,7 +105,7 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
 }
 
 /// Begins, serves, ends. `Err` is a sentence for the operator.
-fn serve(settings: &Settings) -> Result<(), String> {
+fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
@@ -112,6 +135,8 @@ fn serve(settings: &Settings) -> Result<(), String> {
 
     let entered = runtime.enter();
     let listener = runtime.block_on(bind(&settings.listen))?;
+    let scraped =
+        settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
@@ -119,7 +144,8 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let outcome = runtime.block_on(answer_requests(settings, outside, &services, listener));
+            let changes = (level, read);
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, (listener, scraped), changes));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -140,7 +166,8 @@ async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
-    listener: TcpListener,
+    (listener, scraped): (TcpListener, Option<TcpListener>),
+    (level, read): (Level, reload::Read),
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
@@ -155,6 +182,16 @@ async fn answer_requests(
     let (stop_operator, operator_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
     let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
+    if let Some(scraped) = scraped {
+        if let Ok(address) = scraped.local_addr() {
+            tracing::info!(%address, "metrics are served");
+        }
+        tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
+    }
+    let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
+    let reloader = Reloader { read, settings: settings_now, level, limits, services };
+    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
+    tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
     let mut server = tokio::spawn(server.run(listener, told(stopped)));
 
     tokio::select! {
@@ -177,6 +214,29 @@ async fn answer_requests(
     let _ = stop_operator.send(true);
     let _ = commands.await;
     Ok(())
+}
+
+/// Reads the settings again at each SIGHUP, until the server stops.
+async fn reload_at_hangup(mut reloader: Reloader, mut hangup: Signal, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            came = hangup.recv() => if came.is_none() { return },
+        }
+        // The settings file may be on a disk that is slow.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        match reloaded.await {
+            Ok(back) => reloader = back,
+            Err(error) => {
+                tracing::error!(%error, "a reload ended by a bug; further ones are ignored until a restart");
+                return;
+            }
+        }
+    }
 }
 
 /// Ends the process at the next signal, whatever still runs; storage survives that.

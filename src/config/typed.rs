@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::table::{Kind, SETTINGS, Setting, Value, describe, find, join_words};
+use super::unkey::{ALIASES, UNUSED};
 use super::{Secret, Settings};
 
 /// Begins the name of every environment variable this program reads.
@@ -22,6 +23,13 @@ pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
 pub const PORTAL_SESSION_VARIABLE: &str = "KEYWARD_PORTAL_SESSION";
 /// What the command line reads as a client: no settings, and nothing to remark on.
+/// Settings whose flags are declared where they are used; all others have one made from their name.
+pub(super) const OWN_FLAGS: &[(&str, &str)] = &[
+    ("data_dir", "--data-dir"),
+    ("listen", "--listen"),
+    ("test_mode", "--test-mode"),
+    ("master_key_file", "--master-key-file"),
+];
 const CLIENT_VARIABLES: [&str; 2] = [API_URL_VARIABLE, PORTAL_SESSION_VARIABLE];
 /// A root key has at least this many characters (EXT-1), so that it cannot be guessed easily.
 const ROOT_KEY_CHARS_MIN: usize = 20;
@@ -45,6 +53,8 @@ pub struct Typed {
     pub master_key_file: Option<String>,
     /// `--pepper-file`
     pub pepper_file: Option<String>,
+    /// Flags made from the names of settings: those names, and what was typed.
+    pub flags: Vec<(&'static str, String)>,
     /// The directory that systemd puts this service's credentials in.
     pub credentials_dir: Option<PathBuf>,
 }
@@ -61,6 +71,8 @@ pub struct Reading {
     pub settings: Settings,
     /// Sentences for the log.
     pub warnings: Vec<String>,
+    /// Where settings were typed that are not at their defaults.
+    pub places: BTreeMap<&'static str, String>,
 }
 
 impl Typed {
@@ -84,6 +96,7 @@ impl Typed {
         }
         let mut settings = Settings::default();
         settings.secrets.credentials_dir = self.credentials_dir;
+        from_unkey(&self.environment, &mut given, &mut warnings, &mut problems);
         for (variable, text) in &self.environment {
             if variable == ROOT_KEY_VARIABLE {
                 match check_root_key(text) {
@@ -125,19 +138,51 @@ impl Typed {
                 from_text(setting, &text, format!("the flag {flag}"), &mut given, &mut problems);
             }
         }
+        for (key, text) in self.flags {
+            let setting = find(key).expect("flags are made from the table");
+            from_text(setting, &text, format!("the flag --{}", flag_name(key)), &mut given, &mut problems);
+        }
+        let mut places = BTreeMap::new();
         for (key, (place, value)) in given {
             let setting = find(key).expect("only settings of the table were collected");
-            if let Err(problem) = (setting.put)(&mut settings, value) {
-                problems.push(format!("{key}, from {place}: {problem}"));
+            match (setting.put)(&mut settings, value) {
+                Ok(()) => drop(places.insert(key, place)),
+                Err(problem) => problems.push(format!("{key}, from {place}: {problem}")),
             }
         }
-        if problems.is_empty() { Ok(Reading { settings, warnings }) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() { Ok(Reading { settings, warnings, places }) } else { Err(ConfigError(problems)) }
     }
 }
 
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
-fn variable_name(key: &str) -> String {
+pub(super) fn variable_name(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// `http.max_connections` is `--http-max-connections` on the command line.
+pub(super) fn flag_name(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+/// Collects what Unkey's own variables give.
+fn from_unkey(
+    environment: &[(String, String)],
+    given: &mut BTreeMap<&'static str, (String, Value)>,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) {
+    for (variable, text) in environment {
+        if let Some(alias) = ALIASES.iter().find(|alias| alias.variable == variable) {
+            let setting = find(alias.setting).expect("aliases stand for settings of the table");
+            let place = format!("the environment variable {variable}");
+            match (alias.take)(text) {
+                Ok(text) => from_text(setting, &text, place, given, problems),
+                Err(problem) => problems.push(format!("{}, from {place}: {problem}", alias.setting)),
+            }
+        } else if let Some((_, why)) = UNUSED.iter().find(|(unused, _)| unused == variable) {
+            warnings.push(format!("the environment variable {variable} has no effect: {why}"));
+        }
+    }
 }
 
 /// Collects a table of the file; `prefix` is its name and a dot, or nothing at the top.

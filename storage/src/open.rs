@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -209,7 +209,7 @@ impl Storage {
             );
         }
 
-        let status = Arc::new(Status { free_bytes: AtomicU64::new(u64::MAX), ..Status::default() });
+        let status = Arc::new(Status::default());
         status.position.store(state.position.0, Ordering::Relaxed);
         status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
         let feeds = Arc::new(Feeds::new(options.feed_bytes_max, options.expected_reader));

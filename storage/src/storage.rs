@@ -13,6 +13,7 @@ use crate::hot::counters::{KeyCounters, MINUTE_MS, Spend};
 use crate::hot::index::Lookup;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
+use crate::measure::Distribution;
 use crate::pepper::{Chain, Peppers};
 use crate::position::Position;
 use crate::queue::{Queue, Turn, Work};
@@ -98,14 +99,32 @@ pub struct Stats {
     pub transactions: u64,
     /// Bytes of log on disk.
     pub log_bytes: u64,
+    /// Bytes appended to the log since the start.
+    pub log_bytes_written: u64,
+    /// Checkpoints made since the start.
+    pub checkpoints: u64,
+    /// How long syncs of the log took, ns.
+    pub sync_times: Distribution,
+    /// How long batches of the writer took, from their first transaction to their answers, ns.
+    pub batch_times: Distribution,
+    /// Records in each frame of the log: transactions, and one of what counters journal.
+    pub batch_sizes: Distribution,
+    /// How long checkpoints took, ns.
+    pub checkpoint_times: Distribution,
     /// Keys in memory.
     pub hot_keys: usize,
     /// Bytes of the hot key index, roughly.
     pub hot_bytes: u64,
+    /// Keys that left memory since the start to make room.
+    pub hot_evictions: u64,
     /// Rate-limit subjects in memory.
     pub rate_subjects: usize,
+    /// Rate-limit subjects there is room for.
+    pub rate_subjects_max: usize,
     /// Transactions, and spends to be journaled before they are answered, that wait for the writer.
     pub waiting_work: usize,
+    /// Transactions and spends that were refused since the start because too many were waiting.
+    pub refused_work: u64,
     /// Keys whose spends wait for the journal.
     pub waiting_spends: usize,
     /// Records replayed at start.
@@ -443,6 +462,11 @@ impl Storage {
         self.drop_after_end();
     }
 
+    /// Whether changes are refused for lack of room.
+    pub fn is_read_only(&self) -> bool {
+        self.status.read_only.load(Ordering::Acquire)
+    }
+
     /// Numbers for metrics and status.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -453,10 +477,19 @@ impl Storage {
             syncs: self.status.syncs.load(Ordering::Relaxed),
             transactions: self.status.transactions.load(Ordering::Relaxed),
             log_bytes: self.status.log_bytes.load(Ordering::Relaxed),
+            log_bytes_written: self.status.log_bytes_written.load(Ordering::Relaxed),
+            checkpoints: self.status.checkpoints.load(Ordering::Relaxed),
+            sync_times: self.status.sync_times.read(),
+            batch_times: self.status.batch_times.read(),
+            batch_sizes: self.status.batch_sizes.read(),
+            checkpoint_times: self.status.checkpoint_times.read(),
             hot_keys: self.hot.keys.len(),
             hot_bytes: self.hot.keys.bytes(),
+            hot_evictions: self.hot.keys.evictions(),
             rate_subjects: self.hot.windows.len(),
+            rate_subjects_max: self.hot.windows.capacity(),
             waiting_work: self.queue.len(),
+            refused_work: self.queue.refused(),
             waiting_spends: self.waiting.spends(),
             replayed: self.replayed,
             torn_bytes: self.torn_bytes,

@@ -111,18 +111,18 @@ impl Operation for VerifyKey {
         let found = match view(&call, &digest).await? {
             Some(found) => found,
             None => {
-                let Some(migration) = ask.migration_id.as_deref() else { return Ok(Response(None)) };
+                let Some(migration) = ask.migration_id.as_deref() else { return Ok(not_found(&call)) };
                 let may = |found: &Found| may_verify(&call, &ask, found.row.api, found.api.keyspace, found.id);
                 let presented = migrated::present(&call, ask.key.expose_secret(), digest, migration, may);
-                let Some((own, found)) = Box::pin(presented).await? else { return Ok(Response(None)) };
+                let Some((own, found)) = Box::pin(presented).await? else { return Ok(not_found(&call)) };
                 trace = own;
                 found
             }
         };
         // A deleted API ends its keys; so does a caller who may not verify them: not to be told apart.
-        let Some(api) = found.api.load().clone() else { return Ok(Response(None)) };
+        let Some(api) = found.api.load().clone() else { return Ok(not_found(&call)) };
         if !may_verify(&call, &ask, api.id, api.keyspace, found.id) {
-            return Ok(Response(None));
+            return Ok(not_found(&call));
         }
         let query = match ask.permissions.as_deref() {
             None => None,
@@ -130,7 +130,7 @@ impl Operation for VerifyKey {
                 Query::parse(text).map_err(|error| Problem::new(Code::PermissionsQuerySyntax, error.to_string()))?,
             ),
         };
-        let Some(found) = refill::settle_now(&call, &trace, found).await? else { return Ok(Response(None)) };
+        let Some(found) = refill::settle_now(&call, &trace, found).await? else { return Ok(not_found(&call)) };
         let checks = Checks {
             query: query.as_ref(),
             ratelimits: ask.ratelimits.as_deref().unwrap_or_default(),
@@ -144,16 +144,37 @@ impl Operation for VerifyKey {
             match spend(&call, &trace, &mut verdict, cost).await? {
                 true if verdict.outcome == Outcome::Valid => spent = cost,
                 true => {}
-                false => return Ok(Response(None)),
+                false => return Ok(not_found(&call)),
             }
         }
         call.storage().touch(&verdict.view, call.now);
         let tags = ask.tags.0.map_or_else(Vec::new, |tags| tags.into_iter().map(String::from).collect());
+        call.services().metrics.requests.verification(recorded(verdict.outcome));
         if let Some(event) = event(&call, &verdict, tags, spent, begun) {
             call.record(event).await;
         }
         Ok(Response(Some(verdict)))
     }
+}
+
+/// The answer for a key that is not there, or not for this caller.
+fn not_found(call: &Call) -> Response {
+    call.services().metrics.requests.verification(None);
+    Response(None)
+}
+
+/// The outcome as events and metrics have it; `None` is a key that is not found.
+fn recorded(outcome: Outcome) -> Option<events::Outcome> {
+    Some(match outcome {
+        Outcome::Valid => events::Outcome::Valid,
+        Outcome::Disabled => events::Outcome::Disabled,
+        Outcome::Expired => events::Outcome::Expired,
+        Outcome::Forbidden => events::Outcome::Forbidden,
+        Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
+        Outcome::RateLimited => events::Outcome::RateLimited,
+        Outcome::UsageExceeded => events::Outcome::UsageExceeded,
+        Outcome::NotFound => return None,
+    })
 }
 
 /// What a verification leaves behind, whatever became of it (KEYS-ANALYTICS). A key that is not found leaves nothing.
@@ -164,16 +185,7 @@ fn event(
     spent_credits: u64,
     begun: Instant,
 ) -> Option<Verification> {
-    let outcome = match verdict.outcome {
-        Outcome::Valid => events::Outcome::Valid,
-        Outcome::Disabled => events::Outcome::Disabled,
-        Outcome::Expired => events::Outcome::Expired,
-        Outcome::Forbidden => events::Outcome::Forbidden,
-        Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
-        Outcome::RateLimited => events::Outcome::RateLimited,
-        Outcome::UsageExceeded => events::Outcome::UsageExceeded,
-        Outcome::NotFound => return None,
-    };
+    let outcome = recorded(verdict.outcome)?;
     Some(Verification {
         request_id: *call.request_id.as_bytes(),
         time: call.now,
