@@ -16,6 +16,8 @@ pub mod http;
 pub mod outside;
 pub mod rbac;
 pub mod secret;
+pub mod service_manager;
 pub mod telemetry;
 pub mod tenants;
+pub mod tls;
 pub mod vault;

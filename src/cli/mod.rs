@@ -121,6 +121,7 @@ impl SettingsArguments {
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
         let Flags { listen, test_mode, secrets } = flags;
+        let listen = (!listen.is_empty()).then(|| listen.join(","));
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
@@ -142,7 +143,7 @@ impl SettingsArguments {
 /// Flags that stand for settings, of the commands that have them.
 #[derive(Debug, Default)]
 struct Flags {
-    listen: Option<String>,
+    listen: Vec<String>,
     test_mode: bool,
     secrets: SecretsArguments,
 }

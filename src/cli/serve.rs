@@ -3,14 +3,14 @@
 //! Beginning: settings are read and refused as a whole, logging, the port, storage, the operator's socket, ready. The port
 //! comes before storage so that a taken one leaves no half-made data directory; who connects early waits. The end, on
 //! SIGTERM or SIGINT: not ready, no new connections, running requests finished within their deadline, the operator's
-//! socket, storage. A second signal ends the process at once, which storage survives.
+//! socket, storage. A second signal ends the process at once, which storage survives. In between, SIGHUP reads files again.
+//! The service manager is told of all of it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -21,10 +21,13 @@ use crate::audit::Keeper;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
-use crate::http::listen::{Drained, Server, bind};
+use crate::http::listen::{Drained, Server};
 use crate::http::service_routes::Documents;
+use crate::http::sockets::{self, Listeners};
 use crate::outside::Outside;
+use crate::service_manager;
 use crate::telemetry::{self, error_chain};
+use crate::tls::Tls;
 
 /// File descriptors that are not connections: storage, sockets, logs.
 const OTHER_FILES: u64 = 256;
@@ -46,9 +49,9 @@ const AFTER_HELP: &str = "The first start on an empty directory makes a workspac
 pub struct ServeArguments {
     #[command(flatten)]
     settings: SettingsArguments,
-    /// Where to answer HTTP [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
+    /// Where to answer HTTP: HOST:PORT or unix:/PATH, several with commas or by repeating it [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
+    listen: Vec<String>,
     /// Let the request header X-Test-Time set a request's clock; for tests only [env: KEYWARD_TEST_MODE]
     #[arg(long)]
     test_mode: bool,
@@ -84,7 +87,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
-        listen = settings.listen,
+        listen = together(settings.listen.iter().map(ToString::to_string)),
         "keyward is starting"
     );
     if settings.test_mode {
@@ -109,7 +112,11 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot start the threads that answer requests: {error}"))?;
 
     let entered = runtime.enter();
-    let listener = runtime.block_on(bind(&settings.listen))?;
+    let tls = match settings.tls.is_on() {
+        true => Some(Tls::open(&settings.tls, outside.clock.clone()).map_err(|error| error_chain(&error))?),
+        false => None,
+    };
+    let listeners = runtime.block_on(sockets::open(settings, tls.as_ref()))?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
@@ -117,7 +124,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let outcome = runtime.block_on(answer_requests(settings, outside, &services, listener));
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, listeners, tls));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -138,31 +145,50 @@ async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
-    listener: TcpListener,
+    listeners: Listeners,
+    tls: Option<Arc<Tls>>,
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
         Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
     let socket = AdminSocket::bind(&settings.data_dir)?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "keyward is ready");
-    }
+    tracing::info!(
+        address = together(listeners.names().map(str::to_owned)),
+        handed_over = listeners.are_handed_over(),
+        "keyward is ready"
+    );
 
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
     let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
-    let mut server = tokio::spawn(server.run(listener, told(stopped)));
-
-    tokio::select! {
-        name = signals.next() => tracing::info!(
-            signal = name,
-            deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
-            "stopping: finishing running requests; a second signal ends the process at once"
-        ),
-        ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
+    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
+    let watched = Arc::clone(services);
+    // These two end with the runtime.
+    tokio::spawn(service_manager::feed_watchdog(async move || watched.writer_answers().await));
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).watch());
     }
+    service_manager::ready();
+
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Told::Reload => reload(tls.as_ref()).await,
+                Told::Stop(name) => {
+                    tracing::info!(
+                        signal = name,
+                        deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
+                        "stopping: finishing running requests; a second signal ends the process at once"
+                    );
+                    break;
+                }
+            },
+            ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
+        }
+    }
+    service_manager::stopping();
     tokio::spawn(stop_at_second_signal(signals));
     let _ = stop.send(true);
     match server.await {
@@ -180,7 +206,11 @@ async fn answer_requests(
 /// Ends the process at the next signal, whatever still runs; storage survives that.
 #[expect(clippy::disallowed_methods, reason = "the operator asked twice")]
 async fn stop_at_second_signal(mut signals: Signals) {
-    let name = signals.next().await;
+    let name = loop {
+        if let Told::Stop(name) = signals.next().await {
+            break name;
+        }
+    };
     tracing::warn!(signal = name, "stopping at once");
     std::process::exit(i32::from(EXIT_ERROR));
 }
@@ -190,21 +220,50 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The signals that ask a process to end.
+/// Reads again what may change while the server runs, at SIGHUP.
+async fn reload(tls: Option<&Arc<Tls>>) {
+    tracing::info!(signal = "SIGHUP", "reading files again");
+    service_manager::reloading();
+    if let Some(tls) = tls.cloned() {
+        // A panic is in the log by now; what was there stays.
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+    }
+    service_manager::ready();
+}
+
+/// Several as one text.
+fn together(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The signals that a server knows.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Told {
+    /// To end; with the signal's name.
+    Stop(&'static str),
+    Reload,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
         }
     }
 }

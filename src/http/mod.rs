@@ -1,6 +1,6 @@
 //! HTTP: the only place that knows hyper, and the operator's socket.
 //!
-//! [`listen`] accepts connections within limits and drains them at the end. `exchange` turns one request into a call
+//! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end. `exchange` turns one request into a call
 //! of an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the
 //! API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
 //!
@@ -13,6 +13,7 @@ mod exchange;
 pub mod listen;
 mod reply_body;
 pub mod service_routes;
+pub mod sockets;
 
 use std::pin::Pin;
 use std::sync::Arc;
