@@ -84,7 +84,9 @@ mod tests {
             let feeding = feed(
                 Duration::from_millis(10),
                 async move || fed.writer_answers().await,
-                move || drop(counted.fetch_add(1, Ordering::SeqCst)),
+                move || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                },
             );
             tokio::pin!(feeding);
             let alive = async {

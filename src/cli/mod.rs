@@ -10,6 +10,7 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod doctor;
 pub mod events;
 pub mod http_client;
 pub mod operator;
@@ -18,6 +19,7 @@ pub mod root_key;
 pub mod serve;
 pub mod shell;
 mod text;
+pub mod tls;
 mod values;
 pub mod vault;
 pub mod workspace;
@@ -66,6 +68,10 @@ pub enum Command {
     Vault(vault::VaultArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
+    /// Make certificates, and show what they say
+    Tls(tls::TlsArguments),
+    /// Look whether this machine and these settings are fit for the server, and say what to do
+    Doctor(doctor::DoctorArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses

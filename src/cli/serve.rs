@@ -30,7 +30,7 @@ use crate::telemetry::{self, error_chain};
 use crate::tls::Tls;
 
 /// File descriptors that are not connections: storage, sockets, logs.
-const OTHER_FILES: u64 = 256;
+pub(super) const OTHER_FILES: u64 = 256;
 /// Threads that read from disk what is not in memory. A read is short; more threads would only take memory of their own.
 const READERS: usize = 8;
 /// How long commands of the operator that still run are waited for at the end.

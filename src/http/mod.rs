@@ -1,8 +1,8 @@
 //! HTTP: the only place that knows hyper, and the operator's socket.
 //!
-//! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end. `exchange` turns one request into a call
-//! of an operation and its answer into a reply. [`service_routes`] answers what is no operation: liveness, health, the
-//! API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
+//! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end.
+//! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
+//! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.

@@ -196,7 +196,7 @@ impl Material<'_> {
     }
 
     /// What the certificates of the chain say.
-    pub(super) fn certificates(&self) -> Result<Vec<Certificate>, TlsError> {
+    pub fn certificates(&self) -> Result<Vec<Certificate>, TlsError> {
         let path = &self.settings.cert_file;
         certificates::read_pem(&self.chain).map_err(|error| TlsError::bad(CERTIFICATE, path, error.to_string()))
     }

@@ -5,12 +5,16 @@
 
 use std::net::IpAddr;
 
+use rcgen::PublicKeyData;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
+
+use super::certificates::hex;
 
 /// How long an authority holds.
 const AUTHORITY_DAYS: u64 = 3650;
@@ -93,6 +97,14 @@ pub fn issue(
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &signer)?;
     Ok(Issued { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
+}
+
+/// SHA-256 of a private key's public part, in hexadecimal, as [`Certificate`](super::certificates::Certificate) has it.
+///
+/// # Errors
+/// The text is no private key in PEM form.
+pub fn key_fingerprint(key: &str) -> Result<String, IssueError> {
+    Ok(hex(&Sha256::digest(KeyPair::from_pem(key)?.subject_public_key_info())))
 }
 
 fn named(name: &str) -> DistinguishedName {
