@@ -182,7 +182,8 @@ fn both_protocols_are_spoken_over_tls() {
     let api = workspace.api();
     let key = workspace.key(&api, json!({}));
 
-    for versions in [&[&rustls::version::TLS13][..], &[&rustls::version::TLS12]] {
+    const ONE: &[&[&SupportedProtocolVersion]] = &[&[&rustls::version::TLS13], &[&rustls::version::TLS12]];
+    for versions in ONE {
         let client = Client { versions, protocols: vec![b"http/1.1".to_vec()], ..room.client() };
         let mut connection = client.connect(encrypted).unwrap();
         assert_eq!(connection.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
@@ -190,7 +191,7 @@ fn both_protocols_are_spoken_over_tls() {
         let request = format!(
             "POST /v2/keys.verifyKey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            workspace.server.root_key(),
+            workspace.root,
             body.len()
         );
         let answer = exchange(&mut connection, &request).unwrap();
@@ -305,7 +306,8 @@ fn a_slow_handshake_is_cut_off() {
 fn certificates_change_under_load() {
     let room = Room::new("a room");
     room.install(&room.issue(NAME, Purpose::Server, 60, now_ms()));
-    let (server, encrypted) = room.start(room.options());
+    // One connection sends its request at the very end.
+    let (server, encrypted) = room.start(room.options().setting("KEYWARD_HTTP_HEADER_READ_TIMEOUT_MS", 120_000));
     let over = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..3)
