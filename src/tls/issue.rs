@@ -23,6 +23,8 @@ const EARLIER: Duration = Duration::hours(1);
 /// Longest name (RFC 1035, 2.3.4), and longest part of one.
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// Longest common name of a subject (RFC 5280, appendix A.1). Clients look at the other names alone.
+const SUBJECT_BYTES_MAX: usize = 64;
 
 /// A certificate and its private key, in PEM form.
 pub struct Issued {
@@ -67,7 +69,7 @@ fn authority_params(name: &str, now_ms: u64) -> CertificateParams {
 }
 
 /// Makes a certificate for these names and addresses, signed by the authority of this name and key, in PEM form. The first
-/// name is also its subject.
+/// name is also its subject, where it is short enough.
 ///
 /// # Errors
 /// The key is none, the system gives no randomness, or a name cannot be written in a certificate.
@@ -86,7 +88,8 @@ pub fn issue(
         // What a client is called is no name it could be reached by.
         Purpose::Client => CertificateParams::default(),
     };
-    params.distinguished_name = named(names.first().map_or("keyward", String::as_str));
+    params.distinguished_name =
+        named(names.first().filter(|name| name.len() <= SUBJECT_BYTES_MAX).map_or("keyward", String::as_str));
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![match purpose {

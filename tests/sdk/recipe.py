@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """The recipe of packaging/docs/clients-without-base-url.md, step by step, with @unkey/hono and @unkey/nextjs unmodified.
 
-    tests/sdk/recipe.py --binary PATH
+    tests/sdk/recipe.py                  with the program of run.py
+    tests/sdk/recipe.py --binary PATH    with this one
 
-An authority of one's own (`keyward tls self-signed`), a hosts entry for api.unkey.com, port 443, NODE_EXTRA_CA_CERTS. Port
-443 and /etc/hosts are taken in namespaces of the kernel's that end with this process, so nothing of the machine is
+An authority of one's own (`keyward tls self-signed`), a hosts entry for api.unkey.com, port 443, NODE_EXTRA_CA_CERTS. That
+port and /etc/hosts are taken in namespaces of the kernel's that end with this process, so nothing of the machine is
 changed. Where these, node or the packages are not to be had, it says so and skips, as run.py does.
 """
 
 import argparse
 import fcntl
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from install import Unavailable, do, has, must_reach_registries
+from server import build
 
 NAME = "api.unkey.com"
 
@@ -59,7 +60,8 @@ def inside(binary, folder):
         do(binary, "tls", "self-signed", "--dir", home / "tls", "--name", NAME)
         # 2. The server, on the port that clients call.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("KEYWARD", "UNKEY"))}
-        settings = {"KEYWARD_TLS_CERT_FILE": str(home / "tls/server.pem"), "KEYWARD_TLS_KEY_FILE": str(home / "tls/server.key")}
+        settings = {"KEYWARD_TLS_CERT_FILE": str(home / "tls/server.pem"),
+                    "KEYWARD_TLS_KEY_FILE": str(home / "tls/server.key")}
         command = [binary, "serve", "--data-dir", str(home / "data"), "--listen", "0.0.0.0:443"]
         log = open(home / "log", "w+")
         server = subprocess.Popen(command, env={**environment, **settings}, stdout=subprocess.DEVNULL, stderr=log)
@@ -75,20 +77,22 @@ def inside(binary, folder):
             # 4. The program trusts the authority.
             client = {**environment, "NODE_EXTRA_CA_CERTS": str(home / "tls/ca.pem"),
                       "KEYWARD_ROOT_KEY": root_key.read_text().strip()}
-            done = subprocess.run(["node", "recipe.mjs"], cwd=folder, env=client, capture_output=True, text=True, timeout=120)
+            run = lambda *command, **more: subprocess.run(command, env=client, capture_output=True, text=True, timeout=120,
+                                                          **more)
+            done = run("node", "recipe.mjs", cwd=folder)
             if done.returncode != 0:
                 print(done.stdout, done.stderr, (home / "log").read_text())
                 return 1
             # And without that trust there is no connection: the name alone opens nothing.
             del client["NODE_EXTRA_CA_CERTS"]
-            code = 'fetch("https://api.unkey.com/v2/liveness").then(() => process.exit(1), (e) => console.log(e.cause.code))'
-            done = subprocess.run(["node", "-e", code], env=client, capture_output=True, text=True, timeout=120)
+            code = f'fetch("https://{NAME}/v2/liveness").then(() => process.exit(1), (e) => console.log(e.cause.code))'
+            done = run("node", "-e", code)
             if done.returncode != 0 or "CERT" not in done.stdout and "VERIFY" not in done.stdout:
                 print("a client that trusts nobody was answered:", done.stdout, done.stderr)
                 return 1
             # What `keyward doctor` says of it.
-            doctor = subprocess.run([binary, "doctor", "--data-dir", str(home / "data")],
-                                    env={**environment, **settings, "KEYWARD_LISTEN": "0.0.0.0:443"}, capture_output=True, text=True)
+            client = {**environment, **settings, "KEYWARD_LISTEN": "0.0.0.0:443"}
+            doctor = run(binary, "doctor", "--data-dir", str(home / "data"))
             if f"clients that only know {NAME} can be led here" not in doctor.stdout:
                 print(doctor.stdout, doctor.stderr)
                 return 1
@@ -101,10 +105,10 @@ def inside(binary, folder):
 
 def main():
     parser = argparse.ArgumentParser(description="The recipe for clients without a base-URL setting.")
-    parser.add_argument("--binary", required=True, help="the program to test")
+    parser.add_argument("--binary", help="the program to test; built when not given")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    binary = shutil.which(options.binary) or options.binary
+    binary = options.binary or build()
     if options.inside:
         return inside(binary, options.inside)
     try:
