@@ -82,7 +82,18 @@ impl TlsError {
 
 /// The files as they look from outside; another file of the same name looks different, behind a link too.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fingerprint(Vec<Option<(u64, u64, u64, i64, i64, i64, i64)>>);
+pub struct Fingerprint(Vec<Option<Look>>);
+
+/// What a file looks like; `None` in its place where there is none.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    /// Device and inode.
+    identity: (u64, u64),
+    size: u64,
+    /// Seconds and nanoseconds of the last change of anything, and of the content.
+    changed: (i64, i64),
+    written: (i64, i64),
+}
 
 impl Fingerprint {
     /// Looks at the files of the settings.
@@ -90,8 +101,12 @@ impl Fingerprint {
         let paths = [Some(&settings.cert_file), Some(&settings.key_file), settings.client_ca_file.as_ref()];
         let look = |path: &PathBuf| {
             let found = fs::metadata(path).ok()?;
-            let (changed, written) = ((found.ctime(), found.ctime_nsec()), (found.mtime(), found.mtime_nsec()));
-            Some((found.dev(), found.ino(), found.size(), changed.0, changed.1, written.0, written.1))
+            Some(Look {
+                identity: (found.dev(), found.ino()),
+                size: found.size(),
+                changed: (found.ctime(), found.ctime_nsec()),
+                written: (found.mtime(), found.mtime_nsec()),
+            })
         };
         Fingerprint(paths.into_iter().flatten().map(look).collect())
     }
