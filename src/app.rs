@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use keyward_query::events::Options as EventOptions;
 use keyward_query::search::Options as SearchOptions;
@@ -255,6 +256,17 @@ impl Services {
         });
         // The answer is dropped unsent only when the writer has ended.
         told.await.unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
+    }
+
+    /// Waits until the writer has answered a question that changes nothing.
+    pub async fn writer_answers(&self) {
+        let busy = |fate: &Result<Committed<()>, TransactError<()>>| {
+            matches!(fate, Err(TransactError::Unavailable(Unavailable::Busy)))
+        };
+        // A queue that is full says nothing about who empties it.
+        while busy(&self.transact(Turn::FIRST, self.outside.clock.now_ms(), |_| Err(Abort::Refused(()))).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// As [`Services::transact`], for a thread that may block.

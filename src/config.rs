@@ -31,8 +31,8 @@ pub use typed::{
 pub struct Settings {
     /// Where all data lives; relative paths are relative to the working directory.
     pub data_dir: PathBuf,
-    /// `HOST:PORT` to answer HTTP on.
-    pub listen: String,
+    /// Where to answer HTTP.
+    pub listen: Vec<Listen>,
     /// Whether `X-Test-Time` is honoured (EXT-1, COM-SYS-05).
     pub test_mode: bool,
     /// Label recorded with events as the place they happened at.
@@ -45,6 +45,8 @@ pub struct Settings {
     pub log: Log,
     /// The HTTP server.
     pub http: Http,
+    /// TLS in front of it.
+    pub tls: Tls,
     /// Threads.
     pub runtime: Runtime,
     /// Storage.
@@ -73,6 +75,76 @@ pub struct SecretSources {
     pub pepper_file: Option<PathBuf>,
     /// The pepper, from the environment. Never read from the settings file, never printed.
     pub pepper: Option<Secret>,
+}
+
+/// A place to answer HTTP at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP socket.
+    Tcp {
+        /// `HOST:PORT`
+        address: String,
+        /// What its connections begin with.
+        transport: Transport,
+    },
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// What connections of a TCP socket begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS where it is set up.
+    Default,
+    /// HTTP.
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp { address, transport: Transport::Default } => f.write_str(address),
+            Listen::Tcp { address, transport: Transport::Plain } => write!(f, "http://{address}"),
+            Listen::Tcp { address, transport: Transport::Tls } => write!(f, "https://{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// TLS in front of HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// The server's certificate and those of authorities in between, PEM; empty where there is no TLS.
+    pub cert_file: PathBuf,
+    /// The private key of the first, PEM.
+    pub key_file: PathBuf,
+    /// Authorities that clients' certificates must come from, PEM; `None` where clients need none.
+    pub client_ca_file: Option<PathBuf>,
+    /// From a connection to the end of its handshake.
+    pub handshake_timeout: Duration,
+    /// Handshakes that go on at one time.
+    pub max_handshakes: usize,
+}
+
+impl Tls {
+    /// Whether it is set up.
+    pub fn is_on(&self) -> bool {
+        !self.cert_file.as_os_str().is_empty()
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            client_ca_file: None,
+            handshake_timeout: Duration::from_secs(10),
+            max_handshakes: 256,
+        }
+    }
 }
 
 /// Operational logs, written to standard error.
@@ -138,6 +210,8 @@ pub struct Http {
     pub shutdown_deadline: Duration,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Rights of Unix sockets that are listened on.
+    pub unix_socket_mode: u32,
 }
 
 /// Threads of the server.
@@ -279,7 +353,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             data_dir: PathBuf::from("./keyward-data"),
-            listen: "127.0.0.1:7070".to_owned(),
+            listen: vec![Listen::Tcp { address: "127.0.0.1:7070".to_owned(), transport: Transport::Default }],
             test_mode: false,
             region: "local".to_owned(),
             first_root_key: None,
@@ -294,7 +368,9 @@ impl Default for Settings {
                 reply_stall_timeout: Duration::from_secs(30),
                 shutdown_deadline: Duration::from_secs(25),
                 trusted_proxies: networks(PRIVATE_NETWORKS),
+                unix_socket_mode: 0o660,
             },
+            tls: Tls::default(),
             runtime: Runtime { worker_threads: 0, core_dumps: false },
             storage: Storage {
                 hot_keys_max: 1_000_000,

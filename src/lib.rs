@@ -20,6 +20,8 @@ pub mod pepper;
 pub mod rbac;
 pub mod reload;
 pub mod secret;
+pub mod service_manager;
 pub mod telemetry;
 pub mod tenants;
+pub mod tls;
 pub mod vault;

@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Ok(Command::Vault(arguments)) => cli::vault::run(arguments),
         Ok(Command::Pepper(arguments)) => cli::pepper::run(arguments),
         Ok(Command::Audit(arguments)) => cli::audit::run(arguments),
+        Ok(Command::Tls(arguments)) => cli::tls::run(arguments),
+        Ok(Command::Doctor(arguments)) => cli::doctor::run(arguments),
         Ok(Command::Api(arguments)) => cli::api::run(arguments),
         Ok(Command::Auth(arguments)) => cli::auth::run(arguments),
         Ok(Command::Completions(arguments)) => cli::shell::completions(&arguments, cli::tree()),

@@ -199,6 +199,12 @@ fn only_metrics_names_prometheus() {
 }
 
 #[test]
+fn only_tls_names_rustls() {
+    let words = ["rustls", "tokio_rustls", "rustls_pki_types", "rcgen", "x509_cert"];
+    only_in("only src/tls/ names rustls and what makes certificates", &words, &["src/tls", "tests/"], false);
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }

@@ -11,6 +11,7 @@ pub mod ask;
 pub mod audit;
 pub mod auth;
 pub mod config;
+pub mod doctor;
 pub mod events;
 pub mod http_client;
 pub mod operator;
@@ -23,6 +24,7 @@ mod setting_flags;
 pub mod shell;
 pub mod status;
 mod text;
+pub mod tls;
 mod values;
 pub mod vault;
 pub mod workspace;
@@ -79,6 +81,10 @@ pub enum Command {
     Pepper(pepper::PepperArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
+    /// Make certificates, and show what they say
+    Tls(tls::TlsArguments),
+    /// Look whether this machine and these settings are fit for the server, and say what to do
+    Doctor(doctor::DoctorArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses
@@ -129,6 +135,7 @@ impl SettingsArguments {
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
         let Flags { listen, test_mode, secrets, pepper, settings: SettingFlags(flags) } = flags;
+        let listen = (!listen.is_empty()).then(|| listen.join(","));
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
@@ -162,7 +169,7 @@ impl SettingsArguments {
 /// Flags that stand for settings, of the commands that have them.
 #[derive(Debug, Default)]
 struct Flags {
-    listen: Option<String>,
+    listen: Vec<String>,
     test_mode: bool,
     secrets: SecretsArguments,
     pepper: PepperFileArguments,

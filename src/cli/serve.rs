@@ -3,9 +3,9 @@
 //! Beginning: settings are read and refused as a whole, logging, the port, storage, the operator's socket, ready. The port
 //! comes before storage so that a taken one leaves no half-made data directory; who connects early waits. The end, on
 //! SIGTERM or SIGINT: not ready, no new connections, running requests finished within their deadline, the operator's
-//! socket, storage. A second signal ends the process at once, which storage survives.
+//! socket, storage. A second signal ends the process at once, which storage survives. In between, SIGHUP reads files again.
+//! The service manager is told of all of it.
 
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +23,18 @@ use crate::audit::Keeper;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
-use crate::http::listen::{Drained, Server, bind};
+use crate::http::listen::{Drained, Server};
 use crate::http::observe;
 use crate::http::service_routes::Documents;
+use crate::http::sockets::{self, Listeners};
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
+use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
+use crate::tls::Tls;
 
 /// File descriptors that are not connections: storage, sockets, logs.
-const OTHER_FILES: u64 = 256;
+pub(super) const OTHER_FILES: u64 = 256;
 /// Threads that read from disk what is not in memory. A read is short; more threads would only take memory of their own.
 const READERS: usize = 8;
 /// How long commands of the operator that still run are waited for at the end.
@@ -57,9 +60,9 @@ pub struct ServeArguments {
 pub struct ServeFlags {
     #[command(flatten)]
     settings: SettingsArguments,
-    /// Where to answer HTTP [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
+    /// Where to answer HTTP: HOST:PORT or unix:/PATH, several with commas or by repeating it [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
+    listen: Vec<String>,
     /// Let the request header X-Test-Time set a request's clock; for tests only [env: KEYWARD_TEST_MODE]
     #[arg(long)]
     test_mode: bool,
@@ -109,7 +112,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
-        listen = settings.listen,
+        listen = together(settings.listen.iter().map(ToString::to_string)),
         "keyward is starting"
     );
     if settings.test_mode {
@@ -134,7 +137,11 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
         .map_err(|error| format!("cannot start the threads that answer requests: {error}"))?;
 
     let entered = runtime.enter();
-    let listener = runtime.block_on(bind(&settings.listen))?;
+    let tls = match settings.tls.is_on() {
+        true => Some(Tls::open(&settings.tls, outside.clock.clone()).map_err(|error| error_chain(&error))?),
+        false => None,
+    };
+    let listeners = runtime.block_on(sockets::open(settings, tls.as_ref()))?;
     let scraped =
         settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
@@ -144,8 +151,8 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let changes = (level, read);
-            let outcome = runtime.block_on(answer_requests(settings, outside, &services, (listener, scraped), changes));
+            let (places, changes) = ((listeners, scraped), (level, read));
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, places, tls, changes));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -166,7 +173,8 @@ async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
-    (listener, scraped): (TcpListener, Option<TcpListener>),
+    (listeners, scraped): (Listeners, Option<TcpListener>),
+    tls: Option<Arc<Tls>>,
     (level, read): (Level, reload::Read),
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
@@ -174,9 +182,11 @@ async fn answer_requests(
         Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
     let socket = AdminSocket::bind(&settings.data_dir)?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "keyward is ready");
-    }
+    tracing::info!(
+        address = together(listeners.names().map(str::to_owned)),
+        handed_over = listeners.are_handed_over(),
+        "keyward is ready"
+    );
 
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
@@ -188,20 +198,34 @@ async fn answer_requests(
         }
         tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
     }
-    let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
-    let reloader = Reloader { read, settings: settings_now, level, limits, services };
-    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
-    tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
-    let mut server = tokio::spawn(server.run(listener, told(stopped)));
-
-    tokio::select! {
-        name = signals.next() => tracing::info!(
-            signal = name,
-            deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
-            "stopping: finishing running requests; a second signal ends the process at once"
-        ),
-        ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
+    let (settings_now, limits) = (settings.clone(), server.limits());
+    let mut reloader = Some(Reloader { read, settings: settings_now, level, limits, services: Arc::clone(services) });
+    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
+    let watched = Arc::clone(services);
+    // These two end with the runtime.
+    tokio::spawn(service_manager::feed_watchdog(async move || watched.writer_answers().await));
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).watch());
     }
+    service_manager::ready();
+
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Told::Reload => reloader = reload(reloader, tls.clone()).await,
+                Told::Stop(name) => {
+                    tracing::info!(
+                        signal = name,
+                        deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
+                        "stopping: finishing running requests; a second signal ends the process at once"
+                    );
+                    break;
+                }
+            },
+            ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
+        }
+    }
+    service_manager::stopping();
     tokio::spawn(stop_at_second_signal(signals));
     let _ = stop.send(true);
     match server.await {
@@ -216,33 +240,14 @@ async fn answer_requests(
     Ok(())
 }
 
-/// Reads the settings again at each SIGHUP, until the server stops.
-async fn reload_at_hangup(mut reloader: Reloader, mut hangup: Signal, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            came = hangup.recv() => if came.is_none() { return },
-        }
-        // The settings file may be on a disk that is slow.
-        let reloaded = tokio::task::spawn_blocking(move || {
-            reloader.reload();
-            reloader
-        });
-        match reloaded.await {
-            Ok(back) => reloader = back,
-            Err(error) => {
-                tracing::error!(%error, "a reload ended by a bug; further ones are ignored until a restart");
-                return;
-            }
-        }
-    }
-}
-
 /// Ends the process at the next signal, whatever still runs; storage survives that.
 #[expect(clippy::disallowed_methods, reason = "the operator asked twice")]
 async fn stop_at_second_signal(mut signals: Signals) {
-    let name = signals.next().await;
+    let name = loop {
+        if let Told::Stop(name) = signals.next().await {
+            break name;
+        }
+    };
     tracing::warn!(signal = name, "stopping at once");
     std::process::exit(i32::from(EXIT_ERROR));
 }
@@ -252,21 +257,62 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The signals that ask a process to end.
+/// Reads again what may change while the server runs, at SIGHUP: settings and certificates.
+async fn reload(reloader: Option<Reloader>, tls: Option<Arc<Tls>>) -> Option<Reloader> {
+    tracing::info!(signal = "SIGHUP", "reading files again");
+    service_manager::reloading();
+    // The files may be on a disk that is slow.
+    let reloaded = tokio::task::spawn_blocking(move || {
+        let mut reloader = reloader;
+        if let Some(reloader) = &mut reloader {
+            reloader.reload();
+        }
+        if let Some(tls) = tls {
+            tls.reload();
+        }
+        reloader
+    });
+    let reloader = reloaded.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a reload ended by a bug; settings are not read again until a restart");
+        None
+    });
+    service_manager::ready();
+    reloader
+}
+
+/// Several as one text.
+fn together(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The signals that a server knows.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Told {
+    /// To end; with the signal's name.
+    Stop(&'static str),
+    Reload,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
         }
     }
 }

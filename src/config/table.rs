@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress};
+use super::{CreditsJournal, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress, Transport};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -138,6 +138,22 @@ macro_rules! millis {
     };
 }
 
+/// A setting that names a file, or none.
+macro_rules! path {
+    ($key:literal, $($field:ident).+, $meaning:literal) => {
+        Setting {
+            key: $key,
+            kind: Kind::Text,
+            meaning: $meaning,
+            put: |settings, value| {
+                settings.$($field).+ = PathBuf::from(value.into_text());
+                Ok(())
+            },
+            get: |settings| Value::Text(settings.$($field).+.to_string_lossy().into_owned()),
+        }
+    };
+}
+
 /// A setting that is one of a few words.
 macro_rules! choice {
     ($key:literal, $type:ident { $($word:literal = $variant:ident),+ $(,)? }, $($field:ident).+, $meaning:literal) => {
@@ -181,16 +197,21 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        kind: Kind::Text,
-        meaning: "HOST:PORT to answer HTTP on; [HOST]:PORT for an IPv6 address, port 0 for any free port.\n\
+        kind: Kind::List,
+        meaning: "Where to answer HTTP, one place or several: HOST:PORT; [HOST]:PORT for an IPv6 address, port 0 for any free\n\
+                  port; unix:/PATH for a Unix socket, whose clients count as 127.0.0.1. Where tls.cert_file is set, HOST:PORT\n\
+                  speaks TLS, and http://HOST:PORT stays plain. Sockets that systemd hands over (a .socket unit) take the\n\
+                  place of all of these; FileDescriptorName=http or https says what they speak.\n\
                   Also the flag --listen.",
         put: |settings, value| {
-            let listen = value.into_text();
-            check_listen(&listen)?;
-            settings.listen = listen;
+            let places = value.into_list();
+            if places.is_empty() {
+                return Err("names no place; without one nobody reaches the server".to_owned());
+            }
+            settings.listen = places.iter().map(|text| parse_listen(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
-        get: |settings| Value::Text(settings.listen.clone()),
+        get: |settings| Value::List(settings.listen.iter().map(Listen::to_string).collect()),
     },
     Setting {
         key: "test_mode",
@@ -338,6 +359,61 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
         get: |settings| Value::List(settings.http.trusted_proxies.iter().map(IpNet::to_string).collect()),
     },
+    Setting {
+        key: "http.unix_socket_mode",
+        kind: Kind::Text,
+        meaning: "Rights of the Unix sockets that are listened on, in octal: who may write there may connect.",
+        put: |settings, value| {
+            let text = value.into_text();
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| (1..=0o777).contains(mode));
+            settings.http.unix_socket_mode =
+                mode.ok_or_else(|| format!("must be rights in octal such as 0660, not `{text}`"))?;
+            Ok(())
+        },
+        get: |settings| Value::Text(format!("{:04o}", settings.http.unix_socket_mode)),
+    },
+    path!(
+        "tls.cert_file",
+        tls.cert_file,
+        "The server's certificate, PEM, with those of authorities in between after it; empty means no TLS. It is read again\n\
+         when it changes, within seconds, and at SIGHUP; connections go on, and a file that cannot be used changes nothing.\n\
+         `keyward tls self-signed` makes one where nobody else does."
+    ),
+    path!(
+        "tls.key_file",
+        tls.key_file,
+        "The private key of that certificate, PEM, without a password. Only its owner, and its group, should be able to read\n\
+         it."
+    ),
+    Setting {
+        key: "tls.client_ca_file",
+        kind: Kind::Text,
+        meaning: "Authorities, PEM: then every client must show a certificate that one of them has signed. Empty: clients need\n\
+                  none.",
+        put: |settings, value| {
+            settings.tls.client_ca_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.tls.client_ca_file.as_deref();
+            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
+        },
+    },
+    millis!(
+        "tls.handshake_timeout_ms",
+        10,
+        10 * 60 * SECOND_MS,
+        tls.handshake_timeout,
+        "From a connection to the end of its handshake. Then it is closed."
+    ),
+    size!(
+        "tls.max_handshakes",
+        1,
+        100_000,
+        tls.max_handshakes,
+        "Handshakes that go on at one time; they cost much more than requests. Further ones wait for their turn, within their\n\
+         time."
+    ),
     size!(
         "runtime.worker_threads",
         0,
@@ -574,6 +650,25 @@ pub(super) fn join_words(words: &[&str]) -> String {
         let _ = write!(text, "{before}`{word}`");
     }
     text
+}
+
+/// A place to listen at.
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.starts_with('/') {
+            Ok(Listen::Unix(PathBuf::from(path)))
+        } else {
+            Err(format!("`{text}` names no whole path; write unix:/PATH"))
+        };
+    }
+    let (transport, address) = match text.split_once("://") {
+        None => (Transport::Default, text),
+        Some(("http", address)) => (Transport::Plain, address),
+        Some(("https", address)) => (Transport::Tls, address),
+        Some(_) => return Err(format!("`{text}` begins with neither http:// nor https://")),
+    };
+    check_listen(address)?;
+    Ok(Listen::Tcp { address: address.to_owned(), transport })
 }
 
 fn check_listen(text: &str) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::table::{Kind, SETTINGS, Setting, Value, describe, find, join_words};
 use super::unkey::{ALIASES, UNUSED};
-use super::{Secret, Settings};
+use super::{Listen, Secret, Settings, Transport};
 
 /// Begins the name of every environment variable this program reads.
 const ENVIRONMENT_PREFIX: &str = "KEYWARD_";
@@ -150,7 +150,24 @@ impl Typed {
                 Err(problem) => problems.push(format!("{key}, from {place}: {problem}")),
             }
         }
+        check_together(&settings, &mut problems);
         if problems.is_empty() { Ok(Reading { settings, warnings, places }) } else { Err(ConfigError(problems)) }
+    }
+}
+
+/// What is right by itself and wrong together.
+fn check_together(settings: &Settings, problems: &mut Vec<String>) {
+    let tls = &settings.tls;
+    let key = !tls.key_file.as_os_str().is_empty();
+    if tls.is_on() != key {
+        let (there, missing) = if key { ("tls.key_file", "tls.cert_file") } else { ("tls.cert_file", "tls.key_file") };
+        problems.push(format!("{there} is set and {missing} is not; TLS needs both"));
+    }
+    let encrypted = |listen: &Listen| matches!(listen, Listen::Tcp { transport: Transport::Tls, .. });
+    if !tls.is_on() && !key && (tls.client_ca_file.is_some() || settings.listen.iter().any(encrypted)) {
+        let why =
+            if tls.client_ca_file.is_some() { "tls.client_ca_file is set" } else { "listen has an https:// address" };
+        problems.push(format!("{why}, and tls.cert_file and tls.key_file are not; TLS needs both"));
     }
 }
 
@@ -228,6 +245,7 @@ fn from_toml(setting: &Setting, value: &toml::Value) -> Result<Value, String> {
             .collect::<Option<Vec<String>>>()
             .map(Value::List)
             .ok_or_else(wanted),
+        (Kind::List, toml::Value::String(text)) => Ok(Value::List(split(text))),
         _ => Err(wanted()),
     }
 }
@@ -248,9 +266,7 @@ fn from_text(
         Kind::Integer { min, max } => {
             text.parse::<i128>().map_err(|_| wanted()).and_then(|number| in_bounds(*min, *max, number))
         }
-        Kind::List => {
-            Ok(Value::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()))
-        }
+        Kind::List => Ok(Value::List(split(text))),
     };
     match value {
         Ok(value) => {
@@ -258,6 +274,11 @@ fn from_text(
         }
         Err(problem) => problems.push(format!("{}, from {place}: {problem}", setting.key)),
     }
+}
+
+/// The items of a list that was typed as one text.
+fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 fn one_of(words: &[&str], text: &str) -> Result<Value, String> {
@@ -441,6 +462,32 @@ mod tests {
         }
         assert_eq!(problems.len(), 6, "{text}");
         assert!(!text.contains("short"), "a secret is never echoed");
+    }
+
+    /// A list may be one text; what belongs together is asked for together.
+    #[test]
+    fn places_to_listen_at_are_read_and_tls_is_whole() {
+        let read = |file: &str| typed(file).read().map(|reading| reading.settings);
+        let settings = read("listen = \"127.0.0.1:7070, [::1]:7070\"").expect("fine");
+        assert_eq!(settings.listen.iter().map(Listen::to_string).collect::<Vec<_>>(), ["127.0.0.1:7070", "[::1]:7070"]);
+        let both = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"";
+        let places = ["http://127.0.0.1:1", "https://127.0.0.1:2", "unix:/run/keyward/http.sock", "127.0.0.1:3"];
+        let settings = read(&format!("listen = {places:?}\n{both}")).expect("fine");
+        assert_eq!(settings.listen.iter().map(Listen::to_string).collect::<Vec<_>>(), places);
+        assert!(settings.tls.is_on());
+        for (file, part) in [
+            ("listen = []", "names no place"),
+            ("listen = [\"unix:relative\"]", "whole path"),
+            ("listen = [\"ftp://127.0.0.1:1\"]", "neither http://"),
+            ("listen = [\"https://127.0.0.1:1\"]", "tls.cert_file and tls.key_file are not"),
+            ("[tls]\ncert_file = \"c\"", "tls.key_file is not"),
+            ("[tls]\nkey_file = \"c\"", "tls.cert_file is not"),
+            ("[tls]\nclient_ca_file = \"c\"", "TLS needs both"),
+            ("[http]\nunix_socket_mode = \"0990\"", "in octal"),
+        ] {
+            let problems = problems(typed(file));
+            assert!(problems.len() == 1 && problems[0].contains(part), "{file}: {problems:?}");
+        }
     }
 
     /// Secrets of the settings never reach a log by way of their debug text.

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use keyward_storage::ids::{KeyId, WorkspaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
@@ -28,7 +28,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::client_ip;
 use super::listen::{Connection, Place, Site};
 use super::reply_body::ReplyBody;
-use super::service_routes::{Health, Page};
+use super::service_routes::{Health, Page, Stage};
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
@@ -117,6 +117,10 @@ pub(super) async fn answer<A: Application>(
 
     let id = HeaderValue::from_str(arrived.request_id.as_str()).expect("a request id is letters, digits and `_`");
     reply.headers_mut().insert(X_REQUEST_ID, id);
+    if site.stage() == Stage::Draining && head.version <= Version::HTTP_11 {
+        // No request may follow that nobody would read.
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     unanswered.answered = true;
     unanswered.count(Outcome::of(reply.status().as_u16(), failure.as_ref().map(|failure| failure.code)));
     let is_refused = reply.status().as_u16() >= 400;

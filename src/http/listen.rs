@@ -1,11 +1,11 @@
 //! Connections: accepted within limits, watched while they are open, drained at the end.
 //!
-//! HTTP/1.1 with keep-alive, and HTTP/2 without TLS for clients that begin with its preface.
+//! HTTP/1.1 with keep-alive, and HTTP/2 for clients that begin with its preface, with TLS in front or without.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -17,7 +17,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -26,10 +25,12 @@ use super::client_ip::TrustedProxies;
 use super::limits::Limits;
 use super::reply_body::Replies;
 use super::service_routes::{Documents, Stage};
+use super::sockets::{Listener, Listeners, Stream};
 use super::{Application, exchange};
 use crate::config::Settings;
 use crate::outside::Outside;
 use crate::telemetry::error_chain;
+use crate::tls::Tls;
 
 /// Bytes of a request's head, and of what is read ahead of the operations.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -47,6 +48,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle connection that was asked to close may take for it, and connections cut at the end to notice.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
+/// How long a connection without a request is kept when the server stops, for one that is on its way.
+const FAREWELL_TIME: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 pub(super) struct Site<A> {
@@ -121,26 +124,6 @@ pub enum Drained {
     Cut,
 }
 
-/// Opens the socket. `address` is `HOST:PORT`; a name with several addresses gets the first that works.
-///
-/// # Errors
-/// A sentence for the operator: what failed and what can be done about it.
-pub async fn bind(address: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "another process has that port; stop it, or choose another with --listen",
-            io::ErrorKind::PermissionDenied => {
-                "this user may not use that port; choose one from 1024 up with --listen, or grant CAP_NET_BIND_SERVICE"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address; use one of its own, or 0.0.0.0 for all, with --listen"
-            }
-            _ => "check the host and the port given with --listen",
-        };
-        format!("cannot listen on {address}: {error}; {advice}")
-    })
-}
-
 /// An HTTP server, ready to run.
 pub struct Server<A> {
     site: Arc<Site<A>>,
@@ -193,22 +176,25 @@ impl<A: Application> Server<A> {
         Arc::clone(&self.site.limits)
     }
 
-    /// Serves until `stop` is ready, then finishes what runs within `http.shutdown_deadline_ms`.
-    pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Drained {
+    /// Serves until `stop` is ready, then finishes what runs within `http.shutdown_deadline_ms`. All sockets share the places
+    /// for connections, the deadlines and the end.
+    pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Drained {
         let builder = Arc::new(self.builder);
         let (orders, order) = watch::channel(Order::Serve);
         let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
         let places = Arc::new(Semaphore::new(self.site.max_connections));
+        let Listeners { all: listeners, handed_over } = listeners;
         self.site.enter(Stage::Ready);
 
+        let mut turn = 0;
         let mut stop = pin!(stop);
         loop {
             let accepted = async {
                 // Without a free place nothing is accepted: further clients wait in the system's queue.
                 let permit = Arc::clone(&places).acquire_owned().await.expect("the places are never closed");
-                (listener.accept().await, permit)
+                (poll_fn(|cx| accept_any(&listeners, &mut turn, cx)).await, permit)
             };
-            let (accepted, permit) = tokio::select! {
+            let ((listener, accepted), permit) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 accepted = accepted => accepted,
@@ -217,13 +203,24 @@ impl<A: Application> Server<A> {
                 Ok((stream, peer)) => {
                     let place =
                         Arc::new(Place { _permit: permit, _alive: alive.clone(), abandoned: AtomicU32::new(0) });
-                    let site = Arc::clone(&self.site);
-                    tokio::spawn(serve(stream, peer, site, place, Arc::clone(&builder), order.clone()));
+                    let admitted = Admitted {
+                        stream,
+                        peer,
+                        site: Arc::clone(&self.site),
+                        place,
+                        builder: Arc::clone(&builder),
+                        order: order.clone(),
+                        handed_over,
+                    };
+                    match listener.tls() {
+                        None => tokio::spawn(serve(admitted)),
+                        Some(tls) => tokio::spawn(serve_encrypted(Arc::clone(tls), admitted)),
+                    };
                 }
                 // The client of this one is gone already; the next is fine.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot accept a connection; if this goes on, raise the limit of open files");
+                    tracing::warn!(error = %error, %listener, "cannot accept a connection; if this goes on, raise the limit of open files");
                     tokio::select! {
                         () = &mut stop => break,
                         () = sleep(ACCEPT_PAUSE) => {}
@@ -233,7 +230,7 @@ impl<A: Application> Server<A> {
         }
 
         self.site.enter(Stage::Draining);
-        drop(listener);
+        drop(listeners);
         drop(alive);
         orders.send_replace(Order::Finish);
         if timeout(self.site.limits.shutdown_deadline(), all_gone.recv()).await.is_ok() {
@@ -245,20 +242,62 @@ impl<A: Application> Server<A> {
     }
 }
 
-/// Serves one connection to its end.
-async fn serve<A: Application>(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// The next connection of any of the sockets. They are looked at in turn, from the one after the last that had one, so that a
+/// busy one does not keep the others waiting.
+fn accept_any<'l>(
+    listeners: &'l [Listener],
+    turn: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<(&'l Listener, io::Result<(Stream, IpAddr)>)> {
+    for step in 0..listeners.len() {
+        let at = (*turn + step) % listeners.len();
+        if let Poll::Ready(accepted) = listeners[at].poll_accept(cx) {
+            *turn = at + 1;
+            return Poll::Ready((&listeners[at], accepted));
+        }
+    }
+    Poll::Pending
+}
+
+/// A connection that has a place, and what it is served with.
+struct Admitted<A> {
+    stream: Stream,
+    peer: IpAddr,
     site: Arc<Site<A>>,
     place: Arc<Place>,
     builder: Arc<auto::Builder<TokioExecutor>>,
     order: watch::Receiver<Order>,
-) {
-    // Replies are written whole; waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
+    /// Whether its socket lives on when this server ends.
+    handed_over: bool,
+}
+
+/// Serves one connection to its end, after its handshake. When the server stops meanwhile, a handshake still has a moment: its
+/// client has been accepted.
+async fn serve_encrypted<A: Application>(tls: Arc<Tls>, admitted: Admitted<A>) {
+    let Admitted { stream, peer, order, .. } = admitted;
+    let Stream::Tcp(stream) = stream else {
+        unreachable!("only TCP sockets have TLS in front");
+    };
+    let late = async {
+        ordered(order.clone(), Order::Finish).await;
+        sleep(CLOSING_TIME).await;
+    };
+    let stream = tokio::select! {
+        biased;
+        stream = tls.accept(stream, peer) => stream,
+        () = late => None,
+    };
+    if let Some(stream) = stream {
+        serve(Admitted { stream: Stream::Tls(Box::new(stream)), order, ..admitted }).await;
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<A: Application>(admitted: Admitted<A>) {
+    let Admitted { stream, peer, site, place, builder, order, handed_over } = admitted;
     let activity = Arc::new(Activity::new(site.opened));
     let _counted = Counted::new(&site);
-    let connection = Arc::new(Connection { site, peer: peer.ip(), activity: Arc::clone(&activity), place });
+    let connection = Arc::new(Connection { site, peer, activity: Arc::clone(&activity), place });
     let limits = &*connection.site.limits;
 
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
@@ -298,6 +337,20 @@ async fn serve<A: Application>(
             let _ = timeout(CLOSING_TIME, http).await;
         }
         Close::Asked => {
+            // A client that was accepted a moment ago is about to send its request; to close now would be to refuse it. Where
+            // the socket lives on, the same is done for kept connections: their next request is answered, and told to be the
+            // last. (HTTP/2 has a message for this, so that its requests are never lost.)
+            let awaited = activity.is_untouched() || handed_over && activity.is_idle();
+            if awaited && !activity.is_http2() {
+                let begun = poll_fn(|cx| match http.as_mut().poll(cx) {
+                    Poll::Ready(_) => Poll::Ready(false),
+                    Poll::Pending if activity.is_untouched() || activity.is_idle() => Poll::Pending,
+                    Poll::Pending => Poll::Ready(true),
+                });
+                if timeout(FAREWELL_TIME, begun).await == Ok(false) {
+                    return;
+                }
+            }
             http.as_mut().graceful_shutdown();
             let mut look = pin!(sleep_until(activity.next_look(limits)));
             let mut cut = pin!(ordered(order, Order::Cut));
@@ -419,6 +472,20 @@ impl Activity {
         }
     }
 
+    /// Whether nothing has been received yet.
+    fn is_untouched(&self) -> bool {
+        self.untouched.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request runs and none has begun to arrive.
+    fn is_idle(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & READING_HEAD == 0
+    }
+
+    fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
     fn deadline(&self, limits: &Limits) -> Option<(Instant, Close)> {
         if let Some(moment) = self.replies.oldest() {
             let since = self.opened + Duration::from_millis(moment);
@@ -473,7 +540,7 @@ impl Drop for RequestRunning<'_> {
 
 /// A stream that tells [`Activity`] when bytes arrive.
 struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<Activity>,
 }
 

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::listen::{Drained, Server, bind};
+use super::listen::{Drained, Server};
 use super::service_routes::Documents;
+use super::sockets::{Listeners, bind};
 use super::{Answer, Application};
 use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RateLimitHeaders};
 use crate::config::Settings;
@@ -163,13 +164,14 @@ impl World {
     async fn start(change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::default();
         change(&mut settings);
-        let listener = bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
+        let listener = bind("127.0.0.1:0", None).await.expect("a free port");
+        let address = listener.tcp_address().expect("bound").to_string();
+        let listeners = Listeners { all: vec![listener], handed_over: false };
         let behaviours = Behaviours::default();
         let documents = Documents::new("openapi: 3.1.0\n".to_owned(), "{}".to_owned(), "<script>1</script>".to_owned());
         let server = Server::new(behaviours.clone(), &settings, Outside::fixed(NOW_MS, 1), documents);
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(server.run(listener, async {
+        let server = tokio::spawn(server.run(listeners, async {
             let _ = stopped.await;
         }));
         World { behaviours, address, stop: Some(stop), server }

@@ -27,6 +27,8 @@ pub struct Options {
     pub test_mode: bool,
     /// Value of `KEYWARD_ROOT_KEY`; `None` leaves it unset.
     pub root_key: Option<String>,
+    /// Value of `--listen`; the first loopback address is where the tests call the server.
+    pub listen: String,
     /// More arguments for `keyward serve`.
     pub arguments: Vec<String>,
     /// Settings, as environment variables.
@@ -38,6 +40,7 @@ impl Default for Options {
         Options {
             test_mode: false,
             root_key: Some(FIRST_ROOT_KEY.to_owned()),
+            listen: "127.0.0.1:0".to_owned(),
             arguments: Vec::new(),
             // Many tests try keys that do not exist; those about holding such answers back set it anew.
             settings: vec![("KEYWARD_AUTH_GUESS_DELAY_MAX_MS".to_owned(), "0".to_owned())],
@@ -200,7 +203,7 @@ impl Server {
     pub fn start_with(dir: DataDir, options: Options) -> Server {
         let begun = Instant::now();
         let mut command = command();
-        command.args(["serve", "--data-dir", dir.text(), "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--data-dir", dir.text(), "--listen", &options.listen]);
         if options.test_mode {
             command.arg("--test-mode");
         }
@@ -316,10 +319,15 @@ impl Server {
 
     /// Asks for a graceful end (SIGTERM) and returns at once.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let child = self.child.lock().unwrap();
         let id = child.as_ref().expect("running").id();
         let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).expect("a process id");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("send SIGTERM");
+        rustix::process::kill_process(id, signal).expect("send a signal");
     }
 
     /// Asks for a graceful end and waits for it. The exit code.
