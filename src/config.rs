@@ -7,6 +7,7 @@
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 
+mod reference;
 mod table;
 mod typed;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use reference::settings_tables;
 pub use table::default_file;
 pub use typed::{
     API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE,

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod guesses;
+pub mod help;
 pub mod http;
 pub mod outside;
 pub mod rbac;

@@ -17,6 +17,7 @@ mod contract;
 mod durability;
 mod events;
 mod identities;
+mod import;
 mod key_links;
 mod keys;
 mod layers;

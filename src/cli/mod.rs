@@ -12,6 +12,8 @@ pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod http_client;
+mod https;
+pub mod import;
 pub mod operator;
 mod permission_hints;
 pub mod root_key;
@@ -44,7 +46,7 @@ pub const EXIT_UNREACHABLE: u8 = 3;
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings, 3 no server reached (api, auth)."
+    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings, 3 no server reached (api, auth, import)."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -62,6 +64,8 @@ pub enum Command {
     RootKey(root_key::RootKeyArguments),
     /// Add events from files, and write them to files
     Events(events::EventsArguments),
+    /// Take keys over from Unkey or another system
+    Import(import::ImportArguments),
     /// Look after the vault: what recoverable keys are encrypted with
     Vault(vault::VaultArguments),
     /// Verify and export the audit trail

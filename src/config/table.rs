@@ -21,11 +21,11 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
     /// One or more lines for people, without comment signs.
-    meaning: &'static str,
+    pub(super) meaning: &'static str,
     /// Fills the field; `Err` says what is wrong with a value that has the right kind.
     pub(super) put: fn(&mut Settings, Value) -> Result<(), String>,
     /// The field as it would be written in a file.
-    get: fn(&Settings) -> Value,
+    pub(super) get: fn(&Settings) -> Value,
 }
 
 /// What a setting's value may be.

@@ -1,4 +1,5 @@
-//! What HTTP answers besides operations: liveness, health, the OpenAPI document and its reference page (COM-SYS).
+//! What HTTP answers besides operations: liveness, health, the OpenAPI document and its reference page (COM-SYS), the
+//! documentation and the error pages.
 //!
 //! None of these needs a credential, and none is recorded.
 
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::problem::JSON;
 use crate::api::wire::RequestId;
+use crate::help;
 
 /// The documents of the API, made once at start.
 #[derive(Debug, Clone)]
@@ -44,6 +46,7 @@ pub(super) enum Page {
     OpenapiYaml,
     OpenapiJson,
     Reference,
+    Help(help::Page),
 }
 
 /// How far the server is, as health tells it.
@@ -72,7 +75,7 @@ pub(super) fn find(path: &str) -> Option<Page> {
         "/openapi.yaml" => Page::OpenapiYaml,
         "/openapi.json" => Page::OpenapiJson,
         "/reference" => Page::Reference,
-        _ => return None,
+        _ => return help::find(path).map(Page::Help),
     })
 }
 
@@ -89,13 +92,23 @@ pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: R
         Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
         Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
         Page::Reference => {
-            let mut response = document("text/html; charset=utf-8", documents.reference.clone());
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_SECURITY_POLICY, documents.reference_policy.clone());
-            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            response
+            page_of("text/html; charset=utf-8", documents.reference.clone(), documents.reference_policy.clone())
+        }
+        Page::Help(page) => {
+            let (content_type, text) = page.render();
+            let policy = HeaderValue::try_from(content_security_policy(&text)).expect("a policy is ASCII");
+            page_of(content_type, Bytes::from(text), policy)
         }
     }
+}
+
+/// A document that a browser shows, under a policy that lets nothing else in.
+fn page_of(content_type: &'static str, body: Bytes, policy: HeaderValue) -> Response<Bytes> {
+    let mut response = document(content_type, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
 
 fn health(good: bool, at: Health) -> Response<Bytes> {
