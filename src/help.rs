@@ -165,7 +165,8 @@ fn error_section(code: Code) -> String {
 
 /// The text of `packaging/docs/errors.md`: all codes in one document.
 pub fn errors_document() -> String {
-    let mut text = format!("<!-- Made from src/api/problem/help.rs; a test keeps the two the same. -->\n\n{ERRORS_HEAD}");
+    let mut text =
+        format!("<!-- Made from src/api/problem/help.rs; a test keeps the two the same. -->\n\n{ERRORS_HEAD}");
     for code in Code::ALL {
         let _ = write!(text, "## {}\n\n{}\n", code.path(), error_section(*code));
     }
@@ -194,12 +195,14 @@ mod tests {
             let (content_type, html) = page.render();
             assert_eq!(content_type, "text/html; charset=utf-8");
             for wanted in [code.path(), code.title(), "What to do.", "<pre><code>", "requestId"] {
-                assert!(html.contains(&Escaped(wanted).to_string()), "{of_type} lacks {wanted}");
+                assert!(html.contains(wanted), "{of_type} lacks {wanted}");
             }
             let source = find(&format!("{of_type}.md")).expect("its text").render();
             assert!(source.0.starts_with("text/markdown") && source.1.contains(&code.url()));
         }
-        for nothing in ["/errors/", "/errors/unkey", "/errorsx", "/docs/", "/docs/index", "/docs/../x", "/docs/x", "/doc"] {
+        for nothing in
+            ["/errors/", "/errors/unkey", "/errorsx", "/docs/", "/docs/index", "/docs/../x", "/docs/x", "/doc"]
+        {
             assert_eq!(find(nothing), None, "{nothing}");
         }
     }
@@ -263,7 +266,8 @@ mod tests {
             }
             assert_eq!(html.matches("<style").count(), 1);
             for element in ["h1", "h2", "p", "ul", "li", "table", "tr", "td", "code", "pre", "a", "strong"] {
-                let opened = html.matches(&format!("<{element}>")).count() + html.matches(&format!("<{element} ")).count();
+                let opened =
+                    html.matches(&format!("<{element}>")).count() + html.matches(&format!("<{element} ")).count();
                 assert_eq!(opened, html.matches(&format!("</{element}>")).count(), "{path}: {element}");
             }
         }

@@ -84,7 +84,10 @@ fn keys_of_a_file_of_hashes_go_on_working() {
     let verify = |body: Value| workspace.ok("keys.verifyKey", body);
     let data = verify(json!({"key": "old_first", "permissions": "docs.read AND docs.write"}));
     assert_eq!((data["code"].as_str(), data["credits"].as_i64()), (Some("VALID"), Some(2)), "{data}");
-    assert_eq!((&data["meta"], &data["roles"], &data["expires"]), (&json!({"plan": "pro"}), &json!(["editor"]), &json!(expires)));
+    assert_eq!(
+        (&data["meta"], &data["roles"], &data["expires"]),
+        (&json!({"plan": "pro"}), &json!(["editor"]), &json!(expires))
+    );
     assert_eq!((&data["name"], &data["identity"]["externalId"]), (&json!("first"), &json!("ada@example.com")));
     assert_eq!(verify(json!({"key": "old_second"}))["code"], "DISABLED");
     let migration = told["migrations"]["github.com/seamapi/prefixed-api-key"].as_str().unwrap();
@@ -145,14 +148,25 @@ fn a_workspace_moves_from_one_server_to_another() {
     let second = from.key(&theirs, json!({"recoverable": true, "enabled": false}));
     let lost = from.key(&theirs, json!({"name": "lost"}));
     from.ok("ratelimit.limit", json!({"namespace": "logins", "identifier": "x", "limit": 3, "duration": 60_000}));
-    from.ok("ratelimit.setOverride", json!({"namespace": "logins", "identifier": "vip_*", "limit": 99, "duration": 60_000}));
+    from.ok(
+        "ratelimit.setOverride",
+        json!({"namespace": "logins", "identifier": "vip_*", "limit": 99, "duration": 60_000}),
+    );
 
     let to = Workspace::new();
     let root_key = from.server.dir.path().join("source.key");
     std::fs::write(&root_key, &from.root).unwrap();
     let url = format!("http://{}", from.server.addr);
     let arguments = [
-        "unkey", "--from", &url, "--from-root-key-file", root_key.to_str().unwrap(), "--api", &theirs, "--namespace", "logins",
+        "unkey",
+        "--from",
+        &url,
+        "--from-root-key-file",
+        root_key.to_str().unwrap(),
+        "--api",
+        &theirs,
+        "--namespace",
+        "logins",
     ];
     let output = import(&to, &[&arguments[..], &["--dry-run"]].concat());
     let told: Value = serde_json::from_str(&output.stdout).unwrap();
@@ -161,14 +175,20 @@ fn a_workspace_moves_from_one_server_to_another() {
 
     let output = import(&to, &arguments);
     assert_eq!(output.code, Some(1), "one key was not taken over: {output:?}");
-    assert!(output.stderr.contains(&format!("the key {}", lost.id)) && output.stderr.contains("not kept"), "{output:?}");
+    assert!(
+        output.stderr.contains(&format!("the key {}", lost.id)) && output.stderr.contains("not kept"),
+        "{output:?}"
+    );
     let told: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(counts(&told, "keys"), [3, 2, 0, 1], "{told}");
     for (kind, number) in [("permissions", 3), ("roles", 1), ("identities", 1), ("overrides", 1)] {
         assert_eq!(counts(&told, kind), [number, number, 0, 0], "{kind}: {told}");
     }
     for secret in [&first.secret, &second.secret, &from.root, &to.root] {
-        assert!(!output.stdout.contains(secret.as_str()) && !output.stderr.contains(secret.as_str()), "secrets stay secret");
+        assert!(
+            !output.stdout.contains(secret.as_str()) && !output.stderr.contains(secret.as_str()),
+            "secrets stay secret"
+        );
     }
 
     // What a key is, it is there as well; the ids alone are new.

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     const BEGIN: &str = "<!-- settings:begin -->\n";
-    const END: &str = "\n<!-- settings:end -->";
+    const END: &str = "<!-- settings:end -->";
 
     /// The documentation's table is the code's. `KEYWARD_REGENERATE=1` in the environment of the test rewrites it.
     #[test]

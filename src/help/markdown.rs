@@ -224,10 +224,22 @@ mod tests {
     fn each_block_is_what_it_says() {
         for (text, wanted) in [
             ("# A `b` c\ntext\nmore\n\nnext", "<h1 id=\"a-b-c\">A <code>b</code> c</h1><p>text more</p><p>next</p>"),
-            ("- one\n  and more\n- two\n\n1. a\n2. b", "<ul><li>one and more</li><li>two</li></ul><ol><li>a</li><li>b</li></ol>"),
-            ("Text:\n```sh\na < b `c`\n# no\n```\nafter", "<p>Text:</p><pre><code>a &lt; b `c`# no</code></pre><p>after</p>"),
-            ("| a | b |\n| --- | :-: |\n| `x\\|y` | |", "<table><tr><th>a</th><th>b</th></tr><tr><td><code>x|y</code></td><td></td></tr></table>"),
-            ("see [the **page**](a.md#b), **bold**", "<p>see <a href=\"to:a.md#b\">the <strong>page</strong></a>, <strong>bold</strong></p>"),
+            (
+                "- one\n  and more\n- two\n\n1. a\n2. b",
+                "<ul><li>one and more</li><li>two</li></ul><ol><li>a</li><li>b</li></ol>",
+            ),
+            (
+                "Text:\n```sh\na < b `c`\n# no\n```\nafter",
+                "<p>Text:</p><pre><code>a &lt; b `c`# no</code></pre><p>after</p>",
+            ),
+            (
+                "| a | b |\n| --- | :-: |\n| `x\\|y` | |",
+                "<table><tr><th>a</th><th>b</th></tr><tr><td><code>x|y</code></td><td></td></tr></table>",
+            ),
+            (
+                "see [the **page**](a.md#b), **bold**",
+                "<p>see <a href=\"to:a.md#b\">the <strong>page</strong></a>, <strong>bold</strong></p>",
+            ),
             ("<!-- a mark -->\n#no heading, 2 * 3, a[0], `open", "<p>#no heading, 2 * 3, a[0], `open</p>"),
         ] {
             assert_eq!(shown(text), wanted);

@@ -62,20 +62,23 @@ impl<R: BufRead> Reader<R> {
         loop {
             let line = self.line + 1;
             text.clear();
+            // A quoted field goes on in the next line: quotes within one are doubled, so their number is odd.
+            let mut is_open = false;
             let whole = loop {
+                let seen = text.len();
                 match self.read_line(&mut text) {
-                    Ok(true) => {}
+                    Ok(true) => is_open ^= text[seen..].iter().filter(|byte| **byte == b'"').count() % 2 == 1,
                     Ok(false) if text.is_empty() => return None,
                     Ok(false) => {
                         self.ended = true;
-                        break if is_open(&text) { Err("has a quote that is never closed".to_owned()) } else { Ok(()) };
+                        break if is_open { Err("has a quote that is never closed".to_owned()) } else { Ok(()) };
                     }
                     Err(why) => {
                         self.ended = true;
                         break Err(why);
                     }
                 }
-                if !is_open(&text) {
+                if !is_open {
                     break Ok(());
                 }
             };
@@ -95,11 +98,6 @@ impl<R: BufRead> Iterator for Reader<R> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended { None } else { self.read() }
     }
-}
-
-/// Whether a quoted field goes on in the next line: quotes within one are doubled, so their number is odd.
-fn is_open(text: &[u8]) -> bool {
-    text.iter().filter(|byte| **byte == b'"').count() % 2 == 1
 }
 
 fn trimmed(text: &[u8], line: u64) -> &[u8] {
@@ -186,7 +184,9 @@ mod tests {
         let whys: Vec<_> = told.iter().map(|one| one.as_ref().err().map(|(line, why)| (*line, why.as_str()))).collect();
         assert_eq!(whys.len(), 6);
         assert_eq!((whys[0], whys[4]), (None, None));
-        for (at, line, why) in [(1, 2, "within a field"), (2, 3, "behind a closing"), (3, 4, "UTF-8"), (5, 6, "never closed")] {
+        for (at, line, why) in
+            [(1, 2, "within a field"), (2, 3, "behind a closing"), (3, 4, "UTF-8"), (5, 6, "never closed")]
+        {
             let (told_line, told_why) = whys[at].expect("refused");
             assert!(told_line == line && told_why.contains(why), "{told_line}: {told_why}");
         }

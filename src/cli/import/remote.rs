@@ -123,7 +123,12 @@ impl Remote {
     ///
     /// # Errors
     /// It is refused, or the server does not answer within the time that [`PAUSES_S`] gives it.
-    pub fn call<T: DeserializeOwned>(&self, operation: &str, body: &Value, repeat: Repeat) -> Result<Reply<T>, Trouble> {
+    pub fn call<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        body: &Value,
+        repeat: Repeat,
+    ) -> Result<Reply<T>, Trouble> {
         let path = format!("/v2/{operation}");
         let body = body.to_string();
         let mut pauses = PAUSES_S.iter();
@@ -144,7 +149,9 @@ impl Remote {
                         other => return Err(other),
                     }
                 }
-                Err(error @ PostError::Unreachable(_)) => (error.to_string(), self.has_answered.get(), EXIT_UNREACHABLE),
+                Err(error @ PostError::Unreachable(_)) => {
+                    (error.to_string(), self.has_answered.get(), EXIT_UNREACHABLE)
+                }
                 Err(error @ PostError::Lost(_)) => (error.to_string(), repeat == Repeat::Harmless, EXIT_ERROR),
                 Err(error @ PostError::Strange(_)) => (format!("{}: {error}", self.url), false, EXIT_ERROR),
             };
@@ -161,7 +168,8 @@ impl Remote {
     fn read<T: DeserializeOwned>(&self, operation: &str, answer: Answer) -> Result<Reply<T>, Trouble> {
         let Answer { status, body, .. } = answer;
         let strange = || {
-            let why = format!("{} answers {operation} with status {status} and something that was not expected", self.url);
+            let why =
+                format!("{} answers {operation} with status {status} and something that was not expected", self.url);
             Trouble::Failed(Failure::new(EXIT_ERROR, why))
         };
         if status == 200 {

@@ -96,11 +96,7 @@ impl Columns {
             }
             columns.push(*column);
         }
-        if columns.contains(&Column::Hash) {
-            Ok(Columns(columns))
-        } else {
-            Err("there is no column `hash`".to_owned())
-        }
+        if columns.contains(&Column::Hash) { Ok(Columns(columns)) } else { Err("there is no column `hash`".to_owned()) }
     }
 
     /// Whether keys come with their first characters, which a hash is stored without.
@@ -193,7 +189,8 @@ fn hash(text: &str, algorithm: Algorithm, base: Base) -> Result<String, String> 
     let from_hex = || {
         let digits = text.as_bytes();
         let pairs = digits.chunks_exact(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+            let pair =
+                std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
             u8::from_str_radix(pair, 16).ok()
         });
         (digits.len() == 2 * HASH_BYTES).then(|| pairs.collect::<Option<Vec<u8>>>()).flatten()
@@ -208,7 +205,9 @@ fn hash(text: &str, algorithm: Algorithm, base: Base) -> Result<String, String> 
         Base::Either => from_hex().or_else(from_base64),
     };
     let Some(bytes) = bytes.filter(|bytes| bytes.len() == HASH_BYTES) else {
-        return Err("has a hash that is no SHA-256: 64 hexadecimal digits or 44 characters of base64 are wanted".to_owned());
+        return Err(
+            "has a hash that is no SHA-256: 64 hexadecimal digits or 44 characters of base64 are wanted".to_owned()
+        );
     };
     Ok(match algorithm {
         Algorithm::Sha256 => STANDARD.encode(bytes),
@@ -306,7 +305,13 @@ mod tests {
     /// KEYS-MIGRATE-4, HASH-4: however a hash is spelled in the file, it is sent as its algorithm wants it.
     #[test]
     fn a_hash_is_sent_in_its_one_spelling() {
-        for spelled in [HEX, &HEX.to_uppercase(), BASE64, BASE64.trim_end_matches('='), &BASE64.replace('+', "-").replace('/', "_")] {
+        for spelled in [
+            HEX,
+            &HEX.to_uppercase(),
+            BASE64,
+            BASE64.trim_end_matches('='),
+            &BASE64.replace('+', "-").replace('/', "_"),
+        ] {
             let row = row(&["hash"], &[spelled]).expect(spelled);
             assert_eq!((row.hash.as_str(), row.algorithm), (BASE64, Algorithm::Sha256), "{spelled}");
             let row = self::row(&["Hash", "algorithm"], &[spelled, "prefixed-api-key"]).expect(spelled);
@@ -329,8 +334,20 @@ mod tests {
     fn every_column_has_its_place() {
         let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
         let fields = [
-            HEX, "sha256", "a name", "demo_", "ada@example.com", r#"{"plan":"pro"}"#, "editor, chief editor", "docs.read docs.write,x",
-            "2027-01-31T12:00:00Z", "false", "100", "monthly", "1000", "15",
+            HEX,
+            "sha256",
+            "a name",
+            "demo_",
+            "ada@example.com",
+            r#"{"plan":"pro"}"#,
+            "editor, chief editor",
+            "docs.read docs.write,x",
+            "2027-01-31T12:00:00Z",
+            "false",
+            "100",
+            "monthly",
+            "1000",
+            "15",
             r#"[{"name":"requests","limit":10,"duration":60000,"autoApply":true}]"#,
         ];
         let row = row(&names, &fields).expect("all of it is right");
@@ -371,7 +388,9 @@ mod tests {
             let told = row(columns, fields).expect_err(why);
             assert!(told.contains(why), "{fields:?}: {told}");
         }
-        for (columns, why) in [(&["name"][..], "no column"), (&["hash", "plan"], "\"plan\""), (&["hash", "HASH"], "twice")] {
+        for (columns, why) in
+            [(&["name"][..], "no column"), (&["hash", "plan"], "\"plan\""), (&["hash", "HASH"], "twice")]
+        {
             let told = Columns::read(&record(columns)).expect_err(why);
             assert!(told.contains(why), "{told}");
         }

@@ -160,7 +160,15 @@ fn roles(
         let mut body = json!({"name": role.name, "permissions": slugs});
         put(&mut body, "description", role.description.map(Value::from));
         granted.insert(role.name.clone(), slugs);
-        make(target, "permissions.createRole", &body, wanted.dry_run, tally, complaints, &format!("the role {}", role.name))
+        make(
+            target,
+            "permissions.createRole",
+            &body,
+            wanted.dry_run,
+            tally,
+            complaints,
+            &format!("the role {}", role.name),
+        )
     })?;
     Ok(granted)
 }
