@@ -63,6 +63,7 @@ verify() { unkey keys.verifyKey "{\"key\": \"$1\"}" | grep -q '"code":"VALID"'; 
 
 say "the packages"
 rm -rf target/deb-check
+export DEB_FAST=1
 DEB_VERSION=0.0.1-1 packaging/deb/build.sh "$program" target/deb-check
 packaging/deb/build.sh "$program" target/deb-check
 older=$(ls target/deb-check/keyward_0.0.1-1_*.deb)
@@ -87,7 +88,7 @@ began=$(date +%s%N)
 cp "$older" "$root/tmp/older.deb"
 cp "$newer" "$root/tmp/newer.deb"
 inside dpkg --install /tmp/older.deb >/dev/null
-[[ $(stat -c '%a %U' "$root/var/lib/keyward" 2>/dev/null | cut -d' ' -f1) == 700 ]]
+[[ $(inside stat -c '%a %U' /var/lib/keyward) == "700 keyward" ]]
 inside keyward --version
 inside test -e /etc/keyward/keyward.toml
 start_server
@@ -95,10 +96,9 @@ api=$(unkey apis.createApi '{"name": "first api"}' | grep -o 'api_[A-Za-z0-9]*')
 key=$(unkey keys.createKey "{\"apiId\": \"$api\", \"prefix\": \"demo\"}" | grep -o 'demo_[A-Za-z0-9]*')
 verify "$key"
 say "from dpkg to the first verified key: $((($(date +%s%N) - began) / 1000000)) ms"
-curl --silent --fail "http://127.0.0.1:$port/docs/install" | grep -q '<h1'
 
 say "upgrade: the data stays, changed settings stay"
-echo 'region = "test"' >>"$root/etc/keyward/keyward.toml"
+sed -i '1i region = "test"' "$root/etc/keyward/keyward.toml"
 inside dpkg --install --force-confold /tmp/newer.deb >/dev/null
 grep -q '^region = "test"' "$root/etc/keyward/keyward.toml"
 stop_server
