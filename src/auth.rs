@@ -51,7 +51,7 @@ pub async fn authenticate(
     now: u64,
 ) -> Result<Principal, Problem> {
     let token = bearer(authorization)?;
-    let hash = secret::hash(token);
+    let hash = secret::digest(token);
     let found = match services.storage.root_key(&hash) {
         Lookup::Hot(view) => Some(view),
         Lookup::Absent => None,

@@ -15,6 +15,7 @@ pub mod guesses;
 pub mod help;
 pub mod http;
 pub mod outside;
+pub mod pepper;
 pub mod rbac;
 pub mod secret;
 pub mod telemetry;

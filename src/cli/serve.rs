@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail, operator};
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
 use crate::audit::Keeper;
@@ -54,14 +54,16 @@ pub struct ServeArguments {
     test_mode: bool,
     #[command(flatten)]
     secrets: SecretsArguments,
+    #[command(flatten)]
+    pepper: PepperFileArguments,
 }
 
 /// Runs the server until it is asked to stop.
 #[expect(clippy::disallowed_methods, reason = "a convention of terminals, not a setting of keyward's")]
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ServeArguments { settings, listen, test_mode, secrets } = arguments;
-    let reading = settings.read_with(Flags { listen, test_mode, secrets });
+    let ServeArguments { settings, listen, test_mode, secrets, pepper } = arguments;
+    let reading = settings.read_with(Flags { listen, test_mode, secrets, pepper });
     let Reading { settings, warnings } = match reading {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
