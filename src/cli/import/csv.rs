@@ -151,14 +151,17 @@ fn fields(text: &[u8]) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Vec<Result<(u64, Vec<String>), (u64, String)>> {
+    /// A record's line and fields, or its line and what is wrong with it.
+    type Read = Result<(u64, Vec<String>), (u64, String)>;
+
+    fn read(text: &[u8]) -> Vec<Read> {
         let each = |read: Result<Record, Bad>| {
             read.map(|record| (record.line, record.fields)).map_err(|bad| (bad.line, bad.why))
         };
         Reader::new(text).map(each).collect()
     }
 
-    fn fields_of(line: u64, fields: &[&str]) -> Result<(u64, Vec<String>), (u64, String)> {
+    fn fields_of(line: u64, fields: &[&str]) -> Read {
         Ok((line, fields.iter().map(|field| (*field).to_owned()).collect()))
     }
 
