@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod guesses;
 pub mod health;
+pub mod help;
 pub mod http;
 pub mod metrics;
 pub mod outside;

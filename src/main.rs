@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Command::Workspace(arguments)) => cli::workspace::run(arguments),
         Ok(Command::RootKey(arguments)) => cli::root_key::run(arguments),
         Ok(Command::Events(arguments)) => cli::events::run(arguments),
+        Ok(Command::Import(arguments)) => cli::import::run(arguments),
         Ok(Command::Vault(arguments)) => cli::vault::run(arguments),
         Ok(Command::Pepper(arguments)) => cli::pepper::run(arguments),
         Ok(Command::Audit(arguments)) => cli::audit::run(arguments),

@@ -396,7 +396,7 @@ fn wrong_usage_is_refused_before_it_is_sent() {
         (vec!["--config", "/nowhere/config.toml"], vec!["/nowhere/config.toml", "auth login"]),
         (vec!["--root-key", "two words"], vec!["--root-key holds white space"]),
         (vec!["--api-url", "localhost:7070"], vec!["http://HOST:PORT", "--api-url"]),
-        (vec!["--api-url", "https://keys.example.com"], vec!["TLS", "ssh -L"]),
+        (vec!["--api-url", "ftp://keys.example.com"], vec!["https://HOST:PORT", "--api-url"]),
         (vec!["--output", "xml"], vec!["--output"]),
     ] {
         let told = shell.refused(&[&create[..], &flags].concat(), 2);

@@ -18,6 +18,7 @@ mod doctor;
 mod durability;
 mod events;
 mod identities;
+mod import;
 mod key_links;
 mod keys;
 mod layers;

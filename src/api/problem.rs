@@ -3,6 +3,8 @@
 //! [`Problem`] is the one type that knows HTTP statuses. Layers below have errors of their own that say what the caller
 //! can do about them; a handler turns them into a `Problem` and keeps the original as its cause, for the log.
 
+pub mod help;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;

@@ -102,7 +102,7 @@ fn login(arguments: &LoginArguments, environment: &Environment) -> Result<Vec<St
         }
         Err(other) => return Err(other),
     }
-    if !access.url.is_loopback() {
+    if !access.url.is_loopback() && !access.url.is_encrypted() {
         told.push(format!("warning: what is sent to {} is not encrypted, the root key included", access.url));
     }
     stored::write(&path, &access.url.to_string(), &key)

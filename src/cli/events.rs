@@ -5,7 +5,7 @@
 
 mod files;
 mod interrupt;
-mod progress;
+pub(super) mod progress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! One request over HTTP/1.1 and its answer: what `keyward api` and `keyward auth` need of a client.
+//! One request over HTTP/1.1, encrypted or not, and its answer: what `keyward api`, `auth` and `import` need of a client.
 //!
 //! Blocking and without a runtime: a command asks one thing and ends. A connection serves one request. Everything that
 //! comes back is a stranger's: heads, bodies and waiting are bounded.
@@ -7,6 +7,8 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
+
+use super::https::{self, Encrypted};
 
 /// How long one address may take to be connected to.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -19,10 +21,11 @@ const BODY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Interim answers (1xx) that are passed over.
 const INTERIM_MAX: usize = 8;
 
-/// Where a server is: an `http://` URL, which may have a path that stands before the operations' own.
+/// Where a server is: an `http://` or `https://` URL, which may have a path that stands before the operations' own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// As in a `Host` header: an IPv6 address is in brackets, and the port is there unless it is 80.
+    is_encrypted: bool,
+    /// As in a `Host` header: an IPv6 address is in brackets, and the port is there unless it is the scheme's own.
     authority: String,
     host: String,
     port: u16,
@@ -40,17 +43,11 @@ impl ServerUrl {
         let Some((scheme, rest)) = text.split_once("://") else {
             return refuse("has no scheme: write it as http://HOST:PORT");
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => {
-                return refuse(
-                    "wants TLS, which this command line does not speak yet: run it on the server's own machine with \
-                     http://127.0.0.1:7070, forward a port to it (ssh -L 7070:127.0.0.1:7070 HOST) and name that, or \
-                     call the API with curl",
-                );
-            }
-            _ => return refuse("is not of the form http://HOST:PORT"),
-        }
+        let (is_encrypted, usual_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ => return refuse("is not of the form http://HOST:PORT or https://HOST:PORT"),
+        };
         if rest.contains(['?', '#', '@']) || rest.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii())
         {
             return refuse("holds more than a host, a port and a path");
@@ -65,7 +62,7 @@ impl ServerUrl {
             None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
         };
         let port = match port.map(|port| (port.bytes().all(|byte| byte.is_ascii_digit()), port.parse::<u16>())) {
-            None => 80,
+            None => usual_port,
             Some((true, Ok(port))) if port > 0 => port,
             Some(_) => return refuse("has no port from 1 to 65535 behind its host"),
         };
@@ -74,9 +71,14 @@ impl ServerUrl {
         }
         let host = host.to_ascii_lowercase();
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let authority = if port == 80 { shown } else { format!("{shown}:{port}") };
+        let authority = if port == usual_port { shown } else { format!("{shown}:{port}") };
         let prefix = path.trim_end_matches('/').to_owned();
-        Ok(ServerUrl { authority, host, port, prefix })
+        Ok(ServerUrl { is_encrypted, authority, host, port, prefix })
+    }
+
+    /// Whether what is sent there can be read by nobody on the way.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// Whether what is sent there stays on this machine, as far as the name tells.
@@ -88,7 +90,8 @@ impl ServerUrl {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
@@ -136,8 +139,12 @@ pub fn post(url: &ServerUrl, path: &str, headers: &[(&str, &str)], body: &[u8]) 
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let mut stream = Timed { stream, until: begun + CONNECT_TIME_MAX + ANSWER_TIME_MAX };
-    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let stream = Timed { stream, until: begun + CONNECT_TIME_MAX + ANSWER_TIME_MAX };
+    let mut stream = match url.is_encrypted {
+        false => Wire::Plain(stream),
+        true => Wire::Encrypted(Box::new(https::encrypt(stream, &url.host).map_err(PostError::Unreachable)?)),
+    };
+    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
     // A server may refuse a request before it has read the whole of it: its answer says more than the broken pipe.
     let (status, body) = match (read_answer(&mut BufReader::new(stream)), sent) {
         (Ok(answer), _) => answer,
@@ -194,6 +201,37 @@ impl Write for Timed {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+/// The way to a server.
+enum Wire {
+    Plain(Timed),
+    Encrypted(Box<Encrypted<Timed>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(buffer),
+            Wire::Encrypted(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write(bytes),
+            Wire::Encrypted(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.flush(),
+            Wire::Encrypted(stream) => stream.flush(),
+        }
     }
 }
 
@@ -321,6 +359,9 @@ mod tests {
             ("http://keys.internal:80/", "http://keys.internal"),
             ("http://[::1]:7070", "http://[::1]:7070"),
             ("http://gate:8080/keyward/", "http://gate:8080/keyward"),
+            ("https://Keys.Example.com:443", "https://keys.example.com"),
+            ("https://keys.example.com:80", "https://keys.example.com:80"),
+            ("http://keys.example.com:443", "http://keys.example.com:443"),
         ] {
             let url = ServerUrl::parse(typed).expect(typed);
             assert_eq!(url.to_string(), shown);
@@ -329,7 +370,6 @@ mod tests {
         for (typed, why) in [
             ("127.0.0.1:7070", "no scheme"),
             ("localhost", "no scheme"),
-            ("https://keys.example.com", "TLS"),
             ("ftp://x", "http://HOST:PORT"),
             ("http://", "no host"),
             ("http://:7070", "no host"),

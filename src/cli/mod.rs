@@ -14,6 +14,8 @@ pub mod config;
 pub mod doctor;
 pub mod events;
 pub mod http_client;
+mod https;
+pub mod import;
 pub mod operator;
 pub mod pepper;
 mod permission_hints;
@@ -53,7 +55,7 @@ pub const EXIT_UNREACHABLE: u8 = 3;
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings, 3 no server reached (api, auth)."
+    after_help = "Exit codes: 0 success, 1 error, 2 wrong usage or refused settings, 3 no server reached (api, auth, import)."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -75,6 +77,8 @@ pub enum Command {
     RootKey(root_key::RootKeyArguments),
     /// Add events from files, and write them to files
     Events(events::EventsArguments),
+    /// Take keys over from Unkey or another system
+    Import(import::ImportArguments),
     /// Look after the vault: what recoverable keys are encrypted with
     Vault(vault::VaultArguments),
     /// Look after the pepper: what stored hashes of keys are keyed with

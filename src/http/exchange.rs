@@ -93,8 +93,9 @@ pub(super) async fn answer<A: Application>(
         unanswered.operation = Some(site.application.number(operation));
         if head.method == Method::POST {
             let mut outbound = operate(&connection, operation, &head, body, arrived).await;
-            (failure, caller) = (outbound.failure.take(), outbound.caller);
-            reply_of(outbound, &head.headers)
+            let reply = reply_of(&mut outbound, &head.headers);
+            (failure, caller) = (outbound.failure, outbound.caller);
+            reply
         } else {
             refuse_route(&head, &mut body, arrived, Some("POST")).await
         }
@@ -513,8 +514,9 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
     }
 }
 
-fn reply_of(outbound: Outbound, request: &HeaderMap) -> Reply {
-    let mut reply = Response::new(outbound.body);
+/// Makes the reply; what the log is to say of a failure stays behind.
+fn reply_of(outbound: &mut Outbound, request: &HeaderMap) -> Reply {
+    let mut reply = Response::new(std::mem::take(&mut outbound.body));
     *reply.status_mut() = StatusCode::from_u16(outbound.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = reply.headers_mut();
     let content_type = if outbound.is_problem { error_content_type(request) } else { JSON };
@@ -532,6 +534,12 @@ fn reply_of(outbound: Outbound, request: &HeaderMap) -> Reply {
     }
     if let Some(seconds) = retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // Where this server explains the code: `error.type` leads to another host, which may be out of reach (RFC 8288).
+    if let Some(failure) = &outbound.failure
+        && let Ok(link) = HeaderValue::try_from(format!("</errors/{}>; rel=\"help\"", failure.code.path()))
+    {
+        headers.insert(header::LINK, link);
     }
     reply
 }
@@ -552,7 +560,7 @@ async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allow
     discard(head, body).await;
     let problem =
         if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
-    let mut reply = reply_of(outbound_of(&problem, arrived.request_id), &head.headers);
+    let mut reply = reply_of(&mut outbound_of(&problem, arrived.request_id), &head.headers);
     if let Some(allowed) = allowed {
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }

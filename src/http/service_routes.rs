@@ -1,4 +1,5 @@
-//! What HTTP answers besides operations: liveness, health, the OpenAPI document and its reference page (COM-SYS).
+//! What HTTP answers besides operations: liveness, health, the OpenAPI document and its reference page (COM-SYS), the
+//! documentation and the error pages.
 //!
 //! None of these needs a credential, and none is recorded.
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::api::problem::JSON;
 use crate::api::wire::RequestId;
 use crate::health::Reason;
+use crate::help;
 use crate::metrics::CONTENT_TYPE;
 
 /// Where metrics are.
@@ -50,6 +52,7 @@ pub(super) enum Page {
     OpenapiJson,
     Reference,
     Metrics,
+    Help(help::Page),
 }
 
 /// How far the server is, as health tells it.
@@ -79,7 +82,7 @@ pub(super) fn find(path: &str) -> Option<Page> {
         "/openapi.json" => Page::OpenapiJson,
         "/reference" => Page::Reference,
         METRICS_PATH => Page::Metrics,
-        _ => return None,
+        _ => return help::find(path).map(Page::Help),
     })
 }
 
@@ -96,11 +99,12 @@ pub(super) fn reply(page: Page, at: &Health, documents: &Documents, request_id: 
         Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
         Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
         Page::Reference => {
-            let mut response = document("text/html; charset=utf-8", documents.reference.clone());
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_SECURITY_POLICY, documents.reference_policy.clone());
-            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            response
+            page_of("text/html; charset=utf-8", documents.reference.clone(), documents.reference_policy.clone())
+        }
+        Page::Help(page) => {
+            let (content_type, text) = page.render();
+            let policy = HeaderValue::try_from(content_security_policy(&text)).expect("a policy is ASCII");
+            page_of(content_type, Bytes::from(text), policy)
         }
         Page::Metrics => metrics(String::new()),
     }
@@ -110,6 +114,15 @@ pub(super) fn reply(page: Page, at: &Health, documents: &Documents, request_id: 
 pub(super) fn metrics(exposition: String) -> Response<Bytes> {
     let mut response = document(CONTENT_TYPE, Bytes::from(exposition));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A document that a browser shows, under a policy that lets nothing else in.
+fn page_of(content_type: &'static str, body: Bytes, policy: HeaderValue) -> Response<Bytes> {
+    let mut response = document(content_type, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -340,6 +340,32 @@ async fn service_routes_answer_without_a_credential() {
     }
 }
 
+/// COM-ERR-02, COM-RT-06: a refusal's header leads to a page of this very server that explains its code; so does the path of
+/// `error.type`. Both are there for a browser, under a policy that lets nothing else in, and as text.
+#[tokio::test]
+async fn a_refusal_leads_to_its_page() {
+    let world = World::start(|_| {}).await;
+    let mut client = world.client().await;
+    let reply = client.ask(&get("/v2/nothing.here")).await;
+    let link = reply.header("link").expect("every problem has one");
+    let path = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"help\"")).expect(link).to_owned();
+    let of_type = reply.json()["error"]["type"].as_str().expect("a type").replace("https://unkey.com", "");
+    for path in [path, of_type] {
+        let page = client.ask(&get(&path)).await;
+        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")), "{path}");
+        let policy = page.header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("script-src 'none'"), "{policy}");
+        assert!(page.body.contains("unkey/application/invalid_input") && page.body.contains("What to do."));
+        let text = client.ask(&get(&format!("{path}.md"))).await;
+        assert_eq!(text.header("content-type"), Some("text/markdown; charset=utf-8"));
+    }
+    for path in ["/docs", "/docs/install", "/errors"] {
+        assert_eq!(client.ask(&get(path)).await.status, 200, "{path}");
+    }
+    assert_eq!(client.ask(&get("/docs//install")).await.header("location"), Some("/docs/install"));
+    assert_eq!(client.ask(&get("/errors/no/such/code")).await.status, 404);
+}
+
 /// COM-ENV-03, COM-ENV-04, COM-ERR-05, COM-WRL-03, COM-CODE-02: what the layer adds to a reply.
 #[tokio::test]
 async fn replies_carry_their_headers() {
