@@ -52,7 +52,7 @@ pub async fn authenticate(
     now: u64,
 ) -> Result<Principal, Problem> {
     let token = bearer(authorization)?;
-    let hash = secret::hash(token);
+    let hash = secret::digest(token);
     let found = services.storage.root_key(&hash);
     services.metrics.requests.lookup(Index::RootKeys, &found);
     let found = match found {

@@ -22,8 +22,8 @@ use ipnet::IpNet;
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::{
-    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE,
-    Reading, Typed,
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, PORTAL_SESSION_VARIABLE,
+    ROOT_KEY_VARIABLE, Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.
@@ -69,6 +69,10 @@ pub struct SecretSources {
     pub master_key_file: Option<PathBuf>,
     /// The master key, from the environment. Never read from the settings file, never printed.
     pub master_key: Option<Secret>,
+    /// The file of the pepper.
+    pub pepper_file: Option<PathBuf>,
+    /// The pepper, from the environment. Never read from the settings file, never printed.
+    pub pepper: Option<Secret>,
 }
 
 /// Operational logs, written to standard error.

@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod outside;
+pub mod pepper;
 pub mod rbac;
 pub mod reload;
 pub mod secret;

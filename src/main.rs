@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Ok(Command::RootKey(arguments)) => cli::root_key::run(arguments),
         Ok(Command::Events(arguments)) => cli::events::run(arguments),
         Ok(Command::Vault(arguments)) => cli::vault::run(arguments),
+        Ok(Command::Pepper(arguments)) => cli::pepper::run(arguments),
         Ok(Command::Audit(arguments)) => cli::audit::run(arguments),
         Ok(Command::Api(arguments)) => cli::api::run(arguments),
         Ok(Command::Auth(arguments)) => cli::auth::run(arguments),

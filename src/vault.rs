@@ -12,7 +12,7 @@ mod complaints;
 mod crypt;
 mod master;
 pub mod rotate;
-mod sources;
+pub mod sources;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;

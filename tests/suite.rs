@@ -27,6 +27,7 @@ mod namespaces;
 mod overrides;
 mod pages;
 mod parity;
+mod pepper;
 mod permissions;
 mod properties;
 mod quickstart;

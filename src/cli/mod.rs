@@ -14,7 +14,9 @@ pub mod config;
 pub mod events;
 pub mod http_client;
 pub mod operator;
+pub mod pepper;
 mod permission_hints;
+mod progress;
 pub mod root_key;
 pub mod serve;
 mod setting_flags;
@@ -73,6 +75,8 @@ pub enum Command {
     Events(events::EventsArguments),
     /// Look after the vault: what recoverable keys are encrypted with
     Vault(vault::VaultArguments),
+    /// Look after the pepper: what stored hashes of keys are keyed with
+    Pepper(pepper::PepperArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
     /// Call an operation of the API
@@ -121,15 +125,10 @@ pub struct SettingsArguments {
 }
 
 impl SettingsArguments {
-    /// Reads the settings of a command that is not the server.
-    pub fn read(self) -> Result<Reading, ConfigError> {
-        self.read_with(Flags::default())
-    }
-
     /// Puts together what was typed: flags, this process's environment, the settings file.
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
-        let Flags { listen, test_mode, secrets, settings: SettingFlags(flags) } = flags;
+        let Flags { listen, test_mode, secrets, pepper, settings: SettingFlags(flags) } = flags;
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
@@ -143,8 +142,20 @@ impl SettingsArguments {
         let data_dir = self.data_dir.map(|dir| utf8("the flag --data-dir", dir)).transpose()?;
         let master_key_file =
             secrets.master_key_file.map(|path| utf8("the flag --master-key-file", path)).transpose()?;
+        let pepper_file = pepper.pepper_file.map(|path| utf8("the flag --pepper-file", path)).transpose()?;
         let credentials_dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Typed { file, environment, data_dir, listen, test_mode, master_key_file, flags, credentials_dir }.read()
+        let typed = Typed {
+            file,
+            environment,
+            data_dir,
+            listen,
+            test_mode,
+            master_key_file,
+            pepper_file,
+            flags,
+            credentials_dir,
+        };
+        typed.read()
     }
 }
 
@@ -155,6 +166,7 @@ struct Flags {
     test_mode: bool,
     secrets: SecretsArguments,
     settings: SettingFlags,
+    pepper: PepperFileArguments,
 }
 
 /// Where a command finds secrets that are not in the data directory.
@@ -163,6 +175,14 @@ pub struct SecretsArguments {
     /// File of the master key, under which recoverable keys are encrypted; see `keyward vault` [env: KEYWARD_MASTER_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     master_key_file: Option<OsString>,
+}
+
+/// Where a command that opens the data directory finds the pepper.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PepperFileArguments {
+    /// File of the pepper, with which stored hashes of keys are keyed; see `keyward pepper` [env: KEYWARD_PEPPER_FILE]
+    #[arg(long, value_name = "FILE")]
+    pepper_file: Option<OsString>,
 }
 
 fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::setting_flags::SettingFlags;
-use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail, operator};
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
 use crate::audit::Keeper;
@@ -66,6 +66,8 @@ pub struct ServeFlags {
     #[command(flatten)]
     secrets: SecretsArguments,
     #[command(flatten)]
+    pepper: PepperFileArguments,
+    #[command(flatten)]
     more: SettingFlags,
 }
 
@@ -75,8 +77,8 @@ impl ServeFlags {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(&self) -> Result<Reading, ConfigError> {
-        let ServeFlags { settings, listen, test_mode, secrets, more } = self.clone();
-        settings.read_with(Flags { listen, test_mode, secrets, settings: more })
+        let ServeFlags { settings, listen, test_mode, secrets, pepper, more } = self.clone();
+        settings.read_with(Flags { listen, test_mode, secrets, pepper, settings: more })
     }
 }
 

@@ -236,6 +236,23 @@ pub(super) static SETTINGS: &[Setting] = &[
             Value::Text(path.to_string_lossy().into_owned())
         },
     },
+    Setting {
+        key: "pepper_file",
+        kind: Kind::Text,
+        meaning: "The file that holds the pepper, with which stored hashes of keys are keyed once `keyward pepper enable` has\n\
+                  switched to it; empty = none. From then on no start does without it. It must be readable by its owner alone\n\
+                  and lie outside of data_dir. `keyward pepper generate` makes one. During an exchange it holds two, one a line,\n\
+                  the new one first. The systemd credential keyward-pepper goes before it, and the variable KEYWARD_PEPPER can\n\
+                  stand in for it. Also the flag --pepper-file, of `keyward serve` and of the operator's commands.",
+        put: |settings, value| {
+            settings.secrets.pepper_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.secrets.pepper_file.as_deref().unwrap_or(std::path::Path::new(""));
+            Value::Text(path.to_string_lossy().into_owned())
+        },
+    },
     choice!(
         "log.level",
         LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },

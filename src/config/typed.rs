@@ -16,6 +16,8 @@ pub const CONFIG_VARIABLE: &str = "KEYWARD_CONFIG";
 pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
 /// Holds the master key, or several (EXT-6).
 pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
+/// Holds the pepper, or several.
+pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -27,6 +29,7 @@ pub(super) const OWN_FLAGS: &[(&str, &str)] = &[
     ("listen", "--listen"),
     ("test_mode", "--test-mode"),
     ("master_key_file", "--master-key-file"),
+    ("pepper_file", "--pepper-file"),
 ];
 const CLIENT_VARIABLES: [&str; 2] = [API_URL_VARIABLE, PORTAL_SESSION_VARIABLE];
 /// A root key has at least this many characters (EXT-1), so that it cannot be guessed easily.
@@ -51,6 +54,8 @@ pub struct Typed {
     pub master_key_file: Option<String>,
     /// Flags made from the names of settings: those names, and what was typed.
     pub flags: Vec<(&'static str, String)>,
+    /// `--pepper-file`
+    pub pepper_file: Option<String>,
     /// The directory that systemd puts this service's credentials in.
     pub credentials_dir: Option<PathBuf>,
 }
@@ -101,6 +106,8 @@ impl Typed {
                 }
             } else if variable == MASTER_KEY_VARIABLE {
                 settings.secrets.master_key = Some(Secret(text.clone()));
+            } else if variable == PEPPER_VARIABLE {
+                settings.secrets.pepper = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -125,6 +132,7 @@ impl Typed {
             ("listen", "--listen", self.listen),
             ("test_mode", "--test-mode", self.test_mode.then(|| "true".to_owned())),
             ("master_key_file", "--master-key-file", self.master_key_file),
+            ("pepper_file", "--pepper-file", self.pepper_file),
         ] {
             if let Some(text) = text {
                 let setting = find(key).expect("flags stand for settings of the table");
@@ -288,7 +296,7 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE].map(str::to_owned);
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE].map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

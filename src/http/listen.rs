@@ -3,6 +3,7 @@
 //! HTTP/1.1 with keep-alive, and HTTP/2 without TLS for clients that begin with its preface.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::bell::Bell;
 use super::client_ip::TrustedProxies;
 use super::limits::Limits;
 use super::reply_body::Replies;
@@ -264,22 +266,28 @@ async fn serve<A: Application>(
     let mut http = pin!(builder.serve_connection(io, service));
     let mut look = pin!(sleep_until(activity.next_look(limits)));
     let mut asked = pin!(ordered(order.clone(), Order::Finish));
-    let reason = loop {
-        tokio::select! {
-            biased;
-            ended = &mut http => {
-                if let Err(error) = ended {
-                    tracing::debug!(error = %error_chain(&*error), "a connection ended early");
-                }
-                return;
+    let mut bell = Bell::new();
+    let reason = poll_fn(|cx| {
+        if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(error = %error_chain(&*error), "a connection ended early");
             }
-            () = &mut look => match activity.overdue(limits) {
-                Some(reason) => break reason,
-                None => look.as_mut().reset(activity.next_look(limits)),
-            },
-            () = &mut asked => break Close::Asked,
+            return Poll::Ready(None);
         }
-    };
+        bell.poll(cx, |cx| {
+            if asked.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Close::Asked));
+            }
+            loop {
+                ready!(look.as_mut().poll(cx));
+                match activity.overdue(limits) {
+                    Some(reason) => return Poll::Ready(Some(reason)),
+                    None => look.as_mut().reset(activity.next_look(limits)),
+                }
+            }
+        })
+    });
+    let Some(reason) = reason.await else { return };
 
     match reason {
         // What was begun is unfinished on purpose; there is nobody to tell.

@@ -9,6 +9,7 @@
 //! shape of the API or a permission.
 
 pub mod admin;
+mod bell;
 pub mod client_ip;
 mod exchange;
 pub mod limits;

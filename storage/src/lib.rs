@@ -11,6 +11,7 @@
 //! - [`log`]: frames, segments, recovery;
 //! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
+//! - [`pepper`]: secrets from outside that stored hashes are keyed with;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.
@@ -24,6 +25,7 @@ pub mod ids;
 pub mod log;
 mod measure;
 mod open;
+pub mod pepper;
 pub mod position;
 mod publish;
 mod queue;

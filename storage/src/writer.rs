@@ -26,7 +26,7 @@ use crate::queue::{Turns, Work};
 use crate::records::key::{self, CreditsRow, LastUsedRow};
 use crate::records::{Effect, Row, encode_record};
 use crate::store::{Read, State, Store, Tables, put_state};
-use crate::tx::{Accepted, CreditChange, Tx};
+use crate::tx::{Accepted, CreditChange, Moved, Tx};
 
 /// Most transactions in one batch, so in one log frame and one sync.
 pub(crate) const MAX_BATCH: usize = 256;
@@ -303,6 +303,7 @@ impl Writer {
         let mut records: Vec<Vec<u8>> = Vec::new();
         let mut effects: Vec<Effect> = Vec::new();
         let mut credit_changes: Vec<CreditChange> = Vec::new();
+        let mut moved: Vec<Moved> = Vec::new();
         let mut answers: Vec<(Position, Range<usize>, Answer)> = Vec::new();
         let mut journal = Journal::default();
         let mut bytes = 0;
@@ -324,7 +325,7 @@ impl Writer {
                     }
                 };
                 self.now = self.now.max(job.now);
-                let mut tx = Tx::new(&tables, &self.hot);
+                let mut tx = Tx::new(&tables, &self.hot, &moved);
                 // A transaction that panics is one request's failure: its overlay is dropped, its answer with it.
                 let (accepted, answer) = match catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut tx)))) {
                     Ok(Ok(ran)) => ran,
@@ -340,7 +341,7 @@ impl Writer {
                     answers.push((last, 0..0, answer));
                     continue;
                 }
-                let Accepted { effects: own, credit_changes: changes } = match tx.accept() {
+                let Accepted { effects: own, credit_changes: changes, moved: moves } = match tx.accept() {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         answer(Fate::Unreadable(error));
@@ -361,6 +362,7 @@ impl Writer {
                 effects.extend(own);
                 let first = credit_changes.len();
                 credit_changes.extend(changes);
+                moved.extend(moves);
                 answers.push((last.next(), first..credit_changes.len(), answer));
             }
             let spends = if step.journal_spends || !step.strict.is_empty() { most_spends } else { 0 };
@@ -416,7 +418,7 @@ impl Writer {
         let balances = if effects.is_empty() {
             Vec::new()
         } else {
-            publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
+            publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes, &moved)?
         };
         drop(publishing);
         if !records.is_empty() {

@@ -47,7 +47,6 @@ pub(crate) struct Segment {
     file: Arc<dyn DiskFile>,
     length: u64,
     streams: [Option<StreamWriter<Vec<u8>>>; 2],
-    frame: Vec<u8>,
 }
 
 /// A batch out of a segment.
@@ -93,7 +92,7 @@ impl Segment {
         file.set_len(0)?;
         file.write_all_at(0, MAGIC)?;
         disk.sync_dir(dir)?;
-        Ok(Segment { no, file, length: MAGIC.len() as u64, streams: [None, None], frame: Vec::new() })
+        Ok(Segment { no, file, length: MAGIC.len() as u64, streams: [None, None] })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -110,22 +109,21 @@ impl Segment {
         let stream = &mut self.streams[index(family)];
         let stream = match stream {
             Some(stream) => stream,
-            None => stream.insert(StreamWriter::try_new(Vec::new(), &rows.schema()).map_err(arrow)?),
+            None => stream.insert(StreamWriter::try_new(vec![0; HEADER_BYTES], &rows.schema()).map_err(arrow)?),
         };
         stream.write(rows).map_err(arrow)?;
-        let payload = stream.get_mut();
-        self.frame.clear();
-        self.frame.extend_from_slice(&u32::try_from(payload.len()).map_err(io::Error::other)?.to_le_bytes());
-        self.frame.extend_from_slice(&[0; 4]);
-        self.frame.push(u8::try_from(index(family)).expect("two families"));
-        self.frame.extend_from_slice(&id.source.to_le_bytes());
-        self.frame.extend_from_slice(&id.number.to_le_bytes());
-        self.frame.extend_from_slice(payload);
-        payload.clear();
-        let sum = crc32fast::hash(&self.frame[8..]);
-        self.frame[4..8].copy_from_slice(&sum.to_le_bytes());
-        self.file.write_all_at(self.length, &self.frame)?;
-        self.length += self.frame.len() as u64;
+        // The stream wrote behind room for a header: a frame is not copied together.
+        let frame = stream.get_mut();
+        let length = u32::try_from(frame.len() - HEADER_BYTES).map_err(io::Error::other)?;
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+        frame[8] = u8::try_from(index(family)).expect("two families");
+        frame[9..13].copy_from_slice(&id.source.to_le_bytes());
+        frame[13..HEADER_BYTES].copy_from_slice(&id.number.to_le_bytes());
+        let sum = crc32fast::hash(&frame[8..]);
+        frame[4..8].copy_from_slice(&sum.to_le_bytes());
+        self.file.write_all_at(self.length, frame)?;
+        self.length += frame.len() as u64;
+        frame.truncate(HEADER_BYTES);
         Ok(())
     }
 }

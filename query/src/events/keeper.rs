@@ -17,6 +17,7 @@ use super::parts::Part;
 use super::recorder::Closed;
 use super::retention;
 use super::tables::Family;
+use crate::priority::{self, Priority};
 
 /// How long a sealed segment is kept: last uses of keys that their store has not written down yet are read out of it after
 /// a crash (KEYS-ANALYTICS-5), and it writes them twice a minute.
@@ -67,6 +68,7 @@ impl Keeper {
 
     /// Works until it is told to stop.
     pub fn run(mut self) {
+        priority::set(Priority::Background);
         let mut wait = LOOK_EVERY;
         loop {
             let job = match self.jobs.recv_timeout(wait) {

@@ -15,6 +15,7 @@ use super::journal::{BatchId, OWN, Segment};
 use super::keeper::Job;
 use super::live::Unsealed;
 use super::tables::Family;
+use crate::priority::{self, Priority};
 
 /// How long an event waits at most for others before it is journaled. With the write itself it stays below the 10 ms that
 /// are promised.
@@ -132,6 +133,9 @@ impl Recorder {
 
     /// Records until it is asked to stop.
     pub fn run(mut self) {
+        // It wakes some hundred times a second; a request that runs then is not to wait for it. What it is entitled to even so
+        // is many times what it needs, so it keeps its times.
+        priority::set(Priority::Background);
         self.core.ring.adopt();
         let syncer = Arc::clone(&self.syncer);
         let core = Arc::clone(&self.core);

@@ -163,6 +163,8 @@ fn series(batches: &[Vec<ArrayRef>]) -> Result<(Vec<Vec<u32>>, Vec<At>), ArrowEr
     };
     let mut table: HashTable<(u64, u32)> = HashTable::new();
     let mut firsts: Vec<At> = Vec::new();
+    // Rows are compared with the latest of a series: equal texts of one batch are the same text.
+    let mut latest: Vec<At> = Vec::new();
     let mut of_rows = Vec::with_capacity(batches.len());
     let mut hashes = Vec::new();
     for (batch, keys) in batches.iter().enumerate() {
@@ -171,12 +173,14 @@ fn series(batches: &[Vec<ArrayRef>]) -> Result<(Vec<Vec<u32>>, Vec<At>), ArrowEr
         create_hashes(keys, &RandomState::default(), &mut hashes)
             .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
         let of_row = hashes.iter().enumerate().map(|(row, hash)| {
-            let alike = |(other, series): &(u64, u32)| other == hash && same(firsts[*series as usize], (batch, row));
+            let alike = |(other, series): &(u64, u32)| other == hash && same(latest[*series as usize], (batch, row));
             if let Some((_, series)) = table.find(*hash, alike) {
+                latest[*series as usize] = (batch, row);
                 return Ok(*series);
             }
             let series = u32::try_from(firsts.len()).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
             firsts.push((batch, row));
+            latest.push((batch, row));
             table.insert_unique(*hash, (*hash, series), |(hash, _)| *hash);
             Ok(series)
         });
@@ -219,7 +223,7 @@ impl<'a> Key<'a> {
 fn same_text(texts: &StringViewArray, one: usize, others: &StringViewArray, other: usize) -> bool {
     let (a, b) = (texts.views()[one], others.views()[other]);
     // A view begins with the length and four bytes of the text, or is all of a short one.
-    if a as u32 <= MAX_INLINE_VIEW_LEN {
+    if a as u32 <= MAX_INLINE_VIEW_LEN || (a == b && std::ptr::eq(texts, others)) {
         return a == b;
     }
     a as u64 == b as u64 && texts.value(one) == others.value(other)

@@ -25,6 +25,7 @@ use super::merge::{RUN_MS, cluster, cluster_column};
 use super::parts::{BATCH_ROWS, directory, file_name};
 use super::rollup::{LEVELS, roll_up, time_bounds};
 use super::tables::{Family, Level, Table};
+use crate::sql::types::Type;
 
 const DAY_MS: i64 = 86_400_000;
 /// Rows of a row group: what two threads of a query can share a day in.
@@ -230,6 +231,12 @@ fn properties(table: Table) -> WriterProperties {
         }
         if table.level != Level::Raw {
             continue;
+        }
+        // The least and the greatest text of rows that are in no order of their texts say nothing about where a text is;
+        // to find them cost more than the bloom filters that do. (Roll-ups are sorted by theirs, and the bounds of the
+        // workspace say whose a file is.)
+        if column.ty == Type::String && name != "workspace_id" {
+            properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::None);
         }
         // What never repeats has no dictionary; what is left of a number after its dictionary grew too large is split so
         // that its bytes compress.

@@ -28,6 +28,7 @@ use super::directory::Seam;
 use super::schema::{self, Fields, Kind, Tag, VERSION};
 use super::shared::{Shared, Standing};
 use super::view::View;
+use crate::priority::{self, Priority};
 
 /// Between two commits while there are changes.
 const COMMIT_EVERY: Duration = Duration::from_millis(400);
@@ -45,11 +46,6 @@ const HEAP_BYTES: usize = 64 << 20;
 const FAILURES_MAX: usize = 3;
 /// First and longest wait after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The priority of the thread, and of those that the index starts. Beside a thread of ordinary priority that is never idle
-/// Linux gives this one 29 parts of 1053, less than 3 % of a core; of an idle core it has all.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 16;
-
 /// Why the index is left for now.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -223,7 +219,7 @@ pub fn mark(disk: &Arc<dyn Disk>, dir: &Path) -> Option<Mark> {
 impl Follower {
     /// Works until it is told to stop.
     pub fn run(self) {
-        yield_to_others();
+        priority::set(Priority::Background);
         let (mut wait, mut anew, mut failures) = (BACKOFF.0, false, 0);
         while !self.shared.stops() {
             let began = Instant::now();
@@ -266,17 +262,30 @@ impl Follower {
 
     /// Opens the index, or makes it, and follows the log. One that is there is used, unless it is to be made `anew`.
     fn work(&self, anew: bool) -> Result<(), Failure> {
-        self.disk.create_dir_all(&self.dir)?;
-        let mut open = if !anew && self.exists()? {
-            self.resume()?
-        } else {
-            self.need_room()?;
-            self.rebuild()?
-        };
+        // In a thread of its own, because a priority cannot be raised again: to make an index is long work that may be
+        // late, and the index's own threads, which merge what was written, take their priority from whoever opens it.
+        let opened = std::thread::scope(|scope| {
+            let patiently = || {
+                priority::set(Priority::Patient);
+                self.open_or_make(anew)
+            };
+            let thread = std::thread::Builder::new().name("search-open".to_owned()).spawn_scoped(scope, patiently)?;
+            thread.join().unwrap_or(Err(Failure::Panicked))
+        });
+        let mut open = opened?;
         if self.shared.stops() {
             return Ok(());
         }
         self.follow(&mut open)
+    }
+
+    fn open_or_make(&self, anew: bool) -> Result<Open, Failure> {
+        self.disk.create_dir_all(&self.dir)?;
+        if !anew && self.exists()? {
+            return self.resume();
+        }
+        self.need_room()?;
+        self.rebuild()
     }
 
     fn need_room(&self) -> Result<(), Failure> {
@@ -606,13 +615,4 @@ fn check(index: &Index, names: &[String]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Gives the calling thread, and those it starts, the lowest priority. On Linux priorities belong to threads; elsewhere they
-/// would be the whole program's.
-fn yield_to_others() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "the search index is kept with the priority of everything else");
-    }
 }

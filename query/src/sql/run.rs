@@ -39,6 +39,7 @@ use tokio::task::{AbortHandle, JoinError};
 use super::bind::Bound;
 use super::json::Encoder;
 use crate::error::Refusal;
+use crate::priority::{self, Priority};
 use line::{Line, Place};
 use memory::{Pool, Total};
 use watch::{Watch, WatchPlanning, WatchPlans};
@@ -49,9 +50,6 @@ use window::watch_windows;
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Threads for reading files, beside those that compute.
 const READERS: usize = 4;
-/// The lowest priority.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 19;
 /// Rows of a batch: large enough to make calls cheap, small enough for the caches and for a stop between two.
 const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(8_192).expect("it is not zero");
 /// A column of a batch may have this part of a query's memory, and a little in any case.
@@ -124,7 +122,7 @@ impl Engine {
             .max_blocking_threads(READERS)
             .thread_name("keyward-query")
             .thread_stack_size(STACK_BYTES)
-            .on_thread_start(yield_to_others)
+            .on_thread_start(|| priority::set(Priority::Lowest))
             .enable_all()
             .build()?;
         let environment = RuntimeEnvBuilder::new()
@@ -326,14 +324,5 @@ fn ended(error: &JoinError) -> Refusal {
         failure::unforeseen()
     } else {
         Refusal::Cancelled
-    }
-}
-
-/// Gives the calling thread the lowest priority. On Linux priorities belong to threads; elsewhere they would be the whole
-/// program's.
-fn yield_to_others() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "queries run with the priority of everything else");
     }
 }

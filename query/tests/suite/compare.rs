@@ -145,6 +145,8 @@ impl Rules {
 
 fn rounded(value: &Value) -> String {
     match value {
+        // Exactly: those that differ in their last digit are not the same, and beyond 2^53 a float cannot tell them apart.
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
         Value::Number(number) => format!("{:.5e}", number.as_f64().expect("a number")),
         other => other.to_string(),
     }

@@ -11,7 +11,7 @@ use keyward_query::events::{self, Verification};
 use keyward_storage::hot::window::{Decision, Kind, Subject, Take};
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId};
 use keyward_storage::records::api::ApiView;
-use keyward_storage::records::key::{KeyHash, KeyView, RatelimitView};
+use keyward_storage::records::key::{KeyView, RatelimitView};
 use keyward_storage::{Spent, Storage};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::key_object::Resolved;
 use super::verify_reply::{Checked, LimitOf, Outcome, Response, Verdict, name_of};
-use super::{Found, migrated, need_for_key, refill, view, view_again};
+use super::{Found, Trace, migrated, need_for_key, refill, view, view_again};
 use crate::api::call::{Call, latency_ms, unavailable};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -106,15 +106,16 @@ impl Operation for VerifyKey {
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
         let begun = Instant::now();
-        let mut hash = secret::hash(ask.key.expose_secret());
-        let found = match view(&call, &hash).await? {
+        let digest = secret::digest(ask.key.expose_secret());
+        let mut trace = Trace::Presented(digest);
+        let found = match view(&call, &digest).await? {
             Some(found) => found,
             None => {
                 let Some(migration) = ask.migration_id.as_deref() else { return Ok(not_found(&call)) };
                 let may = |found: &Found| may_verify(&call, &ask, found.row.api, found.api.keyspace, found.id);
-                let presented = migrated::present(&call, ask.key.expose_secret(), hash, migration, may);
+                let presented = migrated::present(&call, ask.key.expose_secret(), digest, migration, may);
                 let Some((own, found)) = Box::pin(presented).await? else { return Ok(not_found(&call)) };
-                hash = own;
+                trace = own;
                 found
             }
         };
@@ -129,7 +130,7 @@ impl Operation for VerifyKey {
                 Query::parse(text).map_err(|error| Problem::new(Code::PermissionsQuerySyntax, error.to_string()))?,
             ),
         };
-        let Some(found) = refill::settle_now(&call, &hash, found).await? else { return Ok(not_found(&call)) };
+        let Some(found) = refill::settle_now(&call, &trace, found).await? else { return Ok(not_found(&call)) };
         let checks = Checks {
             query: query.as_ref(),
             ratelimits: ask.ratelimits.as_deref().unwrap_or_default(),
@@ -140,7 +141,7 @@ impl Operation for VerifyKey {
         let mut spent = 0;
         if verdict.outcome == Outcome::Valid && verdict.view.limited {
             let cost = ask.credits.map_or(1, |credits| credits.cost.get_unsigned());
-            match spend(&call, &hash, &mut verdict, cost).await? {
+            match spend(&call, &trace, &mut verdict, cost).await? {
                 true if verdict.outcome == Outcome::Valid => spent = cost,
                 true => {}
                 false => return Ok(not_found(&call)),
@@ -373,7 +374,7 @@ fn unknown_limit(verdict: &Verdict, name: &str) -> Problem {
 }
 
 /// Takes the credits. `false` where the key has gone meanwhile.
-async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) -> Result<bool, Problem> {
+async fn spend(call: &Call, trace: &Trace, verdict: &mut Verdict, cost: u64) -> Result<bool, Problem> {
     // Only the counters are taken from a view that is read again: what was checked belongs to the first one.
     let mut spender = Arc::clone(&verdict.view);
     loop {
@@ -384,7 +385,7 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
                 verdict.outcome = Outcome::UsageExceeded;
             }
             // Evicted between the look-up and here: the same key, freshly read.
-            Spent::LookAgain => match Box::pin(view_again(call, hash, spender.id)).await? {
+            Spent::LookAgain => match Box::pin(view_again(call, trace, spender.id)).await? {
                 Some(again) => {
                     spender = again;
                     continue;

@@ -231,6 +231,12 @@ impl Log {
         Ok(self.last)
     }
 
+    /// Begins a new segment, unless the one being written has no frame: then the others can be removed as soon as nobody
+    /// needs them.
+    pub fn begin_segment(&mut self) -> Result<(), AppendError> {
+        if self.writing().bytes > segment::HEADER_BYTES as u64 { self.roll(self.term) } else { Ok(()) }
+    }
+
     /// Begins a new segment after the newest record.
     fn roll(&mut self, term: Term) -> Result<(), AppendError> {
         let header = segment::Header { store_id: self.options.store_id, first: self.last.next(), term };
