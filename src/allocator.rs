@@ -29,6 +29,7 @@ mod tests {
 
     /// The place is that of the option: its value after the call is ours, and was mimalloc's default before.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "mimalloc's own variable, which would stand before ours")]
     fn the_option_is_the_purge_delay() {
         // SAFETY: as above; tests run no other code that sets options.
         let get = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
