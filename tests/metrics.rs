@@ -304,6 +304,7 @@ fn settings_are_shown_with_where_they_came_from() {
         ("UNKEY_REDIS_URL", "redis://user:password@host"),
         ("KEYWARD_ROOT_KEY", secret),
         ("KEYWARD_MASTER_KEY", secret),
+        ("KEYWARD_PEPPER", secret),
     ];
     let show = ["config", "show", "--config", file, "--http-max-connections", "7", "--output", "json"];
     let output = keyward_with(&show, &environment);

@@ -88,11 +88,12 @@ fn words(is_set: bool) -> &'static str {
 }
 
 /// Secrets from the environment, and whether they are there.
-fn secrets(reading: &Reading) -> [(&'static str, bool); 2] {
+fn secrets(reading: &Reading) -> [(&'static str, bool); 3] {
     let settings = &reading.settings;
     [
         ("KEYWARD_ROOT_KEY", settings.first_root_key.is_some()),
         ("KEYWARD_MASTER_KEY", settings.secrets.master_key.is_some()),
+        ("KEYWARD_PEPPER", settings.secrets.pepper.is_some()),
     ]
 }
 

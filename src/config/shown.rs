@@ -113,8 +113,8 @@ A setting can be given, from the strongest to the weakest,
 from; both take the same flags as `keyward serve`. A name that is not known is refused in a file and on the command line,
 with the name that was probably meant; in the environment, where others leave variables, it is a warning.
 
-Secrets are no settings: `KEYWARD_ROOT_KEY` (the first root key, at least 20 characters) and `KEYWARD_MASTER_KEY` stand in the
-environment alone and are shown nowhere.
+Secrets are no settings: `KEYWARD_ROOT_KEY` (the first root key, at least 20 characters), `KEYWARD_MASTER_KEY` and
+`KEYWARD_PEPPER` stand in the environment alone and are shown nowhere.
 
 SIGHUP (`systemctl kill --signal HUP keyward`) reads everything again. Settings marked with *yes* take effect at once and the log says
 which changed; of others that changed it says that they wait for a restart. When anything at all is wrong, everything stays as
@@ -194,6 +194,7 @@ mod tests {
             ("UNKEY_HTTP_PORT", "8080"),
             ("KEYWARD_ROOT_KEY", secret),
             ("KEYWARD_MASTER_KEY", secret),
+            ("KEYWARD_PEPPER", secret),
         ];
         let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let file = Some(("a.toml".to_owned(), "listen = \"127.0.0.1:1\"\n[http]\nidle_timeout_ms = 200".to_owned()));

@@ -29,6 +29,7 @@ pub(super) const OWN_FLAGS: &[(&str, &str)] = &[
     ("listen", "--listen"),
     ("test_mode", "--test-mode"),
     ("master_key_file", "--master-key-file"),
+    ("pepper_file", "--pepper-file"),
 ];
 const CLIENT_VARIABLES: [&str; 2] = [API_URL_VARIABLE, PORTAL_SESSION_VARIABLE];
 /// A root key has at least this many characters (EXT-1), so that it cannot be guessed easily.
