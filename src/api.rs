@@ -112,7 +112,12 @@ const WORKSPACE_WINDOW_MS: u64 = 60_000;
 
 /// The operation at exactly this path.
 pub fn find(path: &str) -> Option<&'static Entry> {
-    OPERATIONS.iter().find(|entry| entry.path == path).copied()
+    find_numbered(path).map(|(_, entry)| entry)
+}
+
+/// The operation at exactly this path, and its number in the table.
+pub fn find_numbered(path: &str) -> Option<(usize, &'static Entry)> {
+    OPERATIONS.iter().enumerate().find(|(_, entry)| entry.path == path).map(|(number, entry)| (number, *entry))
 }
 
 /// Answers a request. Whatever goes wrong is an error reply.
@@ -133,13 +138,14 @@ fn serve<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Serving {
         let mut known = Known::default();
         let request_id = inbound.request_id;
         match answer::<O>(services, inbound, &mut known).await {
-            Ok(body) => Outbound { rate_limit: known.limit, ..Outbound::ok(body) },
+            Ok(body) => Outbound { rate_limit: known.limit, caller: known.caller, ..Outbound::ok(body) },
             Err(problem) => Outbound {
                 status: problem.status(),
                 is_problem: true,
                 rate_limit: known.limit,
                 retry_after_s: problem.retry_after_s(),
-                failure: Some(Box::new(failure(&problem, known.caller))),
+                caller: known.caller,
+                failure: Some(Box::new(failure(&problem))),
                 body: problem.body(request_id.as_str()).into(),
             },
         }
@@ -147,11 +153,9 @@ fn serve<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Serving {
 }
 
 /// What the log says of a problem (COM-LOG-07). The cause is told for failures of ours only.
-fn failure(problem: &Problem, caller: Option<(WorkspaceId, KeyId)>) -> Failure {
+fn failure(problem: &Problem) -> Failure {
     Failure {
-        code: problem.code().path(),
-        workspace: caller.map(|(workspace, _)| workspace.to_string()),
-        root_key: caller.map(|(_, key)| key.to_string()),
+        code: problem.code(),
         cause: std::error::Error::source(problem).filter(|_| problem.status() >= 500).map(telemetry::error_chain),
     }
 }

@@ -12,6 +12,7 @@ use keyward_query::{Events, Query, Search};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
+use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
 use tokio::sync::oneshot;
@@ -21,7 +22,10 @@ use crate::audit;
 use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
 use crate::guesses::Guesses;
+use crate::metrics::Metrics;
 use crate::outside::Outside;
+use crate::pepper::switch::NotSwitched;
+use crate::pepper::{self, Configured};
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
@@ -46,6 +50,8 @@ pub struct Services {
     pub outside: Outside,
     /// Plaintexts of recoverable keys.
     pub vault: Arc<Vault>,
+    /// Where peppers come from.
+    pub peppers: Configured,
     /// Label of this server in events.
     pub region: String,
     /// Recorded verifications and rate-limit decisions. `None` only for commands that open the records alone.
@@ -58,6 +64,10 @@ pub struct Services {
     pub exports: Vec<Arc<Export>>,
     /// Finds keys and audit events. `None` only for commands that open the records alone.
     pub search: Option<Arc<Search>>,
+    /// What requests did, and what the HTTP layer holds.
+    pub metrics: Metrics,
+    /// Where all data lives.
+    pub data_dir: PathBuf,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -74,6 +84,9 @@ pub enum ServicesError {
     /// A secret of the operator's.
     #[error(transparent)]
     Secret(#[from] SourceError),
+    /// The pepper of an empty store.
+    #[error("the pepper could not be put to use")]
+    Pepper(#[from] NotSwitched),
     /// The events.
     #[error(transparent)]
     Events(#[from] keyward_query::events::OpenError),
@@ -113,9 +126,12 @@ impl Services {
     /// The records alone, for tests beside the code: no events, no index, nobody slowed.
     pub fn of_records(storage: Storage, outside: Outside, vault: Arc<Vault>) -> Services {
         Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: PathBuf::from("/data"),
             storage,
             outside,
             vault,
+            peppers: Configured::default(),
             region: "test".to_owned(),
             events: None,
             query: None,
@@ -134,15 +150,22 @@ impl Services {
         }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
-        let storage = open_storage(settings, Arc::clone(&disk), &outside)?;
+        let peppers = Configured::open(&settings.secrets, &settings.data_dir)?;
+        let storage = Storage::open(Options {
+            clear_after_switch: true,
+            ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
+        })?;
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
         let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
+            metrics: Metrics::new(outside.clock.now_ms()),
+            data_dir: settings.data_dir.clone(),
             storage,
             outside,
             vault,
+            peppers,
             region: settings.region.clone(),
             events: Some(events),
             query,
@@ -154,11 +177,24 @@ impl Services {
         services.restore_uses()?;
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         services.vault.remark(&snapshot).map_err(OpenError::from)?;
-        if snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0 {
+        let is_empty = snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0;
+        if is_empty && !services.peppers.peppers.is_empty() {
+            // Whoever configures a pepper before the first start wants no hash without it, that of the first root key included.
+            let by = By::new(server_actor(), services.outside.clock.now_ms(), &services.outside.entropy);
+            pepper::switch::switch(&services, &by, &mut |_| Ok(()))?;
+            pepper::switch::note_cleared(&services)?;
+        } else {
+            pepper::remark(services.storage.peppers(), &snapshot).map_err(OpenError::from)?;
+        }
+        drop(snapshot);
+        if services.storage.was_cleared() {
+            pepper::switch::note_cleared(&services)?;
+        }
+        if is_empty {
             services.make_first_workspace(settings, &*disk)?;
         } else if let Some(chosen) = &settings.first_root_key {
-            let hash = crate::secret::hash(chosen.expose());
-            if services.storage.read_root_key(&hash).map_err(OpenError::from)?.is_none() {
+            let digest = crate::secret::digest(chosen.expose());
+            if services.storage.read_root_key(&digest).map_err(OpenError::from)?.is_none() {
                 tracing::warn!(
                     "KEYWARD_ROOT_KEY is set and is no root key of this data directory: it is used at the first start \
                      only; make another root key with `keyward root-key create`"
@@ -287,14 +323,13 @@ impl Services {
         let path = settings.data_dir.join(ROOT_KEY_FILE);
         write_durably(disk, &path, Zeroizing::new(format!("{}\n", *key.minted.plaintext)).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
-        let actor = tenants::system_actor("keyward", "keyward serve");
-        let by = By::new(actor, self.outside.clock.now_ms(), entropy).correlated();
+        let by = By::new(server_actor(), self.outside.clock.now_ms(), entropy).correlated();
         self.transact_blocking(
             Turn::FIRST,
             by.now,
             move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
                 let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
-                tenants::create_root_key(tx, no, key, &by);
+                tenants::create_root_key(tx, no, key, &by)?;
                 Ok(no)
             },
         )
@@ -312,6 +347,11 @@ impl Services {
         );
         Ok(())
     }
+}
+
+/// Who does what the server does by itself.
+fn server_actor() -> Actor {
+    tenants::system_actor("keyward", "keyward serve")
 }
 
 /// How long a workspace's events are kept, as its row says when it is asked: the store of events is opened before there are
@@ -395,7 +435,16 @@ fn end_at_once(error: &keyward_storage::Fatal) {
 }
 
 /// Opens the store as the settings say; also used by commands while no server runs.
-pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside) -> Result<Storage, OpenError> {
+pub fn open_storage(
+    settings: &Settings,
+    disk: Arc<dyn Disk>,
+    outside: &Outside,
+    peppers: &Configured,
+) -> Result<Storage, OpenError> {
+    Storage::open(storage_options(settings, disk, outside, peppers))
+}
+
+fn storage_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, peppers: &Configured) -> Options {
     let mut fresh = [0; 32];
     outside.entropy.fill(&mut fresh);
     let clock = outside.clock.clone();
@@ -412,9 +461,10 @@ pub fn open_storage(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside)
     options.credits_journal_interval = storage.credits_journal_interval;
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
+    options.peppers.clone_from(&peppers.peppers);
     // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
     options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));
-    Storage::open(options)
+    options
 }
 
 fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -14,6 +14,7 @@ use keyward_storage::records::workspace::WorkspaceView;
 use crate::api::problem::{Code, Problem};
 use crate::api::wire::Authorization;
 use crate::app::Services;
+use crate::metrics::recorder::Index;
 use crate::rbac::Grants;
 use crate::secret;
 
@@ -51,8 +52,10 @@ pub async fn authenticate(
     now: u64,
 ) -> Result<Principal, Problem> {
     let token = bearer(authorization)?;
-    let hash = secret::hash(token);
-    let found = match services.storage.root_key(&hash) {
+    let hash = secret::digest(token);
+    let found = services.storage.root_key(&hash);
+    services.metrics.requests.lookup(Index::RootKeys, &found);
+    let found = match found {
         Lookup::Hot(view) => Some(view),
         Lookup::Absent => None,
         Lookup::Unknown => {

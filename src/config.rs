@@ -3,12 +3,15 @@
 //! [`Settings`] is what the parts are built from: complete and checked. `table` describes every setting once - its
 //! name, its bounds, its meaning, its field - and reading a file, naming an environment variable, refusing an unknown
 //! name and writing `config/keyward.toml` all work from that table, so a setting cannot be known to one of them and
-//! unknown to another. `typed` reads what the user typed. Precedence: flag, environment, file, default.
+//! unknown to another. `typed` reads what the user typed, `unkey` knows the names of Unkey's own server, `shown` tells what
+//! is in force. Precedence: flag, environment, file, default.
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 
+mod shown;
 mod table;
 mod typed;
+mod unkey;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,10 +19,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::{
-    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE,
-    Reading, Typed,
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, PORTAL_SESSION_VARIABLE,
+    ROOT_KEY_VARIABLE, Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.
@@ -53,6 +57,8 @@ pub struct Settings {
     pub audit: Audit,
     /// How callers prove who they are.
     pub auth: Auth,
+    /// Who may read metrics.
+    pub metrics: Metrics,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -65,6 +71,10 @@ pub struct SecretSources {
     pub master_key_file: Option<PathBuf>,
     /// The master key, from the environment. Never read from the settings file, never printed.
     pub master_key: Option<Secret>,
+    /// The file of the pepper.
+    pub pepper_file: Option<PathBuf>,
+    /// The pepper, from the environment. Never read from the settings file, never printed.
+    pub pepper: Option<Secret>,
 }
 
 /// A place to answer HTTP at.
@@ -144,6 +154,17 @@ pub struct Log {
     pub level: LogLevel,
     /// How a line is written.
     pub format: LogFormat,
+    /// Which requests have a line.
+    pub requests: LogRequests,
+}
+
+/// Which requests have a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Those that were refused or failed.
+    Failed,
+    /// Every one that names an operation, too.
+    All,
 }
 
 /// Importance of a log line.
@@ -277,6 +298,15 @@ pub struct Auth {
     pub guess_delay_max: Duration,
 }
 
+/// Who may read metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// `HOST:PORT` for metrics alone, where there is one.
+    pub listen: Option<String>,
+    /// Who may read them on the addresses of requests.
+    pub allow: Vec<IpNet>,
+}
+
 /// When spent credits reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditsJournal {
@@ -328,7 +358,7 @@ impl Default for Settings {
             region: "local".to_owned(),
             first_root_key: None,
             secrets: SecretSources::default(),
-            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+            log: Log { level: LogLevel::Info, format: LogFormat::Text, requests: LogRequests::Failed },
             http: Http {
                 max_connections: 10_000,
                 max_body_bytes: 10 * 1024 * 1024,
@@ -337,10 +367,7 @@ impl Default for Settings {
                 idle_timeout: Duration::from_secs(75),
                 reply_stall_timeout: Duration::from_secs(30),
                 shutdown_deadline: Duration::from_secs(25),
-                trusted_proxies: PRIVATE_NETWORKS
-                    .iter()
-                    .map(|network| network.parse().expect("the default networks are well-formed"))
-                    .collect(),
+                trusted_proxies: networks(PRIVATE_NETWORKS),
                 unix_socket_mode: 0o660,
             },
             tls: Tls::default(),
@@ -365,9 +392,17 @@ impl Default for Settings {
             },
             audit: Audit { export_file: None, export_syslog: None },
             auth: Auth { guess_delay_max: Duration::from_secs(4) },
+            metrics: Metrics { listen: None, allow: networks(LOOPBACK) },
         }
     }
 }
+
+fn networks(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().expect("the default networks are well-formed")).collect()
+}
+
+/// This machine.
+const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
 /// Loopback and private networks: where a reverse proxy of one's own stands (COM-HDR-02).
 const PRIVATE_NETWORKS: &[&str] =

@@ -114,7 +114,7 @@ pub struct Counts {
 
 /// The table.
 pub struct Guesses {
-    delay_max_ms: u64,
+    delay_max_ms: AtomicU64,
     hasher: RandomState,
     shards: [Mutex<HashMap<Origin, Entry>>; SHARDS],
     /// Attempts of addresses that had to leave the table, since the last report.
@@ -129,7 +129,7 @@ impl Guesses {
     /// An empty table; answers are held back by no more than this.
     pub fn new(delay_max: Duration) -> Guesses {
         Guesses {
-            delay_max_ms: u64::try_from(delay_max.as_millis()).unwrap_or(u64::MAX),
+            delay_max_ms: AtomicU64::new(millis(delay_max)),
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
             forgotten: AtomicU64::new(0),
@@ -138,6 +138,11 @@ impl Guesses {
             unslowed: AtomicU64::new(0),
             held: AtomicUsize::new(0),
         }
+    }
+
+    /// Holds answers back by no more than this from now on.
+    pub fn set_delay_max(&self, delay_max: Duration) {
+        self.delay_max_ms.store(millis(delay_max), Ordering::Relaxed);
     }
 
     /// Counts an attempt with an unknown root key at `now` (unix ms), and waits for as long as its answer is to be held back.
@@ -162,7 +167,7 @@ impl Guesses {
         let standing = entry.clear_at.saturating_sub(now).div_ceil(REGAIN_MS);
         let beyond = standing.checked_sub(FREE).filter(|beyond| *beyond > 0)?;
         let doublings = u32::try_from(beyond - 1).unwrap_or(u32::MAX).min(32);
-        let delay = (FIRST_DELAY_MS << doublings).min(self.delay_max_ms);
+        let delay = (FIRST_DELAY_MS << doublings).min(self.delay_max_ms.load(Ordering::Relaxed));
         // What is beyond the longest delay is not remembered: who stops for a while is soon as good as new.
         entry.clear_at = entry.clear_at.min(now.saturating_add((FREE + 6) * REGAIN_MS));
         if delay == 0 {
@@ -224,6 +229,10 @@ impl Guesses {
             held: self.held.load(Ordering::Relaxed),
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A place among the answers held back.

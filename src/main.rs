@@ -13,10 +13,13 @@ fn main() -> ExitCode {
     keyward::telemetry::log_panics();
     match cli::parse(std::env::args_os()) {
         Ok(Command::Serve(arguments)) => cli::serve::run(arguments),
+        Ok(Command::Status(arguments)) => cli::status::run(arguments),
+        Ok(Command::Config(arguments)) => cli::config::run(arguments),
         Ok(Command::Workspace(arguments)) => cli::workspace::run(arguments),
         Ok(Command::RootKey(arguments)) => cli::root_key::run(arguments),
         Ok(Command::Events(arguments)) => cli::events::run(arguments),
         Ok(Command::Vault(arguments)) => cli::vault::run(arguments),
+        Ok(Command::Pepper(arguments)) => cli::pepper::run(arguments),
         Ok(Command::Audit(arguments)) => cli::audit::run(arguments),
         Ok(Command::Tls(arguments)) => cli::tls::run(arguments),
         Ok(Command::Doctor(arguments)) => cli::doctor::run(arguments),

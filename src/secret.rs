@@ -1,6 +1,6 @@
 //! Key plaintexts: how they are minted and what is kept of them.
 
-use keyward_storage::records::key::KeyHash;
+use keyward_storage::records::key::KeyDigest;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -17,8 +17,8 @@ pub const START_CHARS: usize = 4;
 pub struct Minted {
     /// `[<prefix>_]<base58 of the random bytes>` (KEYFMT-1, KEYFMT-2).
     pub plaintext: Zeroizing<String>,
-    /// See [`hash`].
-    pub hash: KeyHash,
+    /// See [`digest`].
+    pub digest: KeyDigest,
     /// The prefix and the first characters of the body.
     pub start: String,
     /// The last four characters.
@@ -43,7 +43,7 @@ fn assemble(prefix: Option<&str>, random: &[u8]) -> Minted {
     let start = plaintext.len() + START_CHARS.min(body.len());
     plaintext.push_str(&body);
     Minted {
-        hash: hash(&plaintext),
+        digest: digest(&plaintext),
         start: plaintext[..start].to_owned(),
         end: plaintext[plaintext.len() - START_CHARS.min(body.len())..].to_owned(),
         plaintext,
@@ -51,8 +51,8 @@ fn assemble(prefix: Option<&str>, random: &[u8]) -> Minted {
 }
 
 /// What a presented key is looked up by: SHA-256 of its bytes, as it stands (HASH-1, KEYFMT-7).
-pub fn hash(plaintext: &str) -> KeyHash {
-    Sha256::digest(plaintext.as_bytes()).into()
+pub fn digest(plaintext: &str) -> KeyDigest {
+    KeyDigest(Sha256::digest(plaintext.as_bytes()).into())
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
     /// HASH-1: the contract's vectors.
     #[test]
     fn hashes_are_sha256() {
-        let text = |plaintext| base64::engine::general_purpose::STANDARD.encode(hash(plaintext));
+        let text = |plaintext| base64::engine::general_purpose::STANDARD.encode(digest(plaintext).0);
         assert_eq!(text("test"), "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=");
         assert_eq!(text("prod_12drXXUifSrRnXLGbXg8E"), "VThvfAPrVzOnB9mjkBip/8J1cjP+jgnqQF8IQoAO3aM=");
     }

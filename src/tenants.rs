@@ -73,7 +73,7 @@ impl NewRootKey {
     pub fn chosen(plaintext: &str, name: Option<String>, permissions: Vec<String>, entropy: &Entropy) -> NewRootKey {
         let minted = Minted {
             plaintext: plaintext.to_owned().into(),
-            hash: secret::hash(plaintext),
+            digest: secret::digest(plaintext),
             // Of a secret that somebody made up, any part may help a guess.
             start: String::new(),
             end: String::new(),
@@ -81,13 +81,16 @@ impl NewRootKey {
         NewRootKey { id: KeyId(draw_id(entropy)), name, permissions, expires: None, minted }
     }
 
-    /// Its row, to be put: enabled, its permissions sorted and each there once.
-    pub fn into_row(self, workspace: WorkspaceNo, now: u64) -> RootKeyRow {
+    /// Its row, to be put by this transaction: enabled, its permissions sorted and each there once.
+    ///
+    /// # Errors
+    /// What reading the records says.
+    pub fn into_row(self, tx: &Tx<'_>, workspace: WorkspaceNo, now: u64) -> Result<RootKeyRow, ReadError> {
         let mut permissions = self.permissions;
         permissions.sort();
         permissions.dedup();
-        RootKeyRow {
-            hash: self.minted.hash,
+        Ok(RootKeyRow {
+            hash: tx.hash(&self.minted.digest)?,
             start: self.minted.start,
             end: Some(self.minted.end).filter(|end| !end.is_empty()),
             name: self.name,
@@ -98,7 +101,7 @@ impl NewRootKey {
             created_at: now,
             updated_at: None,
             deleted_at: None,
-        }
+        })
     }
 }
 
@@ -171,13 +174,14 @@ pub fn create_workspace(
 }
 
 /// Makes a root key. The caller has seen that its hash is free.
-pub fn create_root_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, key: NewRootKey, by: &By) {
+pub fn create_root_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, key: NewRootKey, by: &By) -> Result<(), ReadError> {
     let id = key.id;
-    let row = key.into_row(workspace, by.now);
-    root_key::put(tx, id, &row);
+    let row = key.into_row(tx, workspace, by.now)?;
+    root_key::put(tx, id, &row)?;
     let name = row.name.as_deref().unwrap_or_default();
     let event = by.event("root_key.create", format!("Created root key {id}"), vec![target("rootKey", id, name)]);
     tx.audit(workspace, event);
+    Ok(())
 }
 
 /// Changes a workspace. `changes` is what the audit event tells of them: compact JSON text of an object (AL-EV-09). The
@@ -205,16 +209,24 @@ pub fn delete_workspace(tx: &mut Tx<'_>, no: WorkspaceNo, before: &WorkspaceRow,
 }
 
 /// Changes a root key; effective for the next request (COM-RK-07). `changes` as in [`update_workspace`].
-pub fn update_root_key(tx: &mut Tx<'_>, id: KeyId, after: &RootKeyRow, changes: String, by: &By) {
-    root_key::put(tx, id, after);
+pub fn update_root_key(
+    tx: &mut Tx<'_>,
+    id: KeyId,
+    after: &RootKeyRow,
+    changes: String,
+    by: &By,
+) -> Result<(), ReadError> {
+    root_key::put(tx, id, after)?;
     let target = Target { meta: Some(changes), ..target("rootKey", id, after.name.as_deref().unwrap_or_default()) };
     tx.audit(after.workspace, by.event("root_key.update", format!("Updated root key {id}"), vec![target]));
+    Ok(())
 }
 
 /// Revokes a root key: the next request that brings it finds no such key (COM-RK-07). Its row stays for the audit log.
-pub fn revoke_root_key(tx: &mut Tx<'_>, id: KeyId, before: &RootKeyRow, by: &By) {
+pub fn revoke_root_key(tx: &mut Tx<'_>, id: KeyId, before: &RootKeyRow, by: &By) -> Result<(), ReadError> {
     let after = RootKeyRow { deleted_at: Some(by.now), ..before.clone() };
-    root_key::put(tx, id, &after);
+    root_key::put(tx, id, &after)?;
     let targets = vec![target("rootKey", id, after.name.as_deref().unwrap_or_default())];
     tx.audit(after.workspace, by.event("root_key.delete", format!("Revoked root key {id}"), targets));
+    Ok(())
 }

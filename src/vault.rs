@@ -12,10 +12,11 @@ mod complaints;
 mod crypt;
 mod master;
 pub mod rotate;
-mod sources;
+pub mod sources;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyward_storage::ids::{DataKeyId, KeyId, WorkspaceId, WorkspaceNo};
@@ -47,6 +48,8 @@ pub struct Vault {
     place: Option<String>,
     unwrapped: Mutex<Unwrapped>,
     complaints: Complaints,
+    /// Data keys whose master key was not configured when it was last looked.
+    unreadable_data_keys: AtomicU64,
     /// Held by the one rotation that runs.
     rotating: Mutex<()>,
 }
@@ -116,6 +119,7 @@ impl Vault {
             place,
             unwrapped: Mutex::default(),
             complaints: Complaints::default(),
+            unreadable_data_keys: AtomicU64::new(0),
             rotating: Mutex::default(),
         }
     }
@@ -182,6 +186,16 @@ impl Vault {
     /// Copies that could not be opened since the start.
     pub fn failures(&self) -> u64 {
         self.complaints.count()
+    }
+
+    /// Whether a copy could not be opened within the last hour.
+    pub fn failed_lately(&self) -> bool {
+        self.complaints.came_lately()
+    }
+
+    /// Data keys whose master key is not configured, as of the start.
+    pub fn unreadable_data_keys(&self) -> u64 {
+        self.unreadable_data_keys.load(Ordering::Relaxed)
     }
 
     /// Opens a copy.

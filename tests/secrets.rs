@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::authority::ROWS;
 use crate::harness::program::DataDir;
-use crate::harness::{Options, Reply, Server, Workspace};
+use crate::harness::{Options, Reply, Server, Workspace, keyward_with};
 use crate::things::World;
 
 /// The one file that holds a secret, by the operator's choice.
@@ -143,8 +143,9 @@ fn with_marks(marks: &mut Marks, mut body: Value) -> Value {
     body
 }
 
-/// COM-LOG-07, COM-AUTH-09, AL-EV-06, EXT-1, EXT-6: keys, root keys, the master key, refused credentials, credentials in headers and queries, hashes
-/// from elsewhere and bodies that do not parse are in no line of the log at its most talkative, in no error, in no reply but
+/// COM-LOG-07, COM-AUTH-09, AL-EV-06, EXT-1, EXT-6: keys, root keys, the master key, the pepper, refused credentials,
+/// credentials in headers and queries, hashes
+/// from elsewhere and bodies that do not parse are in no line of the log at its most talkative, in no metric, in no error, in no reply but
 /// the one that tells them, in no export and in no file of the data directory - the log, the records, the events, the
 /// journals - while it runs, after a kill and after a stop. The search itself is proved by what it must find.
 #[test]
@@ -153,11 +154,14 @@ fn no_secret_is_left_anywhere() {
     let root = marks.add("the first root key", "unkey_markFirstRootKeyThatMustNotBeSeen");
     let master = marks.add("the master key", "markMasterKeyThatMustNotBeSeenxx");
     let master = base64::engine::general_purpose::STANDARD.encode(master);
+    let pepper = marks.add("the pepper", "markPepperThatMustNotBeSeenxxxxx");
+    let pepper = base64::engine::general_purpose::STANDARD.encode(pepper);
     let dir = DataDir::fresh();
     let export = dir.path().with_file_name("audit.jsonl");
     let options = Options { root_key: Some(root.clone()), ..Options::default() }
         .setting("KEYWARD_LOG_LEVEL", "trace")
-        .setting("KEYWARD_MASTER_KEY", master)
+        .setting("KEYWARD_MASTER_KEY", &master)
+        .setting("KEYWARD_PEPPER", &pepper)
         .setting("KEYWARD_AUDIT_EXPORT_FILE", export.display());
     let server = Arc::new(Server::start_with(dir.clone(), options));
     let workspace = Workspace::on(&server);
@@ -228,6 +232,19 @@ fn no_secret_is_left_anywhere() {
         server.operate(&["events", "export", "--table", table, file.to_str().unwrap()]).json();
         leaks.extend(marks.found_in(table, &std::fs::read(&file).unwrap()));
     }
+    // What an operator is shown: metrics, the status, the settings.
+    let metrics = server.get("/metrics");
+    assert!(metrics.status == 200 && metrics.text().contains("keyward_requests_total{operation=\"keys.createKey\""));
+    leaks.extend(marks.found_in("metrics", &metrics.body));
+    for page in ["/health/live", "/health/ready"] {
+        leaks.extend(marks.found_in(page, &server.get(page).body));
+    }
+    let status = server.operate(&["status"]).stdout;
+    leaks.extend(marks.found_in("the status", status.as_bytes()));
+    let secrets = [("KEYWARD_ROOT_KEY", &*root), ("KEYWARD_MASTER_KEY", &*master), ("KEYWARD_PEPPER", &*pepper)];
+    let settings = keyward_with(&["config", "show", "--output", "json"], &secrets);
+    assert!(settings.json()["settings"].is_object());
+    leaks.extend(marks.found_in("the settings", format!("{}{}", settings.stdout, settings.stderr).as_bytes()));
     let trail = server.operate(&["audit", "export"]).stdout;
     assert!(trail.contains(canary) || trail.contains("Created API"), "the trail is exported");
     leaks.extend(marks.found_in("the audit trail", trail.as_bytes()));

@@ -200,6 +200,11 @@ fn only_tls_names_rustls() {
 }
 
 #[test]
+fn only_metrics_names_prometheus() {
+    only_in("only src/metrics/ names prometheus_client", &["prometheus_client"], &["src/metrics"], false);
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }

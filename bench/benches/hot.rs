@@ -74,9 +74,9 @@ fn benches(criterion: &mut Criterion) {
     let plaintexts = store::fill(&services, keys).expect("fill");
     let workspace = WorkspaceNo(1);
     for plaintext in &plaintexts {
-        services.storage.read_key(workspace, &secret::hash(plaintext)).expect("readable").expect("there");
+        services.storage.read_key(workspace, &secret::digest(plaintext)).expect("readable").expect("there");
     }
-    let root_hash = secret::hash(root_key.trim_start_matches("Bearer "));
+    let root_hash = secret::digest(root_key.trim_start_matches("Bearer "));
     services.storage.read_root_key(&root_hash).expect("readable").expect("there");
 
     let mut group = criterion.benchmark_group("verify");
@@ -87,7 +87,7 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter_batched(
             || plaintexts[choose.of(keys)].clone(),
             |plaintext| {
-                let hash = secret::hash(black_box(&plaintext));
+                let hash = secret::digest(black_box(&plaintext));
                 let Lookup::Hot(view) = services.storage.key(workspace, &hash) else { panic!("not hot") };
                 let now = services.outside.clock.now_ms();
                 let limit = &view.ratelimits[0];

@@ -70,7 +70,7 @@ pub fn delete_role(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repor
     say(&format!("making {} keys", options.keys));
     let plaintexts = store::fill_with_roles(&services, options.keys, &[role])?;
     for plaintext in &plaintexts {
-        let view = services.storage.read_key(WorkspaceNo(1), &secret::hash(plaintext));
+        let view = services.storage.read_key(WorkspaceNo(1), &secret::digest(plaintext));
         view.map_err(|error| Error::Unexpected(error.to_string()))?;
     }
     let held = |verification: &Value| verification.get("roles").is_some() || verification.get("permissions").is_some();

@@ -61,14 +61,14 @@ pub fn fill_with_roles(services: &Services, count: usize, roles: &[RoleId]) -> R
                 duration: 60_000,
                 auto_apply: true,
             };
-            let row = key_row(minted.hash, minted.start, api_id, limit, by.now);
+            let row = key_row(minted.digest.0, minted.start, api_id, limit, by.now);
             rows.push((KeyId(draw_id(&entropy)), KeyRow { roles: roles.to_vec(), ..row }));
             plaintexts.push(minted.plaintext.to_string());
         }
         let by = by.clone();
         transact(services, by.now, move |tx| {
             for (id, row) in &rows {
-                key::insert(tx, WORKSPACE, *id, row);
+                key::insert(tx, WORKSPACE, *id, row).expect("readable");
             }
             tx.audit(WORKSPACE, by.event("key.create", format!("Created {} keys", rows.len()), Vec::new()));
         })?;

@@ -37,5 +37,5 @@ pub use core::Retention;
 pub use datafusion::arrow::array::RecordBatch;
 pub use event::{Event, Outcome, Ratelimit, Verification};
 pub use scan::{Scope, Spaces};
-pub use store::{Events, LastUse, OpenError, Options, Stats, Usage};
+pub use store::{Events, LastUse, OpenError, Options, Stats, Trouble, Usage};
 pub use transfer::ImportError;

@@ -114,6 +114,11 @@ impl Search {
         find::events(&self.shared, snapshot, workspace, ask)
     }
 
+    /// Whether the index cannot be kept at the moment.
+    pub fn is_failing(&self) -> bool {
+        self.shared.is(Standing::Failing)
+    }
+
     /// Numbers for metrics and health.
     pub fn stats(&self) -> Stats {
         let view = self.shared.view();

@@ -38,12 +38,13 @@ use std::sync::Arc;
 use keyward_storage::Lookup;
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Target;
-use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView};
+use keyward_storage::records::key::{self, KeyDigest, KeyHash, KeyRow, KeyView};
 use keyward_storage::records::{api, api::ApiRow};
 use keyward_storage::{Abort, Read, ReadError};
 
 use super::call::{Call, Change};
 use super::problem::{Code, Problem};
+use crate::metrics::recorder::Index;
 use crate::rbac::Need;
 use crate::tenants::target;
 
@@ -77,25 +78,43 @@ fn find_again(change: &Change<'_, '_>, id: KeyId) -> Result<Found, Abort<Problem
     live(change.tx, change.workspace(), id)?.ok_or_else(|| Abort::Refused(not_found()))
 }
 
-/// The hot view of a key by its hash, from memory or else from disk.
-async fn view(call: &Call, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, Problem> {
+/// The hot view of a key by its digest, from memory or else from disk.
+async fn view(call: &Call, digest: &KeyDigest) -> Result<Option<Arc<KeyView>>, Problem> {
     let workspace = call.workspace();
-    match call.storage().key(workspace, hash) {
+    let found = call.storage().key(workspace, digest);
+    call.services().metrics.requests.lookup(Index::Keys, &found);
+    match found {
         Lookup::Hot(view) => Ok(Some(view)),
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {
-            let hash = *hash;
+            let digest = *digest;
             // Boxed, as all that rarely happens on the road of a verify: its future is copied into place on every request.
-            Box::pin(call.read("key", move |storage| storage.read_key(workspace, &hash))).await
+            Box::pin(call.read("key", move |storage| storage.read_key(workspace, &digest))).await
         }
     }
 }
 
-/// The hot view of a key that was seen under `hash` a moment ago. A migrated key may have been given another one since: then
-/// it is found by its id.
-async fn view_again(call: &Call, hash: &KeyHash, id: KeyId) -> Result<Option<Arc<KeyView>>, Problem> {
+/// How a key was found, to find it again.
+#[derive(Debug, Clone, Copy)]
+enum Trace {
+    /// By what was presented.
+    Presented(KeyDigest),
+    /// By the hash in its row.
+    Stored(KeyHash),
+}
+
+/// The hot view of a key that was found like this a moment ago. A migrated key may have been given another hash since, and a
+/// switch of the pepper gives one to every key: then it is found by its id.
+async fn view_again(call: &Call, trace: &Trace, id: KeyId) -> Result<Option<Arc<KeyView>>, Problem> {
     let workspace = call.workspace();
-    match view(call, hash).await?.filter(|view| view.id == id) {
+    let seen = match trace {
+        Trace::Presented(digest) => view(call, digest).await?,
+        Trace::Stored(hash) => match call.storage().stored_key(workspace, hash) {
+            Lookup::Hot(view) => Some(view),
+            Lookup::Absent | Lookup::Unknown => None,
+        },
+    };
+    match seen.filter(|view| view.id == id) {
         Some(view) => Ok(Some(view)),
         None => Box::pin(call.read("key", move |storage| storage.read_key_by_id(workspace, id))).await,
     }

@@ -27,6 +27,7 @@ use serde::Deserialize;
 use super::call::{Call, Change, Correlate, Granted};
 use super::problem::{Code, Problem};
 use super::shape::{Int, Opt, Text};
+use crate::metrics::recorder::Index;
 use crate::rbac::Need;
 use crate::tenants::target;
 
@@ -51,7 +52,9 @@ pub struct Request {
 /// The namespace with this id or name, from memory or else from disk; the id wins (RL-NS-01).
 async fn namespace(call: &Call, id_or_name: &str) -> Result<Option<Arc<NamespaceView>>, Problem> {
     let workspace = call.workspace();
-    match call.storage().namespace(workspace, id_or_name) {
+    let found = call.storage().namespace(workspace, id_or_name);
+    call.services().metrics.requests.lookup(Index::Namespaces, &found);
+    match found {
         Lookup::Hot(view) => Ok(Some(view)),
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {
@@ -149,7 +152,9 @@ async fn override_for<'a>(
     identifier: &'a str,
 ) -> Result<Option<(&'a str, OverrideView)>, Problem> {
     let (workspace, namespace) = (call.workspace(), view.id);
-    let own = match call.storage().override_of(workspace, namespace, identifier) {
+    let found = call.storage().override_of(workspace, namespace, identifier);
+    call.services().metrics.requests.lookup(Index::Overrides, &found);
+    let own = match found {
         Lookup::Hot(own) => Some(own),
         Lookup::Absent => None,
         Lookup::Unknown => {

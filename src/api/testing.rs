@@ -63,7 +63,8 @@ impl Kit {
         let secrets = SecretSources { master_key: Some(Secret::new(MASTER_KEY)), ..SecretSources::default() };
         let settings = Settings { data_dir: Path::new("/data").to_owned(), secrets, ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
-        let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        let storage =
+            open_storage(&settings, Arc::new(MemoryDisk::new()), &outside, &Default::default()).expect("opened");
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("a master key"));
         let services = Services::of_records(storage, outside, vault);
         let services = Arc::new(services);
@@ -75,7 +76,7 @@ impl Kit {
         let by = By::new(tenants::system_actor("test", "test"), NOW, entropy);
         let made = services.transact_blocking(Turn::FIRST, NOW, move |tx| {
             let no = tenants::create_workspace(tx, id, "a workspace", None, &by)?;
-            tenants::create_root_key(tx, no, key, &by);
+            tenants::create_root_key(tx, no, key, &by)?;
             Ok::<_, keyward_storage::Abort<std::convert::Infallible>>(no)
         });
         let workspace = made.expect("made").value;

@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use keyward_storage::ids::{KeyId, WorkspaceId};
 
+use super::problem::Code;
 use crate::outside::Entropy;
 
 /// A request to an operation, its body read whole and everything its headers say already understood.
@@ -85,6 +87,8 @@ pub struct Outbound {
     pub rate_limit: Option<RateLimitHeaders>,
     /// A `Retry-After` in whole seconds for other reasons than the workspace limit (COM-CODE-02).
     pub retry_after_s: Option<u32>,
+    /// Who asked, where the credential told: for the log.
+    pub caller: Option<(WorkspaceId, KeyId)>,
     /// What the log is to say of a request that failed.
     pub failure: Option<Box<Failure>>,
     /// The body, whole.
@@ -92,14 +96,10 @@ pub struct Outbound {
 }
 
 /// What the log says of a request that failed, beside its status: no detail, which may echo what the client sent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Failure {
-    /// The error code's path.
-    pub code: &'static str,
-    /// The workspace, where the credential told.
-    pub workspace: Option<String>,
-    /// The root key's id, where the credential told.
-    pub root_key: Option<String>,
+    /// The error code.
+    pub code: Code,
     /// What led here, causes included; for failures of ours only.
     pub cause: Option<String>,
 }
@@ -112,6 +112,7 @@ impl Outbound {
             is_problem: false,
             rate_limit: None,
             retry_after_s: None,
+            caller: None,
             failure: None,
             body: body.into(),
         }

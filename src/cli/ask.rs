@@ -18,14 +18,16 @@ use serde_json::{Map, Value, json};
 
 use super::admin_client::{CallError, call, open_stream};
 use super::operator::{Done, execute};
-use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail};
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
-use crate::config::{ConfigError, Log, LogFormat, LogLevel, Reading, Settings};
+use crate::config::{ConfigError, Log, LogLevel, Reading, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
+use crate::metrics::Metrics;
 use crate::outside::Outside;
+use crate::pepper::Configured;
 use crate::telemetry::{self, error_chain};
 use crate::vault::Vault;
 
@@ -47,11 +49,26 @@ pub struct Asked<T: clap::Args> {
     pub store: StoreArguments,
 }
 
+/// Flags that say where a store is, and what it takes to open it.
+#[derive(Debug, clap::Args)]
+pub struct PlaceArguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    #[command(flatten)]
+    pepper: PepperFileArguments,
+}
+
+impl PlaceArguments {
+    fn read_with(self, secrets: SecretsArguments) -> Result<Reading, ConfigError> {
+        self.settings.read_with(Flags { secrets, pepper: self.pepper, ..Flags::default() })
+    }
+}
+
 /// Flags of every command of the operator.
 #[derive(Debug, clap::Args)]
 pub struct StoreArguments {
     #[command(flatten)]
-    settings: SettingsArguments,
+    place: PlaceArguments,
     /// What to print: a text for people, or one JSON object for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -79,8 +96,7 @@ impl StoreArguments {
 
     /// The same for a command that may need the operator's secrets itself, where no server runs.
     pub fn reach_with(self, secrets: SecretsArguments) -> Result<Reach, ExitCode> {
-        let reading = self.settings.read_with(Flags { secrets, ..Flags::default() });
-        Reach::new(reading).map(|reach| Reach { output: self.output, ..reach })
+        Reach::new(self.place.read_with(secrets)).map(|reach| Reach { output: self.output, ..reach })
     }
 }
 
@@ -110,13 +126,13 @@ pub enum Way {
 
 impl Reach {
     /// Reads the settings that say where the store is. `Err` is an exit code: the reason has been printed.
-    pub fn of(settings: SettingsArguments) -> Result<Reach, ExitCode> {
-        Reach::new(settings.read())
+    pub fn of(place: PlaceArguments) -> Result<Reach, ExitCode> {
+        Reach::new(place.read_with(SecretsArguments::default()))
     }
 
     fn new(reading: Result<Reading, ConfigError>) -> Result<Reach, ExitCode> {
         match reading {
-            Ok(Reading { settings, warnings }) => {
+            Ok(Reading { settings, warnings, .. }) => {
                 note(warnings.iter().map(|warning| format!("warning: {warning}")));
                 Ok(Reach { settings, output: Output::Json })
             }
@@ -299,12 +315,14 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         Err(error) => return refuse(format!("cannot read the data directory {shown}: {error}")),
     }
     // What storage has to say is told only where it is a warning.
-    telemetry::start(&Log { level: LogLevel::Warn, format: LogFormat::Text }, true);
+    telemetry::start(&Log { level: LogLevel::Warn, ..Settings::default().log }, true);
     let outside = Outside::system();
     let failed = |why: String| Closed::No(format!("cannot open the data directory {shown}: {why}"));
     let vault = Vault::open(&settings.secrets, &settings.data_dir).map_err(|error| failed(error_chain(&error)))?;
     let vault = Arc::new(vault);
-    let storage = match open_storage(settings, Arc::new(RealDisk), &outside) {
+    let peppers =
+        Configured::open(&settings.secrets, &settings.data_dir).map_err(|error| failed(error_chain(&error)))?;
+    let storage = match open_storage(settings, Arc::new(RealDisk), &outside, &peppers) {
         Ok(storage) => storage,
         Err(error @ OpenError::Locked(_)) => return Err(Closed::InUse(error.to_string())),
         Err(error) => return Err(failed(error_chain(&error))),
@@ -321,9 +339,12 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
+        metrics: Metrics::new(outside.clock.now_ms()),
+        data_dir: settings.data_dir.clone(),
         storage,
         outside,
         vault,
+        peppers,
         region: settings.region.clone(),
         events,
         query: None,
@@ -405,7 +426,7 @@ mod tests {
         assert_eq!(seen, [("x", &over_the_socket["workspaceId"]), ("y", &alone["workspaceId"])]);
 
         let services = Services::open(&settings(&dir), Outside::system()).expect("the next start");
-        let hash = crate::secret::hash(alone["rootKey"].as_str().expect("a key"));
+        let hash = crate::secret::digest(alone["rootKey"].as_str().expect("a key"));
         let key = services.storage.read_root_key(&hash).expect("readable").expect("its key works");
         let workspace = key.workspace.load();
         assert!(workspace.as_ref().is_some_and(|workspace| alone["workspaceId"] == workspace.id.to_string()));

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::admin_client::finish;
-use super::ask::{Asked, Output, Reach, StoreArguments, Way, note, print_answer};
+use super::ask::{Asked, Output, PlaceArguments, Reach, StoreArguments, Way, note, print_answer};
 use super::operator::audit::{NotExported, export as export_here, verify as verify_here};
 use super::values::TIME_MAX;
-use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail, text};
+use super::{EXIT_ERROR, EXIT_USAGE, fail, text};
 use crate::http::admin::stream::{Frame, Frames};
 use output::Lines;
 
@@ -66,7 +66,7 @@ struct VerifyArguments {
 #[derive(Debug, clap::Args)]
 struct ExportArguments {
     #[command(flatten)]
-    settings: SettingsArguments,
+    place: PlaceArguments,
     #[command(flatten)]
     ask: ExportAudit,
     /// Form of the lines
@@ -401,8 +401,8 @@ fn receive(frames: &mut Frames, mut take: impl FnMut(&[u8]) -> Result<(), String
 }
 
 fn export(arguments: ExportArguments) -> ExitCode {
-    let ExportArguments { settings, ask, format: Form::Jsonl, file, force, _output } = arguments;
-    let reach = match Reach::of(settings) {
+    let ExportArguments { place, ask, format: Form::Jsonl, file, force, _output } = arguments;
+    let reach = match Reach::of(place) {
         Ok(reach) => reach,
         Err(answered) => return answered,
     };

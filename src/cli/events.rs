@@ -16,10 +16,10 @@ use keyward_query::events::tables::{Family, Level, Table};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ask::{Reach, Way, note, print_answer};
+use super::ask::{PlaceArguments, Reach, Way, note, print_answer};
 use super::operator::events::Added;
 use super::values::TIME_MAX;
-use super::{EXIT_ERROR, EXIT_USAGE, SettingsArguments, fail};
+use super::{EXIT_ERROR, EXIT_USAGE, fail};
 use files::{NotAdded, Source, Target};
 
 /// `keyward events`.
@@ -49,7 +49,7 @@ const EXPORT_HELP: &str = "The name ends in .parquet, .ndjson or .jsonl; `-` is 
 #[derive(Debug, clap::Args)]
 struct ImportArguments {
     #[command(flatten)]
-    settings: SettingsArguments,
+    place: PlaceArguments,
     #[command(flatten)]
     ask: ImportEvents,
     /// Files to read, one after the other
@@ -62,7 +62,7 @@ struct ImportArguments {
 #[derive(Debug, clap::Args)]
 struct ExportArguments {
     #[command(flatten)]
-    settings: SettingsArguments,
+    place: PlaceArguments,
     #[command(flatten)]
     ask: ExportEvents,
     /// Replace the file if it is there
@@ -187,14 +187,14 @@ pub fn run(arguments: EventsArguments) -> ExitCode {
 }
 
 fn import(arguments: ImportArguments) -> ExitCode {
-    let ImportArguments { settings, ask, files, answer: _ } = arguments;
+    let ImportArguments { place, ask, files, answer: _ } = arguments;
     // A name that says nothing is found before anything is imported.
     let sources: Result<Vec<Source>, String> = files.iter().map(|file| Source::named(file)).collect();
     let sources = match sources {
         Ok(sources) => sources,
         Err(reason) => return fail(EXIT_USAGE, [reason]),
     };
-    let reach = match Reach::of(settings) {
+    let reach = match Reach::of(place) {
         Ok(reach) => reach,
         Err(answered) => return answered,
     };
@@ -240,12 +240,12 @@ fn import_file(reach: &Reach, ask: &ImportEvents, source: &Source) -> Result<Add
 }
 
 fn export(arguments: ExportArguments) -> ExitCode {
-    let ExportArguments { settings, ask, force, file, answer: _ } = arguments;
+    let ExportArguments { place, ask, force, file, answer: _ } = arguments;
     let target = match Target::named(&file, force) {
         Ok(target) => target,
         Err(reason) => return fail(EXIT_USAGE, [reason]),
     };
-    let reach = match Reach::of(settings) {
+    let reach = match Reach::of(place) {
         Ok(reach) => reach,
         Err(answered) => return answered,
     };

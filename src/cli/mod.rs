@@ -10,14 +10,19 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod config;
 pub mod doctor;
 pub mod events;
 pub mod http_client;
 pub mod operator;
+pub mod pepper;
 mod permission_hints;
+mod progress;
 pub mod root_key;
 pub mod serve;
+mod setting_flags;
 pub mod shell;
+pub mod status;
 mod text;
 pub mod tls;
 mod values;
@@ -30,6 +35,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+
+use setting_flags::SettingFlags;
 
 use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
 
@@ -58,6 +65,10 @@ struct Arguments {
 pub enum Command {
     /// Run the server
     Serve(serve::ServeArguments),
+    /// Say how the server is
+    Status(status::StatusArguments),
+    /// Check and show the settings
+    Config(config::ConfigArguments),
     /// Make, show, change and delete workspaces
     Workspace(workspace::WorkspaceArguments),
     /// Make, show, change and revoke root keys
@@ -66,6 +77,8 @@ pub enum Command {
     Events(events::EventsArguments),
     /// Look after the vault: what recoverable keys are encrypted with
     Vault(vault::VaultArguments),
+    /// Look after the pepper: what stored hashes of keys are keyed with
+    Pepper(pepper::PepperArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
     /// Make certificates, and show what they say
@@ -107,7 +120,7 @@ pub fn fail(code: u8, reasons: impl IntoIterator<Item = impl AsRef<str>>) -> Exi
 }
 
 /// Where a command finds its settings.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct SettingsArguments {
     /// Settings file; config/keyward.toml lists all settings [env: KEYWARD_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -118,20 +131,15 @@ pub struct SettingsArguments {
 }
 
 impl SettingsArguments {
-    /// Reads the settings of a command that is not the server.
-    pub fn read(self) -> Result<Reading, ConfigError> {
-        self.read_with(Flags::default())
-    }
-
     /// Puts together what was typed: flags, this process's environment, the settings file.
     #[expect(clippy::disallowed_methods, reason = "settings are read here, once")]
     fn read_with(self, flags: Flags) -> Result<Reading, ConfigError> {
-        let Flags { listen, test_mode, secrets } = flags;
+        let Flags { listen, test_mode, secrets, pepper, settings: SettingFlags(flags) } = flags;
         let listen = (!listen.is_empty()).then(|| listen.join(","));
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
-            if name.starts_with("KEYWARD_") {
+            if name.starts_with("KEYWARD_") || name.starts_with("UNKEY_") {
                 let value = utf8(&format!("the environment variable {name}"), value)?;
                 environment.push((name, value));
             }
@@ -141,8 +149,20 @@ impl SettingsArguments {
         let data_dir = self.data_dir.map(|dir| utf8("the flag --data-dir", dir)).transpose()?;
         let master_key_file =
             secrets.master_key_file.map(|path| utf8("the flag --master-key-file", path)).transpose()?;
+        let pepper_file = pepper.pepper_file.map(|path| utf8("the flag --pepper-file", path)).transpose()?;
         let credentials_dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Typed { file, environment, data_dir, listen, test_mode, master_key_file, credentials_dir }.read()
+        let typed = Typed {
+            file,
+            environment,
+            data_dir,
+            listen,
+            test_mode,
+            master_key_file,
+            pepper_file,
+            flags,
+            credentials_dir,
+        };
+        typed.read()
     }
 }
 
@@ -152,14 +172,24 @@ struct Flags {
     listen: Vec<String>,
     test_mode: bool,
     secrets: SecretsArguments,
+    pepper: PepperFileArguments,
+    settings: SettingFlags,
 }
 
 /// Where a command finds secrets that are not in the data directory.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct SecretsArguments {
     /// File of the master key, under which recoverable keys are encrypted; see `keyward vault` [env: KEYWARD_MASTER_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     master_key_file: Option<OsString>,
+}
+
+/// Where a command that opens the data directory finds the pepper.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PepperFileArguments {
+    /// File of the pepper, with which stored hashes of keys are keyed; see `keyward pepper` [env: KEYWARD_PEPPER_FILE]
+    #[arg(long, value_name = "FILE")]
+    pepper_file: Option<OsString>,
 }
 
 fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {

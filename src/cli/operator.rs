@@ -7,6 +7,8 @@
 
 pub mod audit;
 pub mod events;
+pub mod pepper;
+pub mod status;
 pub mod vault;
 
 use std::panic::resume_unwind;
@@ -67,6 +69,7 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
     });
     let stream: Stream = Arc::new(move |request, frames| match request.command.as_str() {
         command if vault::is_streamed(command) => vault::stream(&streaming, request, frames),
+        command if pepper::is_streamed(command) => pepper::stream(&streaming, request, frames),
         command if audit::is_streamed(command) => audit::stream(&streaming, request, frames),
         _ => events::stream(&streaming, request, frames),
     });
@@ -74,7 +77,10 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
         answer,
         stream,
         is_streamed: |command| {
-            events::is_streamed(command) || vault::is_streamed(command) || audit::is_streamed(command)
+            events::is_streamed(command)
+                || vault::is_streamed(command)
+                || pepper::is_streamed(command)
+                || audit::is_streamed(command)
         },
     }
 }
@@ -97,9 +103,21 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "root-key.get" => desk.get_root_key(&read(arguments)?),
         "root-key.update" => desk.update_root_key(read(arguments)?),
         "root-key.revoke" => desk.revoke_root_key(read(arguments)?),
+        "status" => {
+            let NoArguments {} = read(arguments)?;
+            done(status::status(services)?)
+        }
         "vault.status" => {
             let NoArguments {} = read(arguments)?;
             done(vault::status(services)?)
+        }
+        "pepper.status" => {
+            let NoArguments {} = read(arguments)?;
+            done(pepper::status(services)?)
+        }
+        "pepper.disable" => {
+            let NoArguments {} = read(arguments)?;
+            done(pepper::disable(services, &desk.by)?)
         }
         "audit.heads" => done(audit::heads(services, read(arguments)?)?),
         "audit.status" => done(audit::status(services, read(arguments)?)?),
@@ -148,7 +166,7 @@ impl Desk<'_> {
                 return Err(Abort::Refused(format!("the slug `{slug}` is taken by workspace {holder}")));
             }
             let no = tenants::create_workspace(tx, id, &name, slug, &by)?;
-            tenants::create_root_key(tx, no, key, &by);
+            tenants::create_root_key(tx, no, key, &by)?;
             Ok(())
         })?;
         done(answer)
@@ -198,7 +216,7 @@ impl Desk<'_> {
         let answer = CreatedRootKey { key_id: key.id.to_string(), key: key.minted.plaintext.to_string() };
         let workspace = self.transact(move |tx| {
             let (no, row) = live_workspace(tx, &ask.workspace)?.map_err(Abort::Refused)?;
-            tenants::create_root_key(tx, no, key, &by);
+            tenants::create_root_key(tx, no, key, &by)?;
             Ok(row.id)
         })?;
         let mut warnings = useless(&permissions, workspace);
@@ -257,7 +275,7 @@ impl Desk<'_> {
             let shown = |row| shown_root_key(id, row, workspace).changeable();
             if let Some(changes) = changes(shown(&before), shown(&after)) {
                 after.updated_at = Some(by.now);
-                tenants::update_root_key(tx, id, &after, changes, &by);
+                tenants::update_root_key(tx, id, &after, changes, &by)?;
             }
             Ok((id, after, workspace))
         })?;
@@ -271,7 +289,7 @@ impl Desk<'_> {
         let revoked_at = by.now;
         let key_id = self.transact(move |tx| {
             let (id, before, _) = live_root_key(tx, &ask.key_id, ask.workspace.as_deref())?.map_err(Abort::Refused)?;
-            tenants::revoke_root_key(tx, id, &before, &by);
+            tenants::revoke_root_key(tx, id, &before, &by)?;
             Ok(id.to_string())
         })?;
         done(RevokedRootKey { key_id, revoked_at })

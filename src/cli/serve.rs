@@ -6,15 +6,18 @@
 //! socket, storage. A second signal ends the process at once, which storage survives. In between, SIGHUP reads files again.
 //! The service manager is told of all of it.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{EXIT_ERROR, EXIT_USAGE, Flags, SecretsArguments, SettingsArguments, fail, operator};
+use super::setting_flags::SettingFlags;
+use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::api;
 use crate::app::Services;
 use crate::audit::Keeper;
@@ -22,11 +25,13 @@ use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
 use crate::http::listen::{Drained, Server};
+use crate::http::observe;
 use crate::http::service_routes::Documents;
 use crate::http::sockets::{self, Listeners};
 use crate::outside::Outside;
+use crate::reload::{self, Reloader};
 use crate::service_manager;
-use crate::telemetry::{self, error_chain};
+use crate::telemetry::{self, Level, error_chain};
 use crate::tls::Tls;
 
 /// File descriptors that are not connections: storage, sockets, logs.
@@ -48,6 +53,13 @@ const AFTER_HELP: &str = "The first start on an empty directory makes a workspac
 #[command(after_help = AFTER_HELP)]
 pub struct ServeArguments {
     #[command(flatten)]
+    flags: ServeFlags,
+}
+
+/// What the server's settings are typed as.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeFlags {
+    #[command(flatten)]
     settings: SettingsArguments,
     /// Where to answer HTTP: HOST:PORT or unix:/PATH, several with commas or by repeating it [default: 127.0.0.1:7070] [env: KEYWARD_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
@@ -57,23 +69,37 @@ pub struct ServeArguments {
     test_mode: bool,
     #[command(flatten)]
     secrets: SecretsArguments,
+    #[command(flatten)]
+    pepper: PepperFileArguments,
+    #[command(flatten)]
+    more: SettingFlags,
+}
+
+impl ServeFlags {
+    /// Reads the settings: these flags, this process's environment, the settings file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(&self) -> Result<Reading, ConfigError> {
+        let ServeFlags { settings, listen, test_mode, secrets, pepper, more } = self.clone();
+        settings.read_with(Flags { listen, test_mode, secrets, pepper, settings: more })
+    }
 }
 
 /// Runs the server until it is asked to stop.
 #[expect(clippy::disallowed_methods, reason = "a convention of terminals, not a setting of keyward's")]
 pub fn run(arguments: ServeArguments) -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ServeArguments { settings, listen, test_mode, secrets } = arguments;
-    let reading = settings.read_with(Flags { listen, test_mode, secrets });
-    let Reading { settings, warnings } = match reading {
+    let ServeArguments { flags } = arguments;
+    let Reading { settings, warnings, .. } = match flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };
-    telemetry::start(&settings.log, no_colour);
+    let level = telemetry::start(&settings.log, no_colour);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match serve(&settings) {
+    match serve(&settings, level, Box::new(move || flags.read())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             tracing::error!("{reason}");
@@ -83,7 +109,7 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
 }
 
 /// Begins, serves, ends. `Err` is a sentence for the operator.
-fn serve(settings: &Settings) -> Result<(), String> {
+fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
@@ -117,6 +143,8 @@ fn serve(settings: &Settings) -> Result<(), String> {
         false => None,
     };
     let listeners = runtime.block_on(sockets::open(settings, tls.as_ref()))?;
+    let scraped =
+        settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
@@ -124,7 +152,9 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let outcome = runtime.block_on(answer_requests(settings, outside, &services, listeners, tls));
+            let changes = (level, read, tls);
+            let outcome =
+                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped), changes));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -145,8 +175,8 @@ async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
-    listeners: Listeners,
-    tls: Option<Arc<Tls>>,
+    (listeners, scraped): (Listeners, Option<TcpListener>),
+    (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
@@ -163,8 +193,18 @@ async fn answer_requests(
     let (stop_operator, operator_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
     let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
-    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
+    if let Some(scraped) = scraped {
+        if let Ok(address) = scraped.local_addr() {
+            tracing::info!(%address, "metrics are served");
+        }
+        tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
+    }
     let watched = Arc::clone(services);
+    let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
+    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone() };
+    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
+    tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
+    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
     // These two end with the runtime.
     tokio::spawn(service_manager::feed_watchdog(async move || watched.writer_answers().await));
     if let Some(tls) = &tls {
@@ -172,21 +212,13 @@ async fn answer_requests(
     }
     service_manager::ready();
 
-    loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Told::Reload => reload(tls.as_ref()).await,
-                Told::Stop(name) => {
-                    tracing::info!(
-                        signal = name,
-                        deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
-                        "stopping: finishing running requests; a second signal ends the process at once"
-                    );
-                    break;
-                }
-            },
-            ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
-        }
+    tokio::select! {
+        name = signals.next() => tracing::info!(
+            signal = name,
+            deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
+            "stopping: finishing running requests; a second signal ends the process at once"
+        ),
+        ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
     }
     service_manager::stopping();
     tokio::spawn(stop_at_second_signal(signals));
@@ -203,14 +235,38 @@ async fn answer_requests(
     Ok(())
 }
 
+/// Reads the settings again at each SIGHUP, until the server stops.
+async fn reload_at_hangup(mut reloader: Reloader, mut hangup: Signal, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            came = hangup.recv() => if came.is_none() { return },
+        }
+        service_manager::reloading();
+        // The settings file may be on a disk that is slow.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        match reloaded.await {
+            Ok(back) => {
+                service_manager::ready();
+                reloader = back;
+            }
+            Err(error) => {
+                service_manager::ready();
+                tracing::error!(%error, "a reload ended by a bug; further ones are ignored until a restart");
+                return;
+            }
+        }
+    }
+}
+
 /// Ends the process at the next signal, whatever still runs; storage survives that.
 #[expect(clippy::disallowed_methods, reason = "the operator asked twice")]
 async fn stop_at_second_signal(mut signals: Signals) {
-    let name = loop {
-        if let Told::Stop(name) = signals.next().await {
-            break name;
-        }
-    };
+    let name = signals.next().await;
     tracing::warn!(signal = name, "stopping at once");
     std::process::exit(i32::from(EXIT_ERROR));
 }
@@ -220,50 +276,26 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Reads again what may change while the server runs, at SIGHUP.
-async fn reload(tls: Option<&Arc<Tls>>) {
-    tracing::info!(signal = "SIGHUP", "reading files again");
-    service_manager::reloading();
-    if let Some(tls) = tls.cloned() {
-        // A panic is in the log by now; what was there stays.
-        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
-    }
-    service_manager::ready();
-}
-
 /// Several as one text.
 fn together(names: impl Iterator<Item = String>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The signals that a server knows.
+/// The signals that ask a process to end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
-}
-
-/// What a signal asks for.
-enum Told {
-    /// To end; with the signal's name.
-    Stop(&'static str),
-    Reload,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -1,8 +1,6 @@
 //! `keyward vault …`: what recoverable keys are encrypted with (EXT-6).
 
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,6 +8,7 @@ use serde_json::json;
 use super::admin_client::finish;
 use super::ask::{Output, Reach, StoreArguments, Way, note, print_answer};
 use super::operator;
+use super::progress::Line;
 use super::{EXIT_ERROR, SecretsArguments, fail, text};
 use crate::http::admin::Operator;
 use crate::http::admin::stream::Frame;
@@ -18,10 +17,6 @@ use crate::vault;
 
 /// Data keys that a text lists; `--output json` lists all.
 const LISTED_MAX: usize = 50;
-/// Between two looks of the line on a terminal.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Between two lines elsewhere.
-const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// `keyward vault`.
 #[derive(Debug, clap::Args)]
@@ -193,14 +188,14 @@ fn generate(output: Output) -> ExitCode {
 
 /// Rotates where the store is.
 fn rotate(reach: &Reach) -> Result<Rotated, String> {
-    let mut line = Line::new();
+    let mut line = Line::new("copies");
     let outcome = match reach.begin("vault.rotate", &NoArguments {})? {
         Way::Server(mut frames, _) => {
             loop {
                 match frames.receive() {
                     Ok(Frame::Bytes(bytes)) => {
-                        if let Ok(progress) = serde_json::from_slice(&bytes) {
-                            line.show(&progress);
+                        if let Ok(progress) = serde_json::from_slice::<Rotated>(&bytes) {
+                            line.show(progress.seen, progress.copies);
                         }
                     }
                     Ok(Frame::End | Frame::Aborted) => break,
@@ -217,7 +212,7 @@ fn rotate(reach: &Reach) -> Result<Rotated, String> {
         }
         Way::Directory(services) => {
             let done = operator::vault::rotate(&services, &Operator::current(), &mut |progress| {
-                line.show(progress);
+                line.show(progress.seen, progress.copies);
                 Ok(())
             });
             services.shutdown();
@@ -307,44 +302,6 @@ impl VaultStatus {
             }
         }
         told
-    }
-}
-
-/// Says how far a rotation is: one line that changes on a terminal, a line now and then elsewhere.
-struct Line {
-    is_terminal: bool,
-    begun: Instant,
-    shown: Option<Instant>,
-    is_drawn: bool,
-}
-
-impl Line {
-    fn new() -> Line {
-        Line { is_terminal: io::stderr().is_terminal(), begun: Instant::now(), shown: None, is_drawn: false }
-    }
-
-    fn show(&mut self, progress: &Rotated) {
-        let pause = if self.is_terminal { PAUSE } else { LONG_PAUSE };
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let rate = progress.seen as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let told = format!("{} of {} copies, {rate:.0}/s", progress.seen, progress.copies);
-        if !self.is_terminal {
-            return note([told]);
-        }
-        self.is_drawn = true;
-        let mut stderr = io::stderr().lock();
-        // A terminal that is gone hinders nobody.
-        let _ = write!(stderr, "\r\x1b[K{told}").and_then(|()| stderr.flush());
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.is_drawn) {
-            let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
-        }
     }
 }
 

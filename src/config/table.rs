@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, Listen, LogFormat, LogLevel, Settings, SyslogAddress, Transport};
+use super::{CreditsJournal, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress, Transport};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -21,11 +21,11 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
     /// One or more lines for people, without comment signs.
-    meaning: &'static str,
+    pub(super) meaning: &'static str,
     /// Fills the field; `Err` says what is wrong with a value that has the right kind.
     pub(super) put: fn(&mut Settings, Value) -> Result<(), String>,
     /// The field as it would be written in a file.
-    get: fn(&Settings) -> Value,
+    pub(super) get: fn(&Settings) -> Value,
 }
 
 /// What a setting's value may be.
@@ -257,6 +257,23 @@ pub(super) static SETTINGS: &[Setting] = &[
             Value::Text(path.to_string_lossy().into_owned())
         },
     },
+    Setting {
+        key: "pepper_file",
+        kind: Kind::Text,
+        meaning: "The file that holds the pepper, with which stored hashes of keys are keyed once `keyward pepper enable` has\n\
+                  switched to it; empty = none. From then on no start does without it. It must be readable by its owner alone\n\
+                  and lie outside of data_dir. `keyward pepper generate` makes one. During an exchange it holds two, one a line,\n\
+                  the new one first. The systemd credential keyward-pepper goes before it, and the variable KEYWARD_PEPPER can\n\
+                  stand in for it. Also the flag --pepper-file, of `keyward serve` and of the operator's commands.",
+        put: |settings, value| {
+            settings.secrets.pepper_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.secrets.pepper_file.as_deref().unwrap_or(std::path::Path::new(""));
+            Value::Text(path.to_string_lossy().into_owned())
+        },
+    },
     choice!(
         "log.level",
         LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },
@@ -268,6 +285,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         LogFormat { "text" = Text, "json" = Json },
         log.format,
         "text is for people, and coloured on a terminal; json is one object a line."
+    ),
+    choice!(
+        "log.requests",
+        LogRequests { "failed" = Failed, "all" = All },
+        log.requests,
+        "Which requests have a line of their own: failed are those that were refused or failed, at most 100 a second; all\n\
+         are these and every other request of an operation, at level info. Headers and bodies are in no line."
     ),
     size!(
         "http.max_connections",
@@ -525,6 +549,34 @@ pub(super) static SETTINGS: &[Setting] = &[
          valid one are never held back, from whatever address. 0 holds back nothing; attempts are counted all the same."
     ),
     Setting {
+        key: "metrics.listen",
+        kind: Kind::Text,
+        meaning: "HOST:PORT to answer GET /metrics on, beside `listen`, to whoever reaches it; empty means no such address.\n\
+                  Choose one that only your monitoring reaches.",
+        put: |settings, value| {
+            let listen = value.into_text();
+            if !listen.is_empty() {
+                check_listen(&listen)?;
+            }
+            settings.metrics.listen = Some(listen).filter(|listen| !listen.is_empty());
+            Ok(())
+        },
+        get: |settings| Value::Text(settings.metrics.listen.clone().unwrap_or_default()),
+    },
+    Setting {
+        key: "metrics.allow",
+        kind: Kind::List,
+        meaning: "Addresses and networks that may read GET /metrics on the address of `listen`; for everybody else there is no\n\
+                  such page. A request through a proxy comes from each address in its X-Forwarded-For as well.\n\
+                  An empty list serves it to nobody there.",
+        put: |settings, value| {
+            settings.metrics.allow =
+                value.into_list().iter().map(|text| parse_network(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        get: |settings| Value::List(settings.metrics.allow.iter().map(IpNet::to_string).collect()),
+    },
+    Setting {
         key: "audit.export.file",
         kind: Kind::Text,
         meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
@@ -554,6 +606,20 @@ pub(super) static SETTINGS: &[Setting] = &[
             Value::Text(settings.audit.export_syslog.as_ref().map_or_else(String::new, SyslogAddress::to_string))
         },
     },
+];
+
+/// What takes effect without a restart (SIGHUP): what is read each time it is needed, and no size of anything that is made
+/// at the start.
+pub(super) static RELOADED: &[&str] = &[
+    "log.level",
+    "log.requests",
+    "http.max_body_bytes",
+    "http.request_deadline_ms",
+    "http.header_read_timeout_ms",
+    "http.idle_timeout_ms",
+    "http.reply_stall_timeout_ms",
+    "http.shutdown_deadline_ms",
+    "auth.guess_delay_max_ms",
 ];
 
 /// The setting of this name.
@@ -657,8 +723,9 @@ pub fn default_file() -> String {
         "# keyward's settings, each with its default. Made from src/config.rs: a test keeps the two the same.\n\
          #\n\
          # Use it with `keyward serve --config FILE` or KEYWARD_CONFIG=FILE. Every setting can also be given in the\n\
-         # environment: http.max_connections is KEYWARD_HTTP_MAX_CONNECTIONS, lists are separated by commas. A flag beats\n\
-         # the environment, the environment beats this file. A name that is not known here is refused.\n\
+         # environment: http.max_connections is KEYWARD_HTTP_MAX_CONNECTIONS, lists are separated by commas; and as a flag\n\
+         # of `keyward serve`: --http-max-connections. A flag beats the environment, the environment beats this file. A name\n\
+         # that is not known here is refused. `keyward config show` tells what is in force and where it came from.\n\
          #\n\
          # The first root key can be chosen with KEYWARD_ROOT_KEY (at least 20 characters), and only there.\n",
     );
@@ -682,15 +749,22 @@ pub fn default_file() -> String {
             }
             Kind::Text | Kind::Boolean | Kind::List => {}
         }
-        let value = match (setting.get)(&defaults) {
-            Value::Text(text) => toml::Value::String(text).to_string(),
-            Value::Boolean(on) => on.to_string(),
-            Value::Integer(number) => number.to_string(),
-            Value::List(items) => toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string(),
-        };
-        let _ = writeln!(text, "#{name} = {value}");
+        if RELOADED.contains(&setting.key) {
+            text.push_str("# Changes with a reload (SIGHUP).\n");
+        }
+        let _ = writeln!(text, "#{name} = {}", in_toml((setting.get)(&defaults)));
     }
     text
+}
+
+/// A value as a file has it.
+pub(super) fn in_toml(value: Value) -> String {
+    match value {
+        Value::Text(text) => toml::Value::String(text).to_string(),
+        Value::Boolean(on) => on.to_string(),
+        Value::Integer(number) => number.to_string(),
+        Value::List(items) => toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::table::{Kind, SETTINGS, Setting, Value, describe, find, join_words};
+use super::unkey::{ALIASES, UNUSED};
 use super::{Listen, Secret, Settings, Transport};
 
 /// Begins the name of every environment variable this program reads.
@@ -15,11 +16,20 @@ pub const CONFIG_VARIABLE: &str = "KEYWARD_CONFIG";
 pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
 /// Holds the master key, or several (EXT-6).
 pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
+/// Holds the pepper, or several.
+pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
 pub const PORTAL_SESSION_VARIABLE: &str = "KEYWARD_PORTAL_SESSION";
 /// What the command line reads as a client: no settings, and nothing to remark on.
+/// Settings whose flags are declared where they are used; all others have one made from their name.
+pub(super) const OWN_FLAGS: &[(&str, &str)] = &[
+    ("data_dir", "--data-dir"),
+    ("listen", "--listen"),
+    ("test_mode", "--test-mode"),
+    ("master_key_file", "--master-key-file"),
+];
 const CLIENT_VARIABLES: [&str; 2] = [API_URL_VARIABLE, PORTAL_SESSION_VARIABLE];
 /// A root key has at least this many characters (EXT-1), so that it cannot be guessed easily.
 const ROOT_KEY_CHARS_MIN: usize = 20;
@@ -41,6 +51,10 @@ pub struct Typed {
     pub test_mode: bool,
     /// `--master-key-file`
     pub master_key_file: Option<String>,
+    /// `--pepper-file`
+    pub pepper_file: Option<String>,
+    /// Flags made from the names of settings: those names, and what was typed.
+    pub flags: Vec<(&'static str, String)>,
     /// The directory that systemd puts this service's credentials in.
     pub credentials_dir: Option<PathBuf>,
 }
@@ -57,6 +71,8 @@ pub struct Reading {
     pub settings: Settings,
     /// Sentences for the log.
     pub warnings: Vec<String>,
+    /// Where settings were typed that are not at their defaults.
+    pub places: BTreeMap<&'static str, String>,
 }
 
 impl Typed {
@@ -80,6 +96,7 @@ impl Typed {
         }
         let mut settings = Settings::default();
         settings.secrets.credentials_dir = self.credentials_dir;
+        from_unkey(&self.environment, &mut given, &mut warnings, &mut problems);
         for (variable, text) in &self.environment {
             if variable == ROOT_KEY_VARIABLE {
                 match check_root_key(text) {
@@ -88,6 +105,8 @@ impl Typed {
                 }
             } else if variable == MASTER_KEY_VARIABLE {
                 settings.secrets.master_key = Some(Secret(text.clone()));
+            } else if variable == PEPPER_VARIABLE {
+                settings.secrets.pepper = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -112,20 +131,27 @@ impl Typed {
             ("listen", "--listen", self.listen),
             ("test_mode", "--test-mode", self.test_mode.then(|| "true".to_owned())),
             ("master_key_file", "--master-key-file", self.master_key_file),
+            ("pepper_file", "--pepper-file", self.pepper_file),
         ] {
             if let Some(text) = text {
                 let setting = find(key).expect("flags stand for settings of the table");
                 from_text(setting, &text, format!("the flag {flag}"), &mut given, &mut problems);
             }
         }
+        for (key, text) in self.flags {
+            let setting = find(key).expect("flags are made from the table");
+            from_text(setting, &text, format!("the flag --{}", flag_name(key)), &mut given, &mut problems);
+        }
+        let mut places = BTreeMap::new();
         for (key, (place, value)) in given {
             let setting = find(key).expect("only settings of the table were collected");
-            if let Err(problem) = (setting.put)(&mut settings, value) {
-                problems.push(format!("{key}, from {place}: {problem}"));
+            match (setting.put)(&mut settings, value) {
+                Ok(()) => drop(places.insert(key, place)),
+                Err(problem) => problems.push(format!("{key}, from {place}: {problem}")),
             }
         }
         check_together(&settings, &mut problems);
-        if problems.is_empty() { Ok(Reading { settings, warnings }) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() { Ok(Reading { settings, warnings, places }) } else { Err(ConfigError(problems)) }
     }
 }
 
@@ -146,8 +172,34 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
 }
 
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
-fn variable_name(key: &str) -> String {
+pub(super) fn variable_name(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// `http.max_connections` is `--http-max-connections` on the command line.
+pub(super) fn flag_name(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+/// Collects what Unkey's own variables give.
+fn from_unkey(
+    environment: &[(String, String)],
+    given: &mut BTreeMap<&'static str, (String, Value)>,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) {
+    for (variable, text) in environment {
+        if let Some(alias) = ALIASES.iter().find(|alias| alias.variable == variable) {
+            let setting = find(alias.setting).expect("aliases stand for settings of the table");
+            let place = format!("the environment variable {variable}");
+            match (alias.take)(text) {
+                Ok(text) => from_text(setting, &text, place, given, problems),
+                Err(problem) => problems.push(format!("{}, from {place}: {problem}", alias.setting)),
+            }
+        } else if let Some((_, why)) = UNUSED.iter().find(|(unused, _)| unused == variable) {
+            warnings.push(format!("the environment variable {variable} has no effect: {why}"));
+        }
+    }
 }
 
 /// Collects a table of the file; `prefix` is its name and a dot, or nothing at the top.
@@ -264,7 +316,7 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE].map(str::to_owned);
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE].map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

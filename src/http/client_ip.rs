@@ -43,6 +43,15 @@ impl TrustedProxies {
     }
 }
 
+/// Whether a request comes from these networks all the way: its peer, and each address that proxies have written down. What
+/// came through a proxy that writes down nothing of the kind does not: `hidden` says that there are other signs of one.
+pub fn all_from<'a>(networks: &[IpNet], peer: IpAddr, forwarded: impl Iterator<Item = &'a [u8]>, hidden: bool) -> bool {
+    let is_in = |address: IpAddr| networks.iter().any(|network| network.contains(&address.to_canonical()));
+    let entries = forwarded.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut entries = entries.filter(|entry| !entry.is_empty()).peekable();
+    is_in(peer) && !(hidden && entries.peek().is_none()) && entries.all(|entry| parse(entry).is_some_and(is_in))
+}
+
 /// Reads `1.2.3.4`, `1.2.3.4:5`, `v6`, `[v6]` and `[v6]:5`; a zone after `%` is dropped.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
@@ -60,6 +69,30 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::config::Settings;
+
+    /// Metrics are for those who are allowed, whatever a client or a proxy before them writes down.
+    #[test]
+    fn who_comes_from_elsewhere_does_not_come_from_here() {
+        let here: Vec<IpNet> = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network")).to_vec();
+        let from = |peer: &str, forwarded: &[&str], hidden| {
+            let peer = peer.parse().expect("a test's peer is an address");
+            all_from(&here, peer, forwarded.iter().map(|value| value.as_bytes()), hidden)
+        };
+        assert!(from("127.0.0.1", &[], false) && from("::1", &[], false) && from("::ffff:127.0.0.1", &[], false));
+        assert!(from("127.0.0.1", &["127.0.0.1"], true), "a proxy of this machine, for a client of it");
+        for (peer, forwarded, hidden) in [
+            ("192.168.1.5", &[][..], false),
+            ("192.168.1.5", &["127.0.0.1"], false),
+            ("127.0.0.1", &["203.0.113.9"], false),
+            ("127.0.0.1", &["127.0.0.1, 192.168.1.5"], false),
+            ("127.0.0.1", &["127.0.0.1", "10.0.0.1"], false),
+            ("127.0.0.1", &["unknown"], false),
+            ("127.0.0.1", &[], true),
+        ] {
+            assert!(!from(peer, forwarded, hidden), "{peer} {forwarded:?} {hidden}");
+        }
+        assert!(!all_from(&[], "127.0.0.1".parse().expect("an address"), std::iter::empty(), false), "nobody");
+    }
 
     /// COM-HDR-02: believed from a trusted peer only, walked from the right past trusted hops. COM-HDR-01: ports are
     /// cut, empty elements skipped, several headers are one list.

@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -21,15 +21,19 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use keyward_storage::ids::{KeyId, WorkspaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::listen::{Connection, Place};
+use super::client_ip;
+use super::listen::{Connection, Place, Site};
 use super::reply_body::ReplyBody;
-use super::service_routes::{Health, Stage};
+use super::service_routes::{Health, Page, Stage};
 use super::{Answer, Application, service_routes};
 use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
+use crate::metrics::Metrics;
+use crate::metrics::recorder::Outcome;
 use crate::telemetry::error_chain;
 
 /// Bodies up to this size are read without asking; the connections' limit bounds their sum.
@@ -50,6 +54,7 @@ const USER_AGENT_BYTES: usize = 512;
 const REFUSAL_LINES_PER_SECOND: u32 = 100;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_TEST_TIME: HeaderName = HeaderName::from_static("x-test-time");
 const X_UNKEY_METRICS: HeaderName = HeaderName::from_static("x-unkey-metrics");
@@ -68,26 +73,39 @@ pub(super) async fn answer<A: Application>(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let _running = connection.activity.begin();
+    let begun = Instant::now();
     let site = &*connection.site;
     let now_ms = site.outside.clock.now_ms();
     let arrived = Arrived { request_id: RequestId::draw(&site.outside.entropy, now_ms), now_ms };
     let (head, mut body) = request.into_parts();
-    let mut unanswered = Unanswered { head: &head, request_id: arrived.request_id, answered: false };
+    let mut unanswered = Unanswered {
+        head: &head,
+        request_id: arrived.request_id,
+        metrics: site.application.metrics(),
+        operation: None,
+        begun,
+        answered: false,
+    };
 
     let path = head.uri.path();
-    let mut failure = None;
+    let (mut failure, mut caller) = (None, None);
     let mut reply = if let Some(operation) = site.application.find(path) {
+        unanswered.operation = Some(site.application.number(operation));
         if head.method == Method::POST {
             let mut outbound = operate(&connection, operation, &head, body, arrived).await;
-            failure = outbound.failure.take();
+            (failure, caller) = (outbound.failure.take(), outbound.caller);
             reply_of(outbound, &head.headers)
         } else {
             refuse_route(&head, &mut body, arrived, Some("POST")).await
         }
-    } else if let Some(page) = service_routes::find(path) {
+    } else if let Some(page) = service_routes::find(path).filter(|page| may_see(*page, &connection, &head)) {
         if head.method == Method::GET || head.method == Method::HEAD {
-            let health = Health { stage: site.stage(), degraded: site.application.is_degraded() };
-            service_routes::reply(page, health, &site.documents, arrived.request_id)
+            if page == Page::Metrics {
+                service_routes::metrics(site.application.exposition().await)
+            } else {
+                let health = Health { stage: site.stage(), degraded: site.application.degraded() };
+                service_routes::reply(page, &health, &site.documents, arrived.request_id)
+            }
         } else {
             refuse_route(&head, &mut body, arrived, Some("GET, HEAD")).await
         }
@@ -104,11 +122,17 @@ pub(super) async fn answer<A: Application>(
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     unanswered.answered = true;
-    if reply.status().as_u16() >= 400 {
+    unanswered.count(Outcome::of(reply.status().as_u16(), failure.as_ref().map(|failure| failure.code)));
+    let is_refused = reply.status().as_u16() >= 400;
+    if is_refused || (unanswered.operation.is_some() && site.limits.logs_all()) {
         let hops = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let client_ip = site.trusted_proxies.client_of(connection.peer, hops);
-        let refused = Refused { head: &head, status: reply.status(), arrived, client_ip, failure };
-        site.refusals.log(site.outside.clock.now_ms(), &refused);
+        let ended = Ended { head: &head, status: reply.status(), arrived, begun, client_ip, caller, failure };
+        if is_refused {
+            site.refusals.log(site.outside.clock.now_ms(), &ended);
+        } else {
+            ended.log();
+        }
     }
     Ok(reply.map(|body| ReplyBody::new(body, &connection.activity)))
 }
@@ -125,12 +149,25 @@ struct Arrived {
 struct Unanswered<'a> {
     head: &'a Parts,
     request_id: RequestId,
+    metrics: &'a Metrics,
+    /// The number of its operation.
+    operation: Option<usize>,
+    begun: Instant,
     answered: bool,
+}
+
+impl Unanswered<'_> {
+    /// Counts how the request ended, and when.
+    fn count(&self, outcome: Outcome) {
+        let nanos = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.metrics.requests.request(self.operation, outcome, nanos);
+    }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.answered {
+            self.count(Outcome::of(Code::ClientClosedRequest.status(), Some(Code::ClientClosedRequest)));
             tracing::debug!(
                 status = Code::ClientClosedRequest.status(),
                 method = %self.head.method,
@@ -142,6 +179,14 @@ impl Drop for Unanswered<'_> {
     }
 }
 
+/// Whether a page is there for whoever asks: metrics are for those who are allowed to read them.
+fn may_see<A: Application>(page: Page, connection: &Connection<A>, head: &Parts) -> bool {
+    let Site { metrics_for, .. } = &*connection.site;
+    let hidden = [header::FORWARDED, header::VIA, X_REAL_IP].iter().any(|name| head.headers.contains_key(name));
+    let hops = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    page != Page::Metrics || client_ip::all_from(metrics_for, connection.peer, hops, hidden)
+}
+
 /// Reads the body and runs the operation, within the deadline.
 async fn operate<A: Application>(
     connection: &Arc<Connection<A>>,
@@ -151,7 +196,8 @@ async fn operate<A: Application>(
     arrived: Arrived,
 ) -> Outbound {
     let site = &*connection.site;
-    let limit = site.limits.max_body_bytes;
+    let limit = site.limits.max_body_bytes();
+    let deadline = site.limits.request_deadline();
     if connection.place.abandoned.load(Ordering::Relaxed) >= ABANDONED_MAX {
         discard(head, &mut body).await;
         let detail =
@@ -192,13 +238,10 @@ async fn operate<A: Application>(
             outbound_of(&Problem::new(Code::UnexpectedError, detail), arrived.request_id)
         })
     };
-    match within(site.limits.request_deadline, &bounds_itself, work).await {
+    match within(deadline, &bounds_itself, work).await {
         Some(outbound) => outbound,
         None => {
-            let detail = format!(
-                "The request was not answered within {} milliseconds.",
-                site.limits.request_deadline.as_millis()
-            );
+            let detail = format!("The request was not answered within {} milliseconds.", deadline.as_millis());
             outbound_of(&Problem::new(Code::RequestTimeout, detail), arrived.request_id)
         }
     }
@@ -377,7 +420,7 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
     let mut inbound = Inbound {
         request_id: arrived.request_id,
         now_ms: arrived.now_ms,
-        deadline_ms: arrived.now_ms.saturating_add(millis(site.limits.request_deadline)),
+        deadline_ms: arrived.now_ms.saturating_add(millis(site.limits.request_deadline())),
         test_time_ms: None,
         authorization: Authorization::Absent,
         portal_session: None,
@@ -461,10 +504,10 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
         is_problem: true,
         rate_limit: None,
         retry_after_s: problem.retry_after_s(),
+        caller: None,
         failure: Some(Box::new(Failure {
-            code: problem.code().path(),
+            code: problem.code(),
             cause: std::error::Error::source(problem).map(error_chain),
-            ..Failure::default()
         })),
         body: Bytes::from(problem.body(request_id.as_str())),
     }
@@ -552,12 +595,14 @@ pub(super) struct Refusals {
     lines: AtomicU32,
 }
 
-/// A request that was refused or failed.
-struct Refused<'a> {
+/// A request that has its answer.
+struct Ended<'a> {
     head: &'a Parts,
     status: StatusCode,
     arrived: Arrived,
+    begun: Instant,
     client_ip: IpAddr,
+    caller: Option<(WorkspaceId, KeyId)>,
     failure: Option<Box<Failure>>,
 }
 
@@ -565,7 +610,7 @@ struct Refused<'a> {
 const LOGGED_TEXT_BYTES: usize = 200;
 
 impl Refusals {
-    fn log(&self, now_ms: u64, refused: &Refused<'_>) {
+    fn log(&self, now_ms: u64, refused: &Ended<'_>) {
         if !tracing::enabled!(tracing::Level::ERROR) {
             return;
         }
@@ -579,16 +624,24 @@ impl Refusals {
         if self.lines.fetch_add(1, Ordering::Relaxed) >= REFUSAL_LINES_PER_SECOND {
             return;
         }
-        let Refused { head, status, arrived, client_ip, failure } = refused;
+        refused.log();
+    }
+}
+
+impl Ended<'_> {
+    /// Writes its line: nothing of its headers but where it came from, nothing of its body (COM-LOG-07).
+    fn log(&self) {
+        let Ended { head, status, arrived, begun, client_ip, caller, failure } = self;
         let failure = failure.as_deref();
         let (status, request_id) = (status.as_u16(), arrived.request_id);
         let method = shortened(head.method.as_str());
         let path = shortened(head.uri.path());
-        let code = failure.map(|failure| failure.code);
-        let workspace = failure.and_then(|failure| failure.workspace.as_deref());
-        let root_key = failure.and_then(|failure| failure.root_key.as_deref());
+        let code = failure.map(|failure| failure.code.path());
+        let workspace = caller.map(|(workspace, _)| workspace.to_string());
+        let root_key = caller.map(|(_, key)| key.to_string());
         let cause = failure.and_then(|failure| failure.cause.as_deref());
-        let latency_ms = now_ms.saturating_sub(arrived.now_ms);
+        // To the microsecond: finer digits are noise.
+        let latency_ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         macro_rules! line {
             ($level:ident, $text:literal) => {
                 tracing::$level!(
@@ -597,6 +650,7 @@ impl Refusals {
             };
         }
         match status {
+            ..400 => line!(info, "a request was answered"),
             503 => line!(warn, "a request was refused"),
             500.. => line!(error, "a request failed"),
             _ => line!(info, "a request was refused"),

@@ -15,17 +15,19 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::bell::Bell;
 use super::client_ip::TrustedProxies;
+use super::limits::Limits;
 use super::reply_body::Replies;
 use super::service_routes::{Documents, Stage};
 use super::sockets::{Listener, Listeners, Stream};
 use super::{Application, exchange};
-use crate::config::{Http, Settings};
+use crate::config::Settings;
 use crate::outside::Outside;
 use crate::telemetry::error_chain;
 use crate::tls::Tls;
@@ -53,8 +55,11 @@ const FAREWELL_TIME: Duration = Duration::from_millis(500);
 pub(super) struct Site<A> {
     pub(super) application: A,
     pub(super) outside: Outside,
-    pub(super) limits: Http,
+    pub(super) limits: Arc<Limits>,
+    max_connections: usize,
     pub(super) test_mode: bool,
+    /// Who may read metrics here.
+    pub(super) metrics_for: Vec<IpNet>,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) documents: Documents,
     pub(super) large_bodies: Arc<Semaphore>,
@@ -128,15 +133,19 @@ pub struct Server<A> {
 impl<A: Application> Server<A> {
     /// Builds a server on these operations; nothing is opened yet.
     pub fn new(application: A, settings: &Settings, outside: Outside, documents: Documents) -> Server<A> {
-        let limits = settings.http.clone();
+        let limits = &settings.http;
+        let large_bodies = Arc::new(exchange::room_for_large_bodies(limits.max_body_bytes));
+        application.metrics().http.watch_bodies(&large_bodies);
         let site = Site {
             application,
             outside,
             test_mode: settings.test_mode,
             trusted_proxies: TrustedProxies::new(limits.trusted_proxies.clone()),
             documents,
-            large_bodies: Arc::new(exchange::room_for_large_bodies(limits.max_body_bytes)),
-            limits,
+            large_bodies,
+            max_connections: limits.max_connections,
+            metrics_for: settings.metrics.allow.clone(),
+            limits: Arc::new(Limits::new(settings)),
             refusals: exchange::Refusals::default(),
             stage: AtomicU8::new(0),
             opened: Instant::now(),
@@ -162,13 +171,18 @@ impl<A: Application> Server<A> {
         Server { site: Arc::new(site), builder }
     }
 
+    /// Its limits, which may change while it runs.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.site.limits)
+    }
+
     /// Serves until `stop` is ready, then finishes what runs within `http.shutdown_deadline_ms`. All sockets share the places
     /// for connections, the deadlines and the end.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Drained {
         let builder = Arc::new(self.builder);
         let (orders, order) = watch::channel(Order::Serve);
         let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
-        let places = Arc::new(Semaphore::new(self.site.limits.max_connections));
+        let places = Arc::new(Semaphore::new(self.site.max_connections));
         let Listeners { all: listeners, handed_over } = listeners;
         self.site.enter(Stage::Ready);
 
@@ -219,7 +233,7 @@ impl<A: Application> Server<A> {
         drop(listeners);
         drop(alive);
         orders.send_replace(Order::Finish);
-        if timeout(self.site.limits.shutdown_deadline, all_gone.recv()).await.is_ok() {
+        if timeout(self.site.limits.shutdown_deadline(), all_gone.recv()).await.is_ok() {
             return Drained::All;
         }
         orders.send_replace(Order::Cut);
@@ -282,8 +296,9 @@ async fn serve_encrypted<A: Application>(tls: Arc<Tls>, admitted: Admitted<A>) {
 async fn serve<A: Application>(admitted: Admitted<A>) {
     let Admitted { stream, peer, site, place, builder, order, handed_over } = admitted;
     let activity = Arc::new(Activity::new(site.opened));
+    let _counted = Counted::new(&site);
     let connection = Arc::new(Connection { site, peer, activity: Arc::clone(&activity), place });
-    let limits = &connection.site.limits;
+    let limits = &*connection.site.limits;
 
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
     let service = service_fn(|request| exchange::answer(Arc::clone(&connection), request));
@@ -350,6 +365,22 @@ async fn serve<A: Application>(admitted: Admitted<A>) {
                 }
             }
         }
+    }
+}
+
+/// A connection among those that are open.
+struct Counted<A: Application>(Arc<Site<A>>);
+
+impl<A: Application> Counted<A> {
+    fn new(site: &Arc<Site<A>>) -> Counted<A> {
+        site.application.metrics().http.connection_opens();
+        Counted(Arc::clone(site))
+    }
+}
+
+impl<A: Application> Drop for Counted<A> {
+    fn drop(&mut self) {
+        self.0.application.metrics().http.connection_closes();
     }
 }
 
@@ -455,10 +486,10 @@ impl Activity {
         self.http2.load(Ordering::Relaxed)
     }
 
-    fn deadline(&self, limits: &Http) -> Option<(Instant, Close)> {
+    fn deadline(&self, limits: &Limits) -> Option<(Instant, Close)> {
         if let Some(moment) = self.replies.oldest() {
             let since = self.opened + Duration::from_millis(moment);
-            return Some((since + limits.reply_stall_timeout, Close::ReplyStalled));
+            return Some((since + limits.reply_stall_timeout(), Close::ReplyStalled));
         }
         if self.running.load(Ordering::Relaxed) > 0 {
             return None;
@@ -466,21 +497,21 @@ impl Activity {
         let word = self.since.load(Ordering::Relaxed);
         let since = self.opened + Duration::from_millis(word / 2);
         Some(if word & READING_HEAD == 0 {
-            (since + limits.idle_timeout, Close::Idle)
+            (since + limits.idle_timeout(), Close::Idle)
         } else {
-            (since + limits.header_read_timeout, Close::HeadTooSlow)
+            (since + limits.header_read_timeout(), Close::HeadTooSlow)
         })
     }
 
-    fn overdue(&self, limits: &Http) -> Option<Close> {
+    fn overdue(&self, limits: &Limits) -> Option<Close> {
         let (deadline, close) = self.deadline(limits)?;
         (deadline <= Instant::now()).then_some(close)
     }
 
     /// When to look next: at the deadline as it is now, but soon enough not to miss a shorter one that begins
     /// meanwhile by more than half of it.
-    fn next_look(&self, limits: &Http) -> Instant {
-        let shortest = limits.header_read_timeout.min(limits.idle_timeout).min(limits.reply_stall_timeout);
+    fn next_look(&self, limits: &Limits) -> Instant {
+        let shortest = limits.header_read_timeout().min(limits.idle_timeout()).min(limits.reply_stall_timeout());
         let soon = Instant::now() + shortest / 2 + Duration::from_millis(1);
         self.deadline(limits).map_or(soon, |(deadline, _)| deadline.min(soon))
     }

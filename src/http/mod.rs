@@ -2,7 +2,8 @@
 //!
 //! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end.
 //! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
-//! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`admin`] is the operator's socket.
+//! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`limits`] can change while it
+//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
@@ -11,7 +12,9 @@ pub mod admin;
 mod bell;
 pub mod client_ip;
 mod exchange;
+pub mod limits;
 pub mod listen;
+pub mod observe;
 mod reply_body;
 pub mod service_routes;
 pub mod sockets;
@@ -22,6 +25,8 @@ use std::sync::Arc;
 use crate::api::operation::Pace;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
+use crate::health::{self, Reason};
+use crate::metrics::Metrics;
 
 /// An answer in the making. Unless its operation [stops](Application::stops) it is never dropped half-way: whoever stops
 /// waiting for it lets it run to its end elsewhere.
@@ -42,30 +47,51 @@ pub trait Application: Send + Sync + 'static {
     /// Begins to answer a request. A panic in it becomes a 500.
     fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer;
 
-    /// Whether something behind it is losing what it should keep. Requests are taken all the same.
-    fn is_degraded(&self) -> bool;
+    /// The operation's number among all of them, for its counters.
+    fn number(&self, operation: Self::Operation) -> usize;
+
+    /// Why it does not keep all that it promises. Requests are taken all the same.
+    fn degraded(&self) -> Vec<Reason>;
+
+    /// Its counters.
+    fn metrics(&self) -> &Metrics;
+
+    /// All its metrics, as Prometheus reads them.
+    fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>>;
 }
 
 /// The operations of this program, on its storage.
 pub struct Api(pub Arc<Services>);
 
 impl Application for Api {
-    type Operation = &'static crate::api::Entry;
+    type Operation = (usize, &'static crate::api::Entry);
 
     fn find(&self, path: &str) -> Option<Self::Operation> {
-        crate::api::find(path)
+        crate::api::find_numbered(path)
     }
 
-    fn stops(&self, operation: Self::Operation) -> bool {
+    fn stops(&self, (_, operation): Self::Operation) -> bool {
         operation.pace == Pace::Stops
     }
 
-    fn respond(&self, operation: Self::Operation, inbound: Inbound) -> Answer {
+    fn respond(&self, (_, operation): Self::Operation, inbound: Inbound) -> Answer {
         crate::api::respond(Arc::clone(&self.0), operation, inbound)
     }
 
-    fn is_degraded(&self) -> bool {
-        self.0.events.as_ref().is_some_and(|events| events.is_degraded())
+    fn number(&self, (number, _): Self::Operation) -> usize {
+        number
+    }
+
+    fn degraded(&self) -> Vec<Reason> {
+        health::reasons(&self.0)
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(Metrics::scrape(Arc::clone(&self.0)))
     }
 }
 

@@ -11,6 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::api::problem::JSON;
 use crate::api::wire::RequestId;
+use crate::health::Reason;
+use crate::metrics::CONTENT_TYPE;
+
+/// Where metrics are.
+pub(super) const METRICS_PATH: &str = "/metrics";
 
 /// The documents of the API, made once at start.
 #[derive(Debug, Clone)]
@@ -44,6 +49,7 @@ pub(super) enum Page {
     OpenapiYaml,
     OpenapiJson,
     Reference,
+    Metrics,
 }
 
 /// How far the server is, as health tells it.
@@ -55,11 +61,11 @@ pub(super) enum Stage {
 }
 
 /// What the health pages tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Health {
     pub(super) stage: Stage,
-    /// Whether events are being lost, or cannot be written.
-    pub(super) degraded: bool,
+    /// Why the server does not keep all that it promises.
+    pub(super) degraded: Vec<Reason>,
 }
 
 /// The page at a path; paths are case-sensitive and have no other spelling (COM-RT-05).
@@ -72,12 +78,13 @@ pub(super) fn find(path: &str) -> Option<Page> {
         "/openapi.yaml" => Page::OpenapiYaml,
         "/openapi.json" => Page::OpenapiJson,
         "/reference" => Page::Reference,
+        METRICS_PATH => Page::Metrics,
         _ => return None,
     })
 }
 
-/// The page as a reply; whoever sends it adds the request id.
-pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: RequestId) -> Response<Bytes> {
+/// The page as a reply, but for metrics, which are asked for elsewhere; whoever sends it adds the request id.
+pub(super) fn reply(page: Page, at: &Health, documents: &Documents, request_id: RequestId) -> Response<Bytes> {
     match page {
         Page::Liveness => {
             let body = format!(r#"{{"meta":{{"requestId":"{request_id}"}},"data":{{"message":"keyward is alive"}}}}"#);
@@ -95,18 +102,29 @@ pub(super) fn reply(page: Page, at: Health, documents: &Documents, request_id: R
             headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             response
         }
+        Page::Metrics => metrics(String::new()),
     }
 }
 
-fn health(good: bool, at: Health) -> Response<Bytes> {
+/// A scrape's answer.
+pub(super) fn metrics(exposition: String) -> Response<Bytes> {
+    let mut response = document(CONTENT_TYPE, Bytes::from(exposition));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn health(good: bool, at: &Health) -> Response<Bytes> {
     let status = match at.stage {
         // Still 200: whoever takes a server out of service for it would lose more than events.
-        _ if good && at.degraded => r#"{"status":"degraded"}"#,
-        _ if good => r#"{"status":"ok"}"#,
-        Stage::Starting => r#"{"status":"not started"}"#,
-        Stage::Draining | Stage::Ready => r#"{"status":"shutting down"}"#,
+        _ if good && !at.degraded.is_empty() => {
+            let reasons: Vec<String> = at.degraded.iter().map(|reason| format!("\"{}\"", reason.word())).collect();
+            Bytes::from(format!(r#"{{"status":"degraded","reasons":[{}]}}"#, reasons.join(",")))
+        }
+        _ if good => Bytes::from_static(br#"{"status":"ok"}"#),
+        Stage::Starting => Bytes::from_static(br#"{"status":"not started"}"#),
+        Stage::Draining | Stage::Ready => Bytes::from_static(br#"{"status":"shutting down"}"#),
     };
-    let mut response = document(JSON, Bytes::from_static(status.as_bytes()));
+    let mut response = document(JSON, status);
     if !good {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

@@ -1,7 +1,8 @@
 //! The HTTP layer from outside, over real sockets, with operations of the test's own behind it.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use super::sockets::{Listeners, bind};
 use super::{Answer, Application};
 use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RateLimitHeaders};
 use crate::config::Settings;
+use crate::health::Reason;
+use crate::metrics::Metrics;
 use crate::outside::Outside;
 
 /// The second implementer of [`Application`]: an operation for each behaviour the layer has to cope with.
@@ -28,6 +31,7 @@ struct Behaviours {
     finished: Arc<AtomicUsize>,
     done: Arc<Notify>,
     dropped: Arc<Notify>,
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 /// Says so when it is dropped.
@@ -66,8 +70,20 @@ impl Application for Behaviours {
         })
     }
 
-    fn is_degraded(&self) -> bool {
-        false
+    fn number(&self, behaviour: Behaviour) -> usize {
+        behaviour as usize
+    }
+
+    fn degraded(&self) -> Vec<Reason> {
+        Vec::new()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.metrics.get_or_init(|| Metrics::new(0))
+    }
+
+    fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(async { "up 1\n".to_owned() })
     }
 
     fn stops(&self, behaviour: Behaviour) -> bool {

@@ -1,6 +1,7 @@
 //! What the vault holds: data keys, how many copies are under each, and which master keys they still need.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 
 use keyward_storage::ids::{DataKeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::vault::{self as rows, Fingerprint, RotationRow};
@@ -120,19 +121,29 @@ impl Vault {
         })
     }
 
-    /// Says in the log, at a start, what of the vault needs the operator: master keys that data keys need and that are not
-    /// configured, and a rotation that has not ended. Walks over data keys alone.
+    /// Master keys that data keys need and that are not configured, with how many need each; health and metrics go by their
+    /// number from here on. Walks over data keys alone.
     ///
     /// # Errors
     /// What reading the records says.
-    pub fn remark(&self, snapshot: &Snapshot) -> Result<(), ReadError> {
+    pub fn look(&self, snapshot: &Snapshot) -> Result<BTreeMap<Fingerprint, u64>, ReadError> {
         let mut missing: BTreeMap<Fingerprint, u64> = BTreeMap::new();
         for (_, _, row) in rows::data_keys(snapshot)? {
             if self.masters.find(&row.master).is_none() {
                 *missing.entry(row.master).or_default() += 1;
             }
         }
-        for (fingerprint, data_keys) in missing {
+        self.unreadable_data_keys.store(missing.values().sum(), Ordering::Relaxed);
+        Ok(missing)
+    }
+
+    /// Says in the log, at a start, what of the vault needs the operator: master keys that data keys need and that are not
+    /// configured, and a rotation that has not ended. Walks over data keys alone.
+    ///
+    /// # Errors
+    /// What reading the records says.
+    pub fn remark(&self, snapshot: &Snapshot) -> Result<(), ReadError> {
+        for (fingerprint, data_keys) in self.look(snapshot)? {
             tracing::error!(
                 master_key = %super::Shown(&fingerprint),
                 data_keys,

@@ -16,10 +16,16 @@ const LINES_MAX: u32 = 20;
 /// What lines are counted over.
 const SPAN: Duration = Duration::from_secs(60);
 
+/// How long a failure is trouble.
+const LATELY: Duration = Duration::from_secs(3600);
+
 /// What was told, and how often there was something to tell.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Complaints {
     count: AtomicU64,
+    began: Instant,
+    /// Seconds after `began` of the last failure, plus one; 0 where there was none.
+    last: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -30,11 +36,18 @@ struct Told {
     span: Option<(Instant, u32)>,
 }
 
+impl Default for Complaints {
+    fn default() -> Complaints {
+        Complaints { count: AtomicU64::new(0), began: Instant::now(), last: AtomicU64::new(0), told: Mutex::default() }
+    }
+}
+
 impl Complaints {
     /// Counts that a copy could not be opened, and logs it unless that was logged before or the log has enough lines: it is
     /// then logged another time. With all places taken it is counted only.
     pub fn tell(&self, workspace: WorkspaceId, key: KeyId, why: Unopened) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.last.store(self.began.elapsed().as_secs() + 1, Ordering::Relaxed);
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due(key, Instant::now()) {
             tracing::error!(
                 %workspace,
@@ -43,6 +56,14 @@ impl Complaints {
                 "the encrypted copy of a recoverable key cannot be opened, and it was answered without its plaintext; \
                  `keyward vault status` tells of all"
             );
+        }
+    }
+
+    /// Whether a copy could not be opened within the last hour.
+    pub fn came_lately(&self) -> bool {
+        match self.last.load(Ordering::Relaxed) {
+            0 => false,
+            last => self.began.elapsed() < Duration::from_secs(last - 1) + LATELY,
         }
     }
 

@@ -32,7 +32,7 @@ fn open(disk: MemoryDisk, master_keys: &str) -> Services {
     // The system's randomness: a seed would give ids and nonces again that an earlier life of the store has drawn.
     let outside = Outside { clock: Clock::fixed(NOW), entropy: Entropy::system() };
     let vault = Arc::new(Vault::open(&secrets, &settings.data_dir).expect("legal"));
-    let storage = open_storage(&settings, Arc::new(disk), &outside).expect("opened");
+    let storage = open_storage(&settings, Arc::new(disk), &outside, &Default::default()).expect("opened");
     Services::of_records(storage, outside, vault)
 }
 
@@ -64,7 +64,7 @@ fn recoverable_key(services: &Services, owner: Owner) -> (KeyId, String) {
     let plaintext = format!("plaintext_of_{id}");
     let sealed = plaintext.clone();
     let row = KeyRow {
-        hash: crate::secret::hash(&plaintext),
+        hash: crate::secret::digest(&plaintext).0,
         api: ApiId(draw_id(&entropy)),
         start: String::new(),
         name: None,
@@ -82,7 +82,7 @@ fn recoverable_key(services: &Services, owner: Owner) -> (KeyId, String) {
         deleted_at: None,
     };
     transact(services, move |tx| {
-        key::insert(tx, owner.no, id, &row);
+        key::insert(tx, owner.no, id, &row)?;
         vault.seal(tx, owner, id, &sealed, (&entropy, NOW)).map_err(Abort::Refused)
     });
     (id, plaintext)

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::is_no_space;
+use crate::pepper::PepperMissing;
 use crate::position::Position;
 
 /// A row whose bytes this build cannot read: damage, or a newer layout.
@@ -150,6 +151,9 @@ pub enum OpenError {
     /// A row of the store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A pepper is missing that hashes are keyed with.
+    #[error(transparent)]
+    Pepper(#[from] PepperMissing),
     /// A record of the log cannot be read although its checksum holds.
     #[error("log record {position} cannot be decoded")]
     Record {

@@ -13,10 +13,12 @@ pub mod table;
 pub mod window;
 
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::ids::{NamespaceId, WorkspaceNo};
+use crate::pepper::Peppers;
 use crate::records::key::KeyView;
 use crate::records::ratelimit::{NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
@@ -39,6 +41,8 @@ pub struct Hot {
     pub shared: SharedViews,
     /// Rate-limit cells.
     pub windows: Windows,
+    /// What digests of keys are turned into hashes with.
+    pub peppers: Arc<Peppers>,
     seed: [u8; 16],
 }
 
@@ -52,9 +56,10 @@ impl Hot {
         namespaces: Index<NamespaceView>,
         overrides: Index<OverrideView>,
         windows: Windows,
+        peppers: Arc<Peppers>,
         seed: [u8; 16],
     ) -> Hot {
-        Hot { keys, root_keys, namespaces, overrides, shared: SharedViews::new(), windows, seed }
+        Hot { keys, root_keys, namespaces, overrides, shared: SharedViews::new(), windows, peppers, seed }
     }
 
     /// What a namespace is found by: a keyed hash of its id or name, so that no tenant can aim at another's entry.

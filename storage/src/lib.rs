@@ -11,6 +11,7 @@
 //! - [`log`]: frames, segments, recovery;
 //! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
+//! - [`pepper`]: secrets from outside that stored hashes are keyed with;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.
@@ -22,7 +23,9 @@ pub mod feed;
 pub mod hot;
 pub mod ids;
 pub mod log;
+mod measure;
 mod open;
+pub mod pepper;
 pub mod position;
 mod publish;
 mod queue;
@@ -41,6 +44,7 @@ pub use error::{OpenError, ReadError, Unavailable};
 pub use feed::{Feed, FeedError, Source};
 pub use hot::counters::{Change, MAX_BALANCE};
 pub use hot::index::Lookup;
+pub use measure::Distribution;
 pub use open::Options;
 pub use queue::Turn;
 pub use storage::{Committed, Spent, Stats, Storage, TransactError};

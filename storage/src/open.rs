@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::feed::{FEED_BYTES_MAX_DEFAULT, Feeds, Source};
 use crate::hot::load;
 use crate::hot::window::WindowJournal;
 use crate::log::{self, Log, LogOptions, OpenLogError};
+use crate::pepper::{self, Pepper, Peppers};
 use crate::position::{Position, Term};
 use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
@@ -65,6 +66,11 @@ pub struct Options {
     pub min_free_bytes: u64,
     /// Whether rate limits must serve times in any order (test mode).
     pub any_order_of_times: bool,
+    /// The configured peppers, the one to switch to first.
+    pub peppers: Vec<Pepper>,
+    /// Whether the file of records is written anew, and a new segment of the log begun, where a switch of the pepper has ended
+    /// since that was done last. It takes the time of copying all records, and their room on the disk.
+    pub clear_after_switch: bool,
     /// Called when nothing can be written any more: the process has to stop.
     pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -96,6 +102,8 @@ impl Options {
             credits_journal_interval: Duration::from_millis(5),
             min_free_bytes: 64 << 20,
             any_order_of_times: false,
+            peppers: Vec::new(),
+            clear_after_switch: false,
             on_fatal,
         }
     }
@@ -139,9 +147,10 @@ impl Storage {
         })?;
         let known = read_format(&**disk, dir)?;
         let log_dir = dir.join("log");
-        let (store, mut state) = open_checkpoint(&options, known, &log_dir)?;
-        let checkpoint = state.position;
-        let (log, recovered) = {
+        let (mut store, mut state) = open_checkpoint(&options, known, &log_dir)?;
+        store.peppers = Arc::new(Peppers::new(options.peppers.clone()));
+        let mut checkpoint = state.position;
+        let (mut log, recovered) = {
             let mut replay = Replay::new(&store, state);
             let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
             disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
@@ -171,9 +180,22 @@ impl Storage {
             );
         }
 
+        let switched = pepper::load(&store.peppers, &store.snapshot()?)?
+            .is_some_and(|row| row.ended_at.is_some() && row.cleared_at.is_none());
+        let mut cleared = false;
+        if switched && options.clear_after_switch {
+            match clear(&options, &store, state, &mut log) {
+                Ok(anew) => (store, checkpoint, cleared) = (anew, state.position, true),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "records.redb could not be written anew after the switch of the pepper: space in it that is free again may \
+                     hold older hashes of keys; the next start tries again"
+                ),
+            }
+        }
         let store = Arc::new(store);
         let snapshot = store.snapshot()?;
-        let hot = Arc::new(load::load(&options, &snapshot, state.seed)?);
+        let hot = Arc::new(load::load(&options, &snapshot, Arc::clone(&store.peppers), state.seed)?);
         drop(snapshot);
         let (journal, loaded) =
             WindowJournal::open(Arc::clone(disk), dir, state.store_id, &hot.windows, clock()).map_err(io_error(dir))?;
@@ -187,7 +209,7 @@ impl Storage {
             );
         }
 
-        let status = Arc::new(Status { free_bytes: AtomicU64::new(u64::MAX), ..Status::default() });
+        let status = Arc::new(Status::default());
         status.position.store(state.position.0, Ordering::Relaxed);
         status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
         let feeds = Arc::new(Feeds::new(options.feed_bytes_max, options.expected_reader));
@@ -258,6 +280,7 @@ impl Storage {
             status,
             source,
             strict_credits: options.strict_credits,
+            cleared,
             replayed: recovered.replayed,
             torn_bytes: recovered.torn_bytes,
             threads: Mutex::new(vec![writer_thread, windows_thread]),
@@ -265,6 +288,17 @@ impl Storage {
             stopped: AtomicBool::new(false),
         })
     }
+}
+
+/// Writes the file of records anew, at the end of the log, and begins a new segment: nothing that was in either before is in
+/// what is written from here on, and the next checkpoint lets the older segments go.
+fn clear(options: &Options, store: &Store, state: State, log: &mut Log) -> Result<Store, OpenError> {
+    tracing::info!(
+        "records.redb is written anew, so that nothing is left in it of hashes from before the switch of the pepper"
+    );
+    log.begin_segment().map_err(|error| OpenError::Log(Box::new(error)))?;
+    let anew = store.written_anew(&*options.disk, &options.dir, options.redb_cache_bytes, state);
+    anew.map_err(|error| OpenError::Checkpoint(Box::new(error)))
 }
 
 /// The checkpoint to begin from; a new one where the directory is empty, or where its file was lost and the log is whole.

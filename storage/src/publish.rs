@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::ReadError;
+use crate::error::{BadRow, ReadError};
 use crate::hot::build::{Builder, permission, unless_stale, workspace_view};
 use crate::hot::counters::KeyCounters;
 use crate::hot::shared::Publishing;
@@ -16,12 +16,13 @@ use crate::position::Position;
 use crate::records::api::{self, ApiView};
 use crate::records::key::{KeyHash, KeyRow, KeyView};
 use crate::records::migration::MigratedKeyRow;
+use crate::records::pepper::PepperRow;
 use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::role::{RoleRow, RoleView};
 use crate::records::root_key::RootKeyRow;
 use crate::records::{self, Effect, Row, TableNo, identity, ratelimit, role};
 use crate::store::{Snapshot, decode};
-use crate::tx::CreditChange;
+use crate::tx::{CreditChange, Moved};
 
 /// What a batch changed, each thing once.
 #[derive(Default)]
@@ -37,6 +38,7 @@ struct Changed<'e> {
     /// Keys that are no longer found by the hash they came with.
     adopted: BTreeMap<(WorkspaceNo, KeyId), KeyHash>,
     root_keys: BTreeMap<KeyId, Option<RootKeyRow>>,
+    pepper: Option<PepperRow>,
     /// Hashes that were given up, though perhaps taken again since.
     freed: Vec<(WorkspaceNo, KeyHash)>,
     freed_root: Vec<KeyHash>,
@@ -94,6 +96,7 @@ fn collect<'e>(effects: impl Iterator<Item = &'e Effect>) -> Result<Changed<'e>,
             records::ROOT_KEY_BY_HASH if effect.value.is_none() => {
                 changed.freed_root.extend(<KeyHash>::try_from(effect.key.as_slice()).ok());
             }
+            records::PEPPER => changed.pepper = effect.value.as_deref().map(decode).transpose()?,
             _ => {}
         }
     }
@@ -110,14 +113,28 @@ pub(crate) fn publish<'e>(
     snapshot: &Snapshot,
     effects: impl Iterator<Item = &'e Effect>,
     credit_changes: &[CreditChange],
+    moved: &[Moved],
 ) -> Result<Vec<Option<u64>>, ReadError> {
     let position = snapshot.position();
     let changed = collect(effects)?;
+    if let Some(row) = &changed.pepper {
+        // Before any hash of a new stage can be found.
+        let missing =
+            |_| ReadError::Row { table: records::PEPPER, cause: BadRow::BadValue("a pepper this process has not") };
+        hot.peppers.publish(Some(row)).map_err(missing)?;
+    }
     publish_shared(hot, snapshot, &changed, position)?;
 
     // A key that changes its hash keeps its counters, whose spends may be in no row yet. Its old entry goes first: it must
     // not be found twice, and an older fill must not bring it back.
     let mut moving: Moving = BTreeMap::new();
+    for Moved { workspace, id, from, to } in moved {
+        // Told to the filter, and free of what was looked for in vain.
+        drop(hot.keys.forget(workspace.0, to, position));
+        if let Some(view) = hot.keys.forget(workspace.0, from, position).filter(|view| view.id == *id) {
+            moving.insert((*workspace, *id), Arc::clone(&view.counters));
+        }
+    }
     for (&(workspace, id), foreign) in &changed.adopted {
         if let Some(view) = hot.keys.forget(workspace.0, foreign, position).filter(|view| view.id == id) {
             moving.insert((workspace, id), Arc::clone(&view.counters));
@@ -138,16 +155,25 @@ pub(crate) fn publish<'e>(
     }
 
     let builder = Builder { hot, snapshot };
+    // Hashes that were given up are forgotten now and told to be absent at the end: what has got another hash is to be found
+    // under that by then. Whoever looks meanwhile reads, which waits for this to be over.
     for (workspace, hash) in &changed.freed {
-        hot.keys.publish(workspace.0, hash, position, |_| None);
+        drop(hot.keys.forget(workspace.0, hash, position));
     }
+    // What was not in memory does not get there only because a switch comes by: there may be more keys than room.
+    let cold = || moved.iter().filter(|moved| !moving.contains_key(&(moved.workspace, moved.id)));
+    let cold_now: BTreeSet<(WorkspaceNo, KeyHash)> = cold().map(|moved| (moved.workspace, moved.to)).collect();
+    let cold_before: BTreeSet<(WorkspaceNo, KeyHash)> = cold().map(|moved| (moved.workspace, moved.from)).collect();
     for ((workspace, id), row) in &changed.keys {
-        if let Some(row) = row {
+        if let Some(row) = row.as_ref().filter(|row| !cold_now.contains(&(*workspace, row.hash))) {
             publish_key(&builder, *workspace, *id, row, position, moving.get(&(*workspace, *id)))?;
         }
     }
+    for (workspace, hash) in changed.freed.iter().filter(|freed| !cold_before.contains(freed)) {
+        hot.keys.publish(workspace.0, hash, position, |present| present.cloned());
+    }
     for hash in &changed.freed_root {
-        hot.root_keys.publish(OPERATOR, hash, position, |_| None);
+        drop(hot.root_keys.forget(OPERATOR, hash, position));
     }
     let root_keys = changed.root_keys.iter().filter_map(|(id, row)| Some((id, row.as_ref()?)));
     for (id, row) in root_keys.filter(|(_, row)| row.deleted_at.is_none()) {
@@ -155,6 +181,9 @@ pub(crate) fn publish<'e>(
             Some(view) => hot.root_keys.publish(OPERATOR, &row.hash, position, |_| Some(Arc::new(view))),
             None => drop(hot.root_keys.forget(OPERATOR, &row.hash, position)),
         }
+    }
+    for hash in &changed.freed_root {
+        hot.root_keys.publish(OPERATOR, hash, position, |present| present.cloned());
     }
     for ((workspace, namespace, identifier), row) in &changed.overrides {
         let hash = hot.override_hash(*workspace, *namespace, identifier);

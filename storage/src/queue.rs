@@ -188,6 +188,8 @@ struct State {
     called: bool,
     /// Whether nothing is taken any more.
     closed: bool,
+    /// How often there was no room.
+    refused: u64,
 }
 
 impl Queue {
@@ -197,13 +199,21 @@ impl Queue {
         if state.closed {
             return Err((work, Unavailable::Stopped));
         }
-        state.lanes.push(lane, work).map_err(|work| (work, Unavailable::Busy))?;
+        if let Err(work) = state.lanes.push(lane, work) {
+            state.refused += 1;
+            return Err((work, Unavailable::Busy));
+        }
         Ok(!std::mem::replace(&mut state.called, true))
     }
 
     /// How much waits.
     pub fn len(&self) -> usize {
         self.lock().lanes.len()
+    }
+
+    /// How often there was no room.
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     /// Begins a batch of what waits now, at most so much. `clock` gives unix ms.

@@ -9,6 +9,7 @@ pub(crate) mod codec;
 pub mod identity;
 pub mod key;
 pub mod migration;
+pub mod pepper;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
@@ -33,7 +34,7 @@ pub const WORKSPACE_BY_ID: TableNo = 2;
 pub const WORKSPACE_BY_SLUG: TableNo = 3;
 /// Root keys by id.
 pub const ROOT_KEY: TableNo = 4;
-/// Root key hash -> id. An index of its own: no tenant's hash can become or shadow a root key (HASH-3).
+/// Root key hash -> id, and the hash's stage ([`pepper`]). An index of its own: no tenant's hash can become or shadow a root key (HASH-3).
 pub const ROOT_KEY_BY_HASH: TableNo = 5;
 /// (workspace administered, root key id) -> nothing.
 pub const ROOT_KEY_BY_WORKSPACE: TableNo = 6;
@@ -41,7 +42,7 @@ pub const ROOT_KEY_BY_WORKSPACE: TableNo = 6;
 pub const API: TableNo = 10;
 /// Keys.
 pub const KEY: TableNo = 11;
-/// (workspace, hash) -> key id; the entry of a soft-deleted key stays (HASH-3). A migrated key has two: its own hash and,
+/// (workspace, hash) -> key id, and the hash's stage ([`pepper`]); the entry of a soft-deleted key stays (HASH-3). A migrated key has two: its own hash and,
 /// as an alias, the foreign one it came with (KEYS-MIGRATE-15).
 pub const KEY_BY_HASH: TableNo = 12;
 /// (workspace, API, key id) -> nothing: a page of an API's keys.
@@ -95,6 +96,8 @@ pub const KEYRING: TableNo = 61;
 pub const KEY_COPY: TableNo = 62;
 /// The newest rotation of the data keys: one row.
 pub const VAULT_ROTATION: TableNo = 63;
+/// The peppers that hashes of keys are keyed with: one row.
+pub const PEPPER: TableNo = 70;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,11 @@ use crate::hot::counters::{KeyCounters, MINUTE_MS, Spend};
 use crate::hot::index::Lookup;
 use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
+use crate::measure::Distribution;
+use crate::pepper::{Chain, Peppers};
 use crate::position::Position;
 use crate::queue::{Queue, Turn, Work};
-use crate::records::key::{self, KeyHash, KeyView};
+use crate::records::key::{self, KeyDigest, KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::store::{Snapshot, Store};
@@ -97,14 +99,32 @@ pub struct Stats {
     pub transactions: u64,
     /// Bytes of log on disk.
     pub log_bytes: u64,
+    /// Bytes appended to the log since the start.
+    pub log_bytes_written: u64,
+    /// Checkpoints made since the start.
+    pub checkpoints: u64,
+    /// How long syncs of the log took, ns.
+    pub sync_times: Distribution,
+    /// How long batches of the writer took, from their first transaction to their answers, ns.
+    pub batch_times: Distribution,
+    /// Records in each frame of the log: transactions, and one of what counters journal.
+    pub batch_sizes: Distribution,
+    /// How long checkpoints took, ns.
+    pub checkpoint_times: Distribution,
     /// Keys in memory.
     pub hot_keys: usize,
     /// Bytes of the hot key index, roughly.
     pub hot_bytes: u64,
+    /// Keys that left memory since the start to make room.
+    pub hot_evictions: u64,
     /// Rate-limit subjects in memory.
     pub rate_subjects: usize,
+    /// Rate-limit subjects there is room for.
+    pub rate_subjects_max: usize,
     /// Transactions, and spends to be journaled before they are answered, that wait for the writer.
     pub waiting_work: usize,
+    /// Transactions and spends that were refused since the start because too many were waiting.
+    pub refused_work: u64,
     /// Keys whose spends wait for the journal.
     pub waiting_spends: usize,
     /// Records replayed at start.
@@ -126,6 +146,7 @@ pub struct Storage {
     pub(crate) status: Arc<Status>,
     pub(crate) source: Source,
     pub(crate) strict_credits: bool,
+    pub(crate) cleared: bool,
     pub(crate) replayed: u64,
     pub(crate) torn_bytes: u64,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -150,13 +171,66 @@ impl Storage {
         self.source.clone()
     }
 
+    /// The peppers of this process.
+    pub fn peppers(&self) -> &Peppers {
+        &self.hot.peppers
+    }
+
+    /// Whether the file of records was written anew when this was opened; see [`Options::clear_after_switch`](crate::Options).
+    pub fn was_cleared(&self) -> bool {
+        self.cleared
+    }
+
     /// Looks a key up in memory: no lock, no file.
-    pub fn key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Lookup<KeyView> {
+    pub fn key(&self, workspace: WorkspaceNo, digest: &KeyDigest) -> Lookup<KeyView> {
+        self.look_up(digest, |hash| self.stored_key(workspace, hash))
+    }
+
+    /// Looks a key up in memory by the hash it is stored under, as its row has it.
+    pub fn stored_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Lookup<KeyView> {
         self.hot.keys.get_ahead_of(workspace.0, hash, |subject| self.hot.windows.fetch(subject))
     }
 
+    /// Looks something up by its digest, which is its hash where there is no pepper.
+    fn look_up<V>(&self, digest: &KeyDigest, get: impl Fn(&KeyHash) -> Lookup<V>) -> Lookup<V> {
+        let peppers = &self.hot.peppers;
+        if peppers.any() {
+            let chain = peppers.chain();
+            return look_up_all(&chain, digest, get, || peppers.is_now(&chain));
+        }
+        match get(&digest.0) {
+            // A switch may have begun since, and taken it away.
+            Lookup::Absent if peppers.any() => Lookup::Unknown,
+            found => found,
+        }
+    }
+
+    /// Reads something by its digest.
+    fn read_by<V>(
+        &self,
+        digest: &KeyDigest,
+        read: impl Fn(&KeyHash) -> Result<Option<V>, ReadError>,
+    ) -> Result<Option<V>, ReadError> {
+        loop {
+            let chain = self.hot.peppers.chain();
+            // The older stage first: what has left it by then is found at the newer one.
+            for (_, hash) in chain.hashes(digest).iter() {
+                if let Some(view) = read(hash)? {
+                    return Ok(Some(view));
+                }
+            }
+            if self.hot.peppers.is_now(&chain) {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Looks a key up, from disk where it is not in memory. Blocks.
-    pub fn read_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
+    pub fn read_key(&self, workspace: WorkspaceNo, digest: &KeyDigest) -> Result<Option<Arc<KeyView>>, ReadError> {
+        self.read_by(digest, |hash| self.read_stored(workspace, hash))
+    }
+
+    fn read_stored(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
         self.hot.keys.get_or_read(workspace.0, hash, || {
             let snapshot = self.store.published_snapshot()?;
             let view = Builder { hot: &self.hot, snapshot: &snapshot }.key_by_hash(workspace, hash);
@@ -166,7 +240,8 @@ impl Storage {
 
     /// Looks a key up by its id, from disk where it is not in memory. Blocks.
     ///
-    /// For a key that was seen under another hash a moment ago: a migrated one gets its own when it is first presented.
+    /// For a key that was seen under another hash a moment ago: a migrated one gets its own when it is first presented, and any
+    /// one gets another while a pepper is switched on.
     pub fn read_key_by_id(&self, workspace: WorkspaceNo, id: KeyId) -> Result<Option<Arc<KeyView>>, ReadError> {
         let mut seen = None;
         loop {
@@ -175,7 +250,7 @@ impl Storage {
             let Some(row) = row.filter(|row| row.deleted_at.is_none() && seen != Some(row.hash)) else {
                 return Ok(None);
             };
-            if let Some(view) = self.read_key(workspace, &row.hash)?.filter(|view| view.id == id) {
+            if let Some(view) = self.read_stored(workspace, &row.hash)?.filter(|view| view.id == id) {
                 return Ok(Some(view));
             }
             // Deleted or given another hash since.
@@ -183,27 +258,35 @@ impl Storage {
         }
     }
 
-    /// The view of a key if it is in memory, without counting as a use: for looking through many keys.
+    /// The view of a key if it is in memory, by its hash as its row has it, without counting as a use: for looking through many
+    /// keys. A switch of the pepper may have given it another one since the row was read.
     pub fn peek_key(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Option<Arc<KeyView>> {
-        self.hot.keys.peek(workspace.0, hash)
+        let peek = |hash: &KeyHash| self.hot.keys.peek(workspace.0, hash);
+        peek(hash).or_else(|| self.hot.peppers.chain().next(hash).and_then(|next| peek(&next)))
     }
 
-    /// Whether no key has this hash, nor had since the start, as far as memory tells: then there is nothing to read.
-    pub fn knows_absent(&self, workspace: WorkspaceNo, hash: &KeyHash) -> bool {
-        self.hot.keys.knows_absent(workspace.0, hash)
+    /// Whether no key has this digest, nor had since the start, as far as memory tells: then there is nothing to read.
+    pub fn knows_absent(&self, workspace: WorkspaceNo, digest: &KeyDigest) -> bool {
+        let absent = |hash: &KeyHash| match self.hot.keys.knows_absent(workspace.0, hash) {
+            true => Lookup::<()>::Absent,
+            false => Lookup::Unknown,
+        };
+        matches!(self.look_up(digest, absent), Lookup::Absent)
     }
 
     /// Looks a root key up in memory.
-    pub fn root_key(&self, hash: &KeyHash) -> Lookup<RootKeyView> {
-        self.hot.root_keys.get(OPERATOR, hash)
+    pub fn root_key(&self, digest: &KeyDigest) -> Lookup<RootKeyView> {
+        self.look_up(digest, |hash| self.hot.root_keys.get(OPERATOR, hash))
     }
 
     /// Looks a root key up, from disk where it is not in memory. Blocks.
-    pub fn read_root_key(&self, hash: &KeyHash) -> Result<Option<Arc<RootKeyView>>, ReadError> {
-        self.hot.root_keys.get_or_read(OPERATOR, hash, || {
-            let snapshot = self.store.published_snapshot()?;
-            let view = Builder { hot: &self.hot, snapshot: &snapshot }.root_key_by_hash(hash);
-            Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
+    pub fn read_root_key(&self, digest: &KeyDigest) -> Result<Option<Arc<RootKeyView>>, ReadError> {
+        self.read_by(digest, |hash| {
+            self.hot.root_keys.get_or_read(OPERATOR, hash, || {
+                let snapshot = self.store.published_snapshot()?;
+                let view = Builder { hot: &self.hot, snapshot: &snapshot }.root_key_by_hash(hash);
+                Ok(unless_stale(view)?.map(|view| (view, snapshot.position())))
+            })
         })
     }
 
@@ -379,6 +462,11 @@ impl Storage {
         self.drop_after_end();
     }
 
+    /// Whether changes are refused for lack of room.
+    pub fn is_read_only(&self) -> bool {
+        self.status.read_only.load(Ordering::Acquire)
+    }
+
     /// Numbers for metrics and status.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -389,10 +477,19 @@ impl Storage {
             syncs: self.status.syncs.load(Ordering::Relaxed),
             transactions: self.status.transactions.load(Ordering::Relaxed),
             log_bytes: self.status.log_bytes.load(Ordering::Relaxed),
+            log_bytes_written: self.status.log_bytes_written.load(Ordering::Relaxed),
+            checkpoints: self.status.checkpoints.load(Ordering::Relaxed),
+            sync_times: self.status.sync_times.read(),
+            batch_times: self.status.batch_times.read(),
+            batch_sizes: self.status.batch_sizes.read(),
+            checkpoint_times: self.status.checkpoint_times.read(),
             hot_keys: self.hot.keys.len(),
             hot_bytes: self.hot.keys.bytes(),
+            hot_evictions: self.hot.keys.evictions(),
             rate_subjects: self.hot.windows.len(),
+            rate_subjects_max: self.hot.windows.capacity(),
             waiting_work: self.queue.len(),
+            refused_work: self.queue.refused(),
             waiting_spends: self.waiting.spends(),
             replayed: self.replayed,
             torn_bytes: self.torn_bytes,
@@ -418,6 +515,26 @@ impl Drop for Storage {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Looks something up under all hashes it may have: at the older stage first, since nothing goes back there. What one of them
+/// finds is it; it does not exist where no stage has it and the chain `is_now` what it was.
+#[inline(never)]
+fn look_up_all<V>(
+    chain: &Chain,
+    digest: &KeyDigest,
+    get: impl Fn(&KeyHash) -> Lookup<V>,
+    is_now: impl Fn() -> bool,
+) -> Lookup<V> {
+    let mut absent = true;
+    for (_, hash) in chain.hashes(digest).iter() {
+        match get(hash) {
+            Lookup::Hot(view) => return Lookup::Hot(view),
+            Lookup::Absent => {}
+            Lookup::Unknown => absent = false,
+        }
+    }
+    if absent && is_now() { Lookup::Absent } else { Lookup::Unknown }
 }
 
 fn run_job<R, X>(

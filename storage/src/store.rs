@@ -13,12 +13,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    TableHandle,
 };
 use redb::{StorageBackend, TableError, WriteTransaction};
 
 use crate::disk::{self, Disk, DiskFile};
 use crate::error::ReadError;
 use crate::ids::IdText;
+use crate::pepper::{Peppered, Peppers};
 use crate::position::{Position, Term};
 use crate::records::{Effect, Row, TableNo};
 
@@ -146,12 +148,14 @@ pub(crate) struct Store {
     db: Database,
     /// Held by the writer from a commit until that is published, and by whoever takes a snapshot for the hot views.
     unpublished: RwLock<()>,
+    /// What digests of keys are turned into hashes with.
+    pub peppers: Arc<Peppers>,
 }
 
 impl Store {
     fn over(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Store, redb::Error> {
         let db = Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file))?;
-        Ok(Store { db, unpublished: RwLock::new(()) })
+        Ok(Store { db, unpublished: RwLock::new(()), peppers: Arc::new(Peppers::new(Vec::new())) })
     }
 
     /// Opens the store's file; `None` where there is none.
@@ -184,6 +188,32 @@ impl Store {
         self.unpublished.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same rows in a new file of the same name, durable, in which no space is left from rows that are gone. What is read
+    /// and written from then on is that; an error leaves the old file in its place.
+    pub fn written_anew(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        cache_bytes: usize,
+        state: State,
+    ) -> Result<Store, redb::Error> {
+        let read = self.db.begin_read()?;
+        let aside = dir.join(FILE_ASIDE);
+        let made = disk::replace(disk, &aside, &dir.join(FILE), |file| {
+            let store = Store::over(file, cache_bytes)?;
+            for table in read.list_tables()?.filter(|table| table.name() != STATE.name()) {
+                copy_table(&read, TableDefinition::new(table.name()), &store)?;
+            }
+            store.checkpoint(state)?;
+            Ok(Store { peppers: Arc::clone(&self.peppers), ..store })
+        });
+        if made.is_err() {
+            // It only takes room; the next one overwrites it.
+            let _ = disk.remove(&aside);
+        }
+        made
+    }
+
     /// A view of everything published so far: what hot views are read from. One of what is committed only would let a
     /// reader see part of a transaction, in what it fills, before the rest of it is published.
     pub fn published_snapshot(&self) -> Result<Snapshot, ReadError> {
@@ -200,7 +230,7 @@ impl Store {
             .map_err(redb::Error::from)?
             .and_then(|bytes| State::from_bytes(bytes.value()))
             .map_or(Position::START, |state| state.position);
-        Ok(Snapshot { txn, position, open: RefCell::new(Vec::new()) })
+        Ok(Snapshot { txn, position, peppers: Arc::clone(&self.peppers), open: RefCell::new(Vec::new()) })
     }
 
     /// Begins a batch. Exactly one thread, the writer, does this.
@@ -222,6 +252,31 @@ impl Store {
     }
 }
 
+/// Rows copied in one commit.
+const COPIED_AT_ONCE: usize = 50_000;
+
+/// Copies a table as it stands, checksums and all.
+fn copy_table(
+    from: &ReadTransaction,
+    table: TableDefinition<'_, &'static [u8], &'static [u8]>,
+    to: &Store,
+) -> Result<(), redb::Error> {
+    let rows = from.open_table(table)?;
+    let mut rows = rows.iter()?.peekable();
+    while rows.peek().is_some() {
+        let txn = to.begin()?;
+        {
+            let mut copy = txn.open_table(table)?;
+            for row in rows.by_ref().take(COPIED_AT_ONCE) {
+                let (key, value) = row?;
+                copy.insert(key.value(), value.value())?;
+            }
+        }
+        txn.commit()?;
+    }
+    Ok(())
+}
+
 /// Stores the position a batch ends at, in the batch itself.
 pub(crate) fn put_state(txn: &WriteTransaction, state: State) -> Result<(), redb::Error> {
     txn.open_table(STATE)?.insert("state", state.to_bytes().as_slice())?;
@@ -234,6 +289,7 @@ type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 pub struct Snapshot {
     txn: ReadTransaction,
     position: Position,
+    peppers: Arc<Peppers>,
     /// Tables opened so far: opening one anew for every read costs more than the read.
     open: RefCell<Vec<(TableNo, Option<ReadTable>)>>,
 }
@@ -344,6 +400,12 @@ impl Snapshot {
     pub fn count(&self, table: TableNo) -> Result<u64, ReadError> {
         use redb::ReadableTableMetadata;
         self.with_table(table, 0, |opened| Ok(opened.len()?))
+    }
+}
+
+impl Peppered for Snapshot {
+    fn peppers(&self) -> &Peppers {
+        &self.peppers
     }
 }
 

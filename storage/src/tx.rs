@@ -10,8 +10,9 @@ use crate::error::ReadError;
 use crate::hot::Hot;
 use crate::hot::counters::{Change, MAX_BALANCE};
 use crate::ids::{KeyId, WorkspaceNo};
+use crate::pepper::{Chain, Peppered, Peppers};
 use crate::records::audit::{self, AuditEvent};
-use crate::records::key::{self, CreditsRow, KeyHash, KeyRow, KeyView};
+use crate::records::key::{self, CreditsRow, KeyDigest, KeyHash, KeyRow, KeyView};
 use crate::records::{Effect, Row, TableNo, migration};
 use crate::store::{RawRow, Read};
 
@@ -24,6 +25,18 @@ pub struct Tx<'a> {
     bytes: usize,
     audit: Vec<(WorkspaceNo, AuditEvent)>,
     credit_changes: Vec<CreditChange>,
+    /// Of this transaction, and of those before it in its batch.
+    moved: Vec<Moved>,
+    moved_before: &'a [Moved],
+}
+
+/// A key that is found by another hash than before.
+#[derive(Debug, Clone)]
+pub(crate) struct Moved {
+    pub workspace: WorkspaceNo,
+    pub id: KeyId,
+    pub from: KeyHash,
+    pub to: KeyHash,
 }
 
 /// A change of a balance that takes effect on the hot counters when the transaction is published.
@@ -43,6 +56,7 @@ pub(crate) struct CreditChange {
 pub(crate) struct Accepted {
     pub effects: Vec<Effect>,
     pub credit_changes: Vec<CreditChange>,
+    pub moved: Vec<Moved>,
 }
 
 /// Why a transaction's function gave up.
@@ -65,8 +79,28 @@ impl<X> From<ReadError> for Abort<X> {
 pub struct TooManyCredits;
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(base: &'a dyn Read, hot: &'a Hot) -> Tx<'a> {
-        Tx { base, hot, overlay: BTreeMap::new(), bytes: 0, audit: Vec::new(), credit_changes: Vec::new() }
+    /// A transaction on top of `base`, in whose batch these keys got another hash before.
+    pub(crate) fn new(base: &'a dyn Read, hot: &'a Hot, moved_before: &'a [Moved]) -> Tx<'a> {
+        let (overlay, audit, credit_changes) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Tx { base, hot, overlay, bytes: 0, audit, credit_changes, moved: Vec::new(), moved_before }
+    }
+
+    /// The peppers in use.
+    pub(crate) fn chain(&self) -> Result<Arc<Chain>, ReadError> {
+        self.hot.peppers.chain_in(self)
+    }
+
+    /// What a key with this digest is stored under when it is made in this transaction.
+    ///
+    /// # Errors
+    /// What reading the records says.
+    pub fn hash(&self, digest: &KeyDigest) -> Result<KeyHash, ReadError> {
+        Ok(self.chain()?.hashes(digest).newest().1)
+    }
+
+    /// Notes that a key is found by another hash.
+    pub(crate) fn moves(&mut self, moved: Moved) {
+        self.moved.push(moved);
     }
 
     pub(crate) fn put_bytes(&mut self, table: TableNo, key: &[u8], value: Vec<u8>) {
@@ -117,14 +151,20 @@ impl<'a> Tx<'a> {
         Ok(credits)
     }
 
-    /// The key's view while it is hot. One that got its hash in this very batch is so under the one it came with.
+    /// The key's view while it is hot. One that got its hash in this very batch is so under the one it had before, or came
+    /// with.
     fn hot_view(&self, workspace: WorkspaceNo, id: KeyId, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, ReadError> {
         // A hash may have been another key's until this very batch.
         let peek = |hash: &KeyHash| self.hot.keys.peek(workspace.0, hash).filter(|view| view.id == id);
-        match peek(hash) {
-            Some(view) => Ok(Some(view)),
-            None => Ok(migration::of_key(self, workspace, id)?.and_then(|came| peek(&came.foreign))),
+        if let Some(view) = peek(hash) {
+            return Ok(Some(view));
         }
+        let moved =
+            self.moved_before.iter().chain(&self.moved).filter(|moved| (moved.workspace, moved.id) == (workspace, id));
+        if let Some(view) = moved.map(|moved| &moved.from).find_map(peek) {
+            return Ok(Some(view));
+        }
+        Ok(migration::of_key(self, workspace, id)?.and_then(|came| peek(&came.foreign)))
     }
 
     /// Changes a key's balance and says when its next refill is due (unix ms). The new balance is spendable once the
@@ -169,7 +209,13 @@ impl<'a> Tx<'a> {
         }
         let effects =
             self.overlay.into_iter().map(|((table, key), value)| Effect { table, key, value }).collect::<Vec<_>>();
-        Ok(Accepted { effects, credit_changes: self.credit_changes })
+        Ok(Accepted { effects, credit_changes: self.credit_changes, moved: self.moved })
+    }
+}
+
+impl Peppered for Tx<'_> {
+    fn peppers(&self) -> &Peppers {
+        &self.hot.peppers
     }
 }
 

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 
@@ -18,13 +19,14 @@ use crate::feed::Feeds;
 use crate::hot::Hot;
 use crate::hot::counters::{KeyCounters, Mark};
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
+use crate::measure::{Histogram, SIZES, TIMES_NS};
 use crate::position::Position;
 use crate::publish::publish;
 use crate::queue::{Turns, Work};
 use crate::records::key::{self, CreditsRow, LastUsedRow};
 use crate::records::{Effect, Row, encode_record};
 use crate::store::{Read, State, Store, Tables, put_state};
-use crate::tx::{Accepted, CreditChange, Tx};
+use crate::tx::{Accepted, CreditChange, Moved, Tx};
 
 /// Most transactions in one batch, so in one log frame and one sync.
 pub(crate) const MAX_BATCH: usize = 256;
@@ -153,7 +155,6 @@ impl Waiting {
 }
 
 /// What the writer tells the world.
-#[derive(Default)]
 pub(crate) struct Status {
     pub position: AtomicU64,
     pub checkpoint: AtomicU64,
@@ -161,8 +162,45 @@ pub(crate) struct Status {
     pub syncs: AtomicU64,
     pub transactions: AtomicU64,
     pub log_bytes: AtomicU64,
+    /// Bytes appended to the log since the start.
+    pub log_bytes_written: AtomicU64,
     /// As last measured; `u64::MAX` while the system has not told.
     pub free_bytes: AtomicU64,
+    /// Checkpoints made since the start.
+    pub checkpoints: AtomicU64,
+    /// How long syncs of the log took, ns.
+    pub sync_times: Histogram,
+    /// How long batches took, from their first transaction to their answers, ns.
+    pub batch_times: Histogram,
+    /// Records in a frame of the log.
+    pub batch_sizes: Histogram,
+    /// How long checkpoints took, ns.
+    pub checkpoint_times: Histogram,
+}
+
+impl Default for Status {
+    fn default() -> Status {
+        Status {
+            position: AtomicU64::new(0),
+            checkpoint: AtomicU64::new(0),
+            read_only: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
+            log_bytes_written: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(u64::MAX),
+            checkpoints: AtomicU64::new(0),
+            sync_times: Histogram::new(TIMES_NS),
+            batch_times: Histogram::new(TIMES_NS),
+            batch_sizes: Histogram::new(SIZES),
+            checkpoint_times: Histogram::new(TIMES_NS),
+        }
+    }
+}
+
+/// A time for a histogram.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The process has to stop: nothing can be written any more, or what is on the disk is in doubt.
@@ -247,6 +285,7 @@ impl Writer {
     /// While the disk is low on room its jobs are refused, and the counters are written from what `min_free_bytes` kept
     /// free for them; when that is used up they wait.
     pub fn step(&mut self, mut step: Step, turns: &mut Turns<'_>) -> Result<Vec<StrictSpend>, Fatal> {
+        let began = Instant::now();
         let room = self.measure_room();
         self.note_room(room);
         if room == Room::Gone {
@@ -264,6 +303,7 @@ impl Writer {
         let mut records: Vec<Vec<u8>> = Vec::new();
         let mut effects: Vec<Effect> = Vec::new();
         let mut credit_changes: Vec<CreditChange> = Vec::new();
+        let mut moved: Vec<Moved> = Vec::new();
         let mut answers: Vec<(Position, Range<usize>, Answer)> = Vec::new();
         let mut journal = Journal::default();
         let mut bytes = 0;
@@ -285,7 +325,7 @@ impl Writer {
                     }
                 };
                 self.now = self.now.max(job.now);
-                let mut tx = Tx::new(&tables, &self.hot);
+                let mut tx = Tx::new(&tables, &self.hot, &moved);
                 // A transaction that panics is one request's failure: its overlay is dropped, its answer with it.
                 let (accepted, answer) = match catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut tx)))) {
                     Ok(Ok(ran)) => ran,
@@ -301,7 +341,7 @@ impl Writer {
                     answers.push((last, 0..0, answer));
                     continue;
                 }
-                let Accepted { effects: own, credit_changes: changes } = match tx.accept() {
+                let Accepted { effects: own, credit_changes: changes, moved: moves } = match tx.accept() {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         answer(Fate::Unreadable(error));
@@ -322,6 +362,7 @@ impl Writer {
                 effects.extend(own);
                 let first = credit_changes.len();
                 credit_changes.extend(changes);
+                moved.extend(moves);
                 answers.push((last.next(), first..credit_changes.len(), answer));
             }
             let spends = if step.journal_spends || !step.strict.is_empty() { most_spends } else { 0 };
@@ -370,11 +411,14 @@ impl Writer {
             self.status.transactions.fetch_add(records.len() as u64, Ordering::Relaxed);
             self.status.position.store(position.0, Ordering::Release);
             self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
+            self.status.log_bytes_written.store(self.log.bytes_written(), Ordering::Relaxed);
+            self.status.sync_times.note(nanos(self.log.sync_time()));
+            self.status.batch_sizes.note(records.len() as u64);
         }
         let balances = if effects.is_empty() {
             Vec::new()
         } else {
-            publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes)?
+            publish(&self.hot, &self.store.snapshot()?, effects.iter(), &credit_changes, &moved)?
         };
         drop(publishing);
         if !records.is_empty() {
@@ -402,6 +446,9 @@ impl Writer {
         }
         for spend in done {
             (spend.answer)(Fate::Done { position, balance: None });
+        }
+        if !records.is_empty() {
+            self.status.batch_times.note(nanos(began.elapsed()));
         }
         Ok(again)
     }
@@ -575,7 +622,10 @@ impl Writer {
         if self.is_read_only() {
             return Ok(());
         }
+        let began = Instant::now();
         self.store.checkpoint(self.state)?;
+        self.status.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.status.checkpoint_times.note(nanos(began.elapsed()));
         self.checkpointed_bytes = self.log.bytes_written();
         self.status.checkpoint.store(self.state.position.0, Ordering::Release);
         // Segments that cannot be removed only take room; the next checkpoint tries again.

@@ -13,7 +13,7 @@ use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceNo};
 use keyward_storage::records::Row;
-use keyward_storage::records::key::{self, KeyView};
+use keyward_storage::records::key::{self, KeyDigest, KeyView};
 use keyward_storage::{Lookup, Options, Spent, Storage, TransactError, Turn, Unavailable};
 
 use harness::model::{Credits, In, Model, Op, Plan};
@@ -36,7 +36,7 @@ fn limited(model: &Model) -> (In<KeyId>, [u8; 32]) {
 
 fn view(storage: &Storage, model: &Model) -> Arc<KeyView> {
     let (at, hash) = limited(model);
-    storage.read_key(at.0, &hash).expect("readable").expect("it is live")
+    storage.read_key(at.0, &KeyDigest(hash)).expect("readable").expect("it is live")
 }
 
 /// A life of a store with everything in it: birth, single transactions, a batch, spends, windows, segments that roll,
@@ -325,7 +325,7 @@ fn a_full_disk_takes_no_changes_and_still_verifies() {
             let plan = another(&mut model, seed);
             transact(&storage, move |tx| plan.run(tx));
         }
-        assert!(matches!(storage.key(at.0, &hash), Lookup::Unknown), "it can be evicted");
+        assert!(matches!(storage.key(at.0, &KeyDigest(hash)), Lookup::Unknown), "it can be evicted");
         assert!(fatal.lock().expect("no panic").is_empty());
     }
 }
@@ -432,7 +432,7 @@ fn a_clean_end_on_a_low_disk_writes_every_spend() {
     transact(&storage, move |tx| plan.run(tx));
     disk.set_free_bytes(Some(32 << 20));
     for (at, row) in &model.keys {
-        let view = storage.read_key(at.0, &row.hash).expect("readable").expect("live");
+        let view = storage.read_key(at.0, &KeyDigest(row.hash)).expect("readable").expect("live");
         assert!(matches!(storage.spend(&view, 3), Spent::Taken(_)));
         storage.touch(&view, 120_000);
         model.last_used.insert(*at, 120_000);
@@ -749,7 +749,7 @@ fn a_damaged_checkpoint_is_never_believed() {
         disk.plant(&records, &damaged);
         match Storage::open(options(&disk)) {
             Err(_) => refused += 1,
-            Ok(storage) => match storage.read_key(at.0, &hash) {
+            Ok(storage) => match storage.read_key(at.0, &KeyDigest(hash)) {
                 Err(_) => unreadable += 1,
                 Ok(view) => panic!("byte {offset} of the row was changed and believed: {view:?}"),
             },
@@ -812,7 +812,7 @@ fn a_clean_end_forgets_nothing() {
     plan.note(&mut model);
     transact(&storage, move |tx| plan.run(tx));
     for (at, row) in &model.keys {
-        let view = storage.read_key(at.0, &row.hash).expect("readable").expect("live");
+        let view = storage.read_key(at.0, &KeyDigest(row.hash)).expect("readable").expect("live");
         storage.touch(&view, 120_000);
         assert!(matches!(storage.spend(&view, 3), Spent::Taken(_)));
         model.last_used.insert(*at, 120_000);

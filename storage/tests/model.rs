@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use keyward_storage::disk::MemoryDisk;
 use keyward_storage::disk::memory::SplitMix;
 use keyward_storage::ids::{KeyId, WorkspaceNo};
-use keyward_storage::records::key::{self, KeyHash, KeyView};
+use keyward_storage::records::key::{self, KeyDigest, KeyHash, KeyView};
 use keyward_storage::{Abort, Options, Spent, Storage, TransactError};
 
 use harness::model::{Credits, In, Model};
@@ -37,7 +37,7 @@ impl Readers {
                         let known = hashes.lock().expect("no panic").clone();
                         for _ in 0..known.len().max(1) {
                             if let Some((no, hash)) = known.get(dice.below(known.len() as u64) as usize) {
-                                let found = storage.read_key(*no, hash).expect("readable");
+                                let found = storage.read_key(*no, &KeyDigest(*hash)).expect("readable");
                                 assert!(found.is_none_or(|view| view.workspace == *no));
                             }
                             std::thread::yield_now();
@@ -91,7 +91,7 @@ impl World {
     /// The live view of a key.
     fn view(&self, at: In<KeyId>) -> Arc<KeyView> {
         let hash = self.model.keys[&at].hash;
-        self.storage.read_key(at.0, &hash).expect("readable").expect("it is live")
+        self.storage.read_key(at.0, &KeyDigest(hash)).expect("readable").expect("it is live")
     }
 
     /// A few transactions that end up in one batch, refused ones among them, and spends while the batch runs.
@@ -149,7 +149,7 @@ impl World {
         credits.unjournaled += cost;
         match self.model.keys.get(&at).filter(|row| row.deleted_at.is_none() && row.limited) {
             Some(row) => {
-                let view = self.storage.read_key(at.0, &row.hash).expect("readable").expect("live");
+                let view = self.storage.read_key(at.0, &KeyDigest(row.hash)).expect("readable").expect("live");
                 credits.balance = view.counters.balance();
                 assert!((least..=most).contains(&credits.balance), "{credits:?}, not {least} to {most}");
             }

@@ -10,7 +10,7 @@ use keyward_storage::disk::MemoryDisk;
 use keyward_storage::disk::memory::SplitMix;
 use keyward_storage::ids::WorkspaceNo;
 use keyward_storage::records::audit::AuditEvent;
-use keyward_storage::records::key;
+use keyward_storage::records::key::{self, KeyDigest};
 use keyward_storage::{Options, Spent, Storage, TransactError, Turn, Unavailable};
 
 use harness::model::{Model, Plan};
@@ -95,7 +95,7 @@ fn what_is_late_is_not_begun() {
     plan.note(&mut model);
     transact(&storage, move |tx| plan.run(tx));
     let at = model.limited_keys()[0];
-    let view = storage.read_key(at.0, &model.keys[&at].hash).expect("readable").expect("there");
+    let view = storage.read_key(at.0, &KeyDigest(model.keys[&at].hash)).expect("readable").expect("there");
 
     let plug = Plug::new(&storage);
     let plan = another(&mut dice, 2);

@@ -101,6 +101,24 @@ pub struct Stats {
     pub degraded: bool,
 }
 
+/// What keeps events from being kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Events were dropped within the last minute: the queue was full, or nothing could be written.
+    pub dropped: bool,
+    /// The journal could not be written or synced.
+    pub journal: bool,
+    /// Events could not be sealed or compacted.
+    pub sealing: bool,
+}
+
+impl Trouble {
+    /// Whether there is any.
+    pub fn is_any(self) -> bool {
+        self.dropped || self.journal || self.sealing
+    }
+}
+
 /// Events of a workspace in a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -283,10 +301,17 @@ impl Events {
 
     /// Whether events were dropped lately, or cannot be written.
     pub fn is_degraded(&self) -> bool {
+        self.trouble().is_any()
+    }
+
+    /// What keeps events from being kept, at the moment.
+    pub fn trouble(&self) -> Trouble {
         let counters = &self.core.counters;
-        counters.journal_fails.load(Ordering::Relaxed)
-            || counters.keeper_fails.load(Ordering::Relaxed)
-            || self.core.ring.dropped_within(DEGRADED_FOR)
+        Trouble {
+            dropped: self.core.ring.dropped_within(DEGRADED_FOR),
+            journal: counters.journal_fails.load(Ordering::Relaxed),
+            sealing: counters.keeper_fails.load(Ordering::Relaxed),
+        }
     }
 
     /// Returns when queries see everything recorded before. Blocks.

@@ -219,7 +219,7 @@ pub fn mark(disk: &Arc<dyn Disk>, dir: &Path) -> Option<Mark> {
 impl Follower {
     /// Works until it is told to stop.
     pub fn run(self) {
-        priority::set(Priority::Patient);
+        priority::set(Priority::Background);
         let (mut wait, mut anew, mut failures) = (BACKOFF.0, false, 0);
         while !self.shared.stops() {
             let began = Instant::now();
@@ -262,17 +262,30 @@ impl Follower {
 
     /// Opens the index, or makes it, and follows the log. One that is there is used, unless it is to be made `anew`.
     fn work(&self, anew: bool) -> Result<(), Failure> {
-        self.disk.create_dir_all(&self.dir)?;
-        let mut open = if !anew && self.exists()? {
-            self.resume()?
-        } else {
-            self.need_room()?;
-            self.rebuild()?
-        };
+        // In a thread of its own, because a priority cannot be raised again: to make an index is long work that may be
+        // late, and the index's own threads, which merge what was written, take their priority from whoever opens it.
+        let opened = std::thread::scope(|scope| {
+            let patiently = || {
+                priority::set(Priority::Patient);
+                self.open_or_make(anew)
+            };
+            let thread = std::thread::Builder::new().name("search-open".to_owned()).spawn_scoped(scope, patiently)?;
+            thread.join().unwrap_or(Err(Failure::Panicked))
+        });
+        let mut open = opened?;
         if self.shared.stops() {
             return Ok(());
         }
         self.follow(&mut open)
+    }
+
+    fn open_or_make(&self, anew: bool) -> Result<Open, Failure> {
+        self.disk.create_dir_all(&self.dir)?;
+        if !anew && self.exists()? {
+            return self.resume();
+        }
+        self.need_room()?;
+        self.rebuild()
     }
 
     fn need_room(&self) -> Result<(), Failure> {

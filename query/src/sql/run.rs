@@ -18,6 +18,7 @@ mod window;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use datafusion::common::DataFusionError;
@@ -99,6 +100,10 @@ pub struct Engine {
     handle: Handle,
     threads: usize,
     line: Line,
+    /// Queries that got no turn.
+    refused: AtomicU64,
+    /// Queries that got one.
+    begun: AtomicU64,
     memory: Arc<Total>,
     /// What queries share: the cache of files' metadata, and no temporary files.
     environment: RuntimeEnv,
@@ -129,6 +134,8 @@ impl Engine {
             runtime: Some(runtime),
             threads,
             line: Line::new(options.concurrent, options.waiting),
+            refused: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             memory: Arc::new(Total::new(options.memory_bytes)),
             environment,
         })
@@ -147,12 +154,25 @@ impl Engine {
     /// # Errors
     /// [`Refusal::Busy`] where too many queries wait, or this one has waited too long.
     pub async fn turn(&self, workspace: u32) -> Result<Place, Refusal> {
-        tokio::time::timeout(PATIENCE, self.line.enter(workspace)).await.unwrap_or(Err(Refusal::Busy))
+        let place = tokio::time::timeout(PATIENCE, self.line.enter(workspace)).await.unwrap_or(Err(Refusal::Busy));
+        let count = if place.is_ok() { &self.begun } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        place
     }
 
     /// How many queries run and how many wait.
     pub fn length(&self) -> (usize, usize) {
         self.line.length()
+    }
+
+    /// Queries that got their turn since the start, and those that were refused since too many were waiting.
+    pub fn turns(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of memory that queries may reserve together.
+    pub fn memory_limit(&self) -> usize {
+        self.memory.limit()
     }
 
     /// Bytes of memory that queries have reserved.

@@ -107,7 +107,7 @@ impl World {
                     None => row,
                 };
                 match (is_new, delete) {
-                    (true, _) => key::insert(tx, workspace, key_id, &row),
+                    (true, _) => key::insert(tx, workspace, key_id, &row).expect("readable"),
                     (_, true) => key::soft_delete(tx, workspace, key_id, &row, 5),
                     _ => key::update(tx, workspace, key_id, &row),
                 }

@@ -124,7 +124,7 @@ impl Operation for CreateKey {
             ask.byte_length.map(|length| usize::try_from(length.get()).expect("the shape bounds it to 16..255"));
         let bytes = bytes.or(api.default_bytes.map(usize::from)).unwrap_or(secret::DEFAULT_BYTES);
         let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
-        let (hash, start) = (minted.hash, minted.start);
+        let (digest, start) = (minted.digest, minted.start);
         let to_seal = recoverable.then(|| ToSeal::new(&call, &minted.plaintext));
 
         let made = granted.transact(Correlate::Always, move |change| {
@@ -143,7 +143,7 @@ impl Operation for CreateKey {
                 None => Vec::new(),
             };
             let row = KeyRow {
-                hash,
+                hash: change.tx.hash(&digest)?,
                 api: api_id,
                 start,
                 name: ask.name.map(Text::into_string),
@@ -160,7 +160,7 @@ impl Operation for CreateKey {
                 updated_at: None,
                 deleted_at: None,
             };
-            key::insert(change.tx, workspace, id, &row);
+            key::insert(change.tx, workspace, id, &row)?;
             if let Some(to_seal) = to_seal {
                 need_encryption(&api).map_err(Abort::Refused)?;
                 to_seal.seal(change, id)?;

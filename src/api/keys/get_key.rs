@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::key_object::{KeyObject, Resolved};
 use super::recovery::{DECRYPTED, need_encryption, need_vault, reveal};
-use super::{find, not_found, refill, view_again};
+use super::{Trace, find, not_found, refill, view_again};
 use crate::api::call::Call;
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -64,10 +64,10 @@ impl Operation for GetKey {
 
 /// The key object of a key the caller may read: refills that are due are made first, so that its credits are exact.
 pub(super) async fn object(call: &Call, found: super::Found) -> Result<KeyObject, Problem> {
-    let hash = found.row.hash;
-    let seen = view_again(call, &hash, found.id).await?.ok_or_else(not_found)?;
+    let trace = Trace::Stored(found.row.hash);
+    let seen = view_again(call, &trace, found.id).await?.ok_or_else(not_found)?;
     let behind = refill::is_due(&seen, call.now);
-    let view = refill::settle_now(call, &hash, seen).await?.ok_or_else(not_found)?;
+    let view = refill::settle_now(call, &trace, seen).await?.ok_or_else(not_found)?;
     let found = if behind { find(call, &found.id.spell()).await? } else { found };
     let resolved = call.storage().hot().shared.consistent(|| Resolved::read(&view));
     Ok(KeyObject::new(&found.row, &view, &resolved))

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keyward_storage::ids::{ApiId, IdentityId, KeyId, MigrationId, RoleId};
-use keyward_storage::records::key::{self, KeyHash, KeyRow, Refill};
+use keyward_storage::records::key::{self, KeyDigest, KeyRow, Refill};
 use keyward_storage::records::migration::{self, Algorithm};
 use keyward_storage::records::role::{self, RoleRow};
 use keyward_storage::records::{api, api::ApiRow};
@@ -161,7 +161,7 @@ impl Operation for MigrateKeys {
             let mut arriving = Arriving { api_id, api, migration, known: Known::default() };
             let mut response = Response { migrated: Vec::with_capacity(arrivals.len()), failed: Vec::new() };
             for arrival in arrivals {
-                if key::find(change.tx, workspace, &arrival.stored)?.is_some() {
+                if key::find(change.tx, workspace, &arrival.digest)?.is_some() {
                     response.failed.push(Secret::new(arrival.hash));
                     continue;
                 }
@@ -180,8 +180,8 @@ impl Operation for MigrateKeys {
 struct Arrival {
     /// Its hash, as the request has it.
     hash: String,
-    /// What it is stored under.
-    stored: KeyHash,
+    /// What it is looked up by.
+    digest: KeyDigest,
     /// Whether it has to be presented before it can get a hash of its own.
     pending: bool,
     remaining: Option<u64>,
@@ -203,7 +203,7 @@ fn arrivals<const MIN: usize, const MAX: usize>(
 ) -> Result<Vec<Arrival>, Problem> {
     let arrivals = items.into_iter().map(|item| Arrival::new(item, algorithm)).collect::<Result<Vec<_>, _>>()?;
     let mut seen = HashSet::with_capacity(arrivals.len());
-    if let Some(at) = arrivals.iter().position(|arrival| !seen.insert(arrival.stored)) {
+    if let Some(at) = arrivals.iter().position(|arrival| !seen.insert(arrival.digest)) {
         return Err(Problem::invalid(format!("`keys[{at}].hash` is the hash of an earlier key of this call.")));
     }
     let links: usize = arrivals.iter().map(|arrival| arrival.roles.len() + arrival.permissions.len()).sum();
@@ -221,7 +221,7 @@ impl Arrival {
         let (remaining, refill) = credits_of_new_key(item.credits)?;
         let hash = item.hash.expose_secret().to_owned();
         Ok(Arrival {
-            stored: stored_hash(algorithm, &hash),
+            digest: digest_of(algorithm, &hash),
             hash,
             pending: algorithm == Algorithm::PrefixedApiKey,
             remaining,
@@ -238,10 +238,10 @@ impl Arrival {
     }
 }
 
-/// What a key is stored under whose hash reads like this: the hash itself, where it is one of ours (KEYS-MIGRATE-4).
-fn stored_hash(algorithm: Algorithm, text: &str) -> KeyHash {
+/// What a key is looked up by whose hash reads like this: the hash itself, where it is one of ours (KEYS-MIGRATE-4).
+fn digest_of(algorithm: Algorithm, text: &str) -> KeyDigest {
     let native = match algorithm {
-        Algorithm::Sha256 => STANDARD.decode(text).ok().and_then(|bytes| KeyHash::try_from(bytes).ok()),
+        Algorithm::Sha256 => STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).map(KeyDigest),
         Algorithm::PrefixedApiKey => None,
     };
     native.unwrap_or_else(|| migration::foreign_hash(algorithm, text))
@@ -268,7 +268,7 @@ impl Arriving {
         let roles = self.known.roles(change, &arrival.roles)?;
         let limits = arrival.ratelimits.map_or(Vec::new(), |asked| ratelimits(change, asked, &[]));
         let row = KeyRow {
-            hash: arrival.stored,
+            hash: change.tx.hash(&arrival.digest)?,
             api: self.api_id,
             start: String::new(),
             name: arrival.name,
@@ -286,9 +286,9 @@ impl Arriving {
             deleted_at: None,
         };
         if arrival.pending {
-            migration::insert_pending(change.tx, workspace, id, &row, self.migration);
+            migration::insert_pending(change.tx, workspace, id, &row, self.migration)?;
         } else {
-            key::insert(change.tx, workspace, id, &row);
+            key::insert(change.tx, workspace, id, &row)?;
         }
         if let Some(remaining) = arrival.remaining {
             refill::begin(change, id, &row, remaining)?;
@@ -393,8 +393,8 @@ mod tests {
     #[test]
     fn a_hash_of_ours_has_one_spelling() {
         let ours = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=";
-        assert_eq!(stored_hash(Algorithm::Sha256, ours), secret::hash("test"));
-        assert_ne!(stored_hash(Algorithm::PrefixedApiKey, ours), secret::hash("test"));
+        assert_eq!(digest_of(Algorithm::Sha256, ours), secret::digest("test"));
+        assert_ne!(digest_of(Algorithm::PrefixedApiKey, ours), secret::digest("test"));
         for other in [
             "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg",
             "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgh=",
@@ -403,7 +403,7 @@ mod tests {
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "abc",
         ] {
-            assert_eq!(stored_hash(Algorithm::Sha256, other), migration::foreign_hash(Algorithm::Sha256, other));
+            assert_eq!(digest_of(Algorithm::Sha256, other), migration::foreign_hash(Algorithm::Sha256, other));
         }
     }
 }

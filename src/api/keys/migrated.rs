@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use keyward_storage::ids::{KeyId, MigrationId, WorkspaceNo};
-use keyward_storage::records::key::{self, KeyHash, KeyView};
+use keyward_storage::records::key::{self, KeyDigest, KeyView};
 use keyward_storage::records::migration::{self, Algorithm, MigratedKeyRow};
 use keyward_storage::{ReadError, Snapshot};
 use sha2::{Digest, Sha256};
 
-use super::{Found, live, view_again};
+use super::{Found, Trace, live, view_again};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::problem::Problem;
 use crate::secret::START_CHARS;
@@ -23,17 +23,17 @@ const PREFIX_CHARS_MAX: usize = 64;
 /// A key of the layout `<prefix>_<short token>_<long token>` (HASH-4).
 struct Presented {
     /// What stands for its foreign hash.
-    foreign: KeyHash,
+    foreign: KeyDigest,
     /// The prefix and the first characters of the rest, as they are kept for people.
     start: String,
-    /// The hash of all of it.
-    native: KeyHash,
+    /// The digest of all of it.
+    native: KeyDigest,
 }
 
 impl Presented {
     /// Takes a key apart; `None` for one of another layout. Prefixes may hold underscores, tokens do not; nobody checks
     /// their lengths.
-    fn new(key: &str, native: KeyHash) -> Option<Presented> {
+    fn new(key: &str, native: KeyDigest) -> Option<Presented> {
         let mut parts = key.rsplitn(3, '_');
         let (long, _short, prefix) = (parts.next()?, parts.next()?, parts.next()?);
         let body = &key[prefix.len() + 1..];
@@ -56,17 +56,17 @@ enum Lead {
     Foreign(Box<Found>, MigratedKeyRow),
 }
 
-/// Finds the key that `key` is in the migration of that name, and gives it `native`, the hash of `key`, where it is presented
-/// for the first time. `may` says whether the caller may verify it: nothing is changed for one who may not.
+/// Finds the key that `key` is in the migration of that name, and gives it the hash of `native`, the digest of `key`,
+/// where it is presented for the first time. `may` says whether the caller may verify it: nothing is changed for one who may not.
 ///
-/// Returns the hash it is found by from now on, and its view.
+/// Returns what it is found by from now on, and its view.
 pub async fn present(
     call: &Call,
     key: &str,
-    native: KeyHash,
+    native: KeyDigest,
     migration: &str,
     may: impl Fn(&Found) -> bool,
-) -> Result<Option<(KeyHash, Arc<KeyView>)>, Problem> {
+) -> Result<Option<(Trace, Arc<KeyView>)>, Problem> {
     let (Some(migration), Some(presented)) = (MigrationId::parse(migration), Presented::new(key, native)) else {
         return Ok(None);
     };
@@ -83,14 +83,14 @@ pub async fn present(
         }
         follow(&snapshot, workspace, migration, &foreign)
     });
-    let (hash, id) = match lead.await? {
+    let (trace, id) = match lead.await? {
         Lead::Nowhere => return Ok(None),
-        Lead::Native(id) => (native, id),
+        Lead::Native(id) => (Trace::Presented(native), id),
         Lead::Foreign(found, _) if !may(&found) => return Ok(None),
         Lead::Foreign(found, came) if came.pending => adopt(call, &found, migration, presented).await?,
-        Lead::Foreign(found, _) => (found.row.hash, found.id),
+        Lead::Foreign(found, _) => (Trace::Stored(found.row.hash), found.id),
     };
-    Ok(view_again(call, &hash, id).await?.map(|view| (hash, view)))
+    Ok(view_again(call, &trace, id).await?.map(|view| (trace, view)))
 }
 
 /// Goes from a foreign hash to its key, if that is live and came by this migration.
@@ -98,7 +98,7 @@ fn follow(
     snapshot: &Snapshot,
     workspace: WorkspaceNo,
     migration: MigrationId,
-    foreign: &KeyHash,
+    foreign: &KeyDigest,
 ) -> Result<Lead, ReadError> {
     let lazy = migration::get(snapshot, workspace, migration)?
         .is_some_and(|migration| migration.algorithm == Algorithm::PrefixedApiKey);
@@ -113,33 +113,33 @@ fn follow(
     })
 }
 
-/// Gives a pending key its own hash. Returns the hash under which to look now, and whose it is: somebody may have been faster,
+/// Gives a pending key its own hash. Returns what it is found by now, and whose it is: somebody may have been faster,
 /// with this spelling of the key or with another one.
 async fn adopt(
     call: &Call,
     found: &Found,
     migration: MigrationId,
     presented: Presented,
-) -> Result<(KeyHash, KeyId), Problem> {
-    let (id, before) = (found.id, found.row.hash);
+) -> Result<(Trace, KeyId), Problem> {
+    let (id, before) = (found.id, Trace::Stored(found.row.hash));
     let adopted = call.as_system().transact(Correlate::IfSeveral, move |change: &mut Change<'_, '_>| {
         let (workspace, now) = (change.workspace(), change.now());
         if let Some(owner) = key::find(change.tx, workspace, &presented.native)? {
-            return Ok((presented.native, owner));
+            return Ok((Trace::Presented(presented.native), owner));
         }
         let Some(Found { mut row, .. }) = live(change.tx, workspace, id)? else { return Ok((before, id)) };
         if let Some(came) = migration::of_key(change.tx, workspace, id)?
             && came.pending
             && came.migration == migration
         {
-            row.hash = presented.native;
+            row.hash = change.tx.hash(&presented.native)?;
             row.start = presented.start;
             row.updated_at = Some(now);
-            migration::adopt(change.tx, workspace, id, &row, &came);
+            migration::adopt(change.tx, workspace, id, &row, &came)?;
             // By the contract; the key's settings are what they were.
             change.may_go_untold();
         }
-        Ok((row.hash, id))
+        Ok((Trace::Stored(row.hash), id))
     });
     match adopted.await {
         Ok(adopted) => Ok(adopted.value),
@@ -164,12 +164,12 @@ mod tests {
             ("a__", "", "a__"),
             ("\u{fc}_\u{1f511}\u{1f511}_\u{df}\u{df}", "\u{df}\u{df}", "\u{fc}_\u{1f511}\u{1f511}_\u{df}"),
         ] {
-            let presented = Presented::new(key, [0; 32]).unwrap_or_else(|| panic!("{key} has three parts"));
+            let presented = Presented::new(key, KeyDigest([0; 32])).unwrap_or_else(|| panic!("{key} has three parts"));
             assert_eq!(presented.foreign, migration::foreign_hash(Algorithm::PrefixedApiKey, &hex(long)), "{key}");
             assert_eq!(presented.start, start, "{key}");
         }
         for key in ["", "_", "re", "re_LONG"] {
-            assert!(Presented::new(key, [0; 32]).is_none(), "{key}");
+            assert!(Presented::new(key, KeyDigest([0; 32])).is_none(), "{key}");
         }
     }
 }

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use keyward_storage::ids::KeyId;
-use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView, Refill};
+use keyward_storage::records::key::{self, KeyRow, KeyView, Refill};
 use keyward_storage::{Abort, Change as Balance, ReadError};
 use time::{Date, Duration, Month, OffsetDateTime, Time};
 
-use super::{Found, find_again, view_again};
+use super::{Found, Trace, find_again, view_again};
 use crate::api::call::{Call, Change, Correlate};
 use crate::api::problem::{Code, Problem};
 use crate::tenants::{system_actor, target};
@@ -118,18 +118,18 @@ pub fn is_due(view: &KeyView, now: u64) -> bool {
 }
 
 /// Raises a key's credits if that is due, and gives its view as it is afterwards; `None` where it has gone meanwhile.
-pub async fn settle_now(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
-    if is_due(&view_now, call.now) { Box::pin(settle_due(call, hash, view_now)).await } else { Ok(Some(view_now)) }
+pub async fn settle_now(call: &Call, trace: &Trace, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
+    if is_due(&view_now, call.now) { Box::pin(settle_due(call, trace, view_now)).await } else { Ok(Some(view_now)) }
 }
 
-async fn settle_due(call: &Call, hash: &KeyHash, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
+async fn settle_due(call: &Call, trace: &Trace, view_now: Arc<KeyView>) -> Result<Option<Arc<KeyView>>, Problem> {
     let id = view_now.id;
     let settled = call.as_system().transact(Correlate::IfSeveral, move |change| {
         let mut found = find_again(change, id)?;
         settle(change, &mut found)
     });
     match settled.await {
-        Ok(_) => view_again(call, hash, id).await,
+        Ok(_) => view_again(call, trace, id).await,
         Err(problem) if problem.code() == Code::KeyNotFound => Ok(None),
         // A full disk refuses the refill, but verifications go on: with what is left, until there is room.
         Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok(Some(view_now)),

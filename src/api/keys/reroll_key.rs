@@ -69,7 +69,7 @@ impl Operation for RerollKey {
         let prefix = prefix(&found.row.start).or(found.api.default_prefix.as_deref());
         let bytes = found.api.default_bytes.map_or(secret::DEFAULT_BYTES, usize::from);
         let minted = secret::mint(prefix, bytes, &call.services().outside.entropy);
-        let (hash, start) = (minted.hash, minted.start);
+        let (digest, start) = (minted.digest, minted.start);
         let to_seal = recoverable.then(|| ToSeal::new(&call, &minted.plaintext));
         let expiration = ask.expiration.get_unsigned();
         let made = granted.transact(Correlate::IfSeveral, move |change| {
@@ -79,14 +79,14 @@ impl Operation for RerollKey {
             let id = KeyId(change.new_id());
             let fresh = |limit: &Ratelimit| Ratelimit { id: RatelimitId(change.new_id()), ..limit.clone() };
             let row = KeyRow {
-                hash,
+                hash: change.tx.hash(&digest)?,
                 start,
                 ratelimits: old.row.ratelimits.iter().map(fresh).collect(),
                 created_at: now,
                 updated_at: None,
                 ..old.row.clone()
             };
-            key::insert(change.tx, workspace, id, &row);
+            key::insert(change.tx, workspace, id, &row)?;
             if let Some(to_seal) = to_seal {
                 need_encryption(&old.api).map_err(Abort::Refused)?;
                 to_seal.seal(change, id)?;

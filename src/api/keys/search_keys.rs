@@ -3,7 +3,7 @@
 use keyward_query::search::{Found, Freshness, Keys, SearchError, Words};
 use keyward_storage::ids::{ApiId, KeyId, WorkspaceNo};
 use keyward_storage::records::api::{self, ApiRow};
-use keyward_storage::records::key::{self, KeyHash, KeyRow};
+use keyward_storage::records::key::{self, KeyDigest, KeyRow};
 use keyward_storage::{Snapshot, Storage};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ impl Operation for SearchKeys {
         let workspace = call.workspace();
         let paging = Paging::new(&ask.limit, LIMIT_DEFAULT, &ask.cursor, KeyId::PREFIX);
         let query = ask.query.expose_secret().trim();
-        let presented = secret::hash(query);
+        let presented = secret::digest(query);
         let keys =
             Keys { workspace, apis, words: Words::new(query), from: paging.from().to_vec(), most: paging.most() - 1 };
         let now = call.now;
@@ -138,9 +138,9 @@ async fn readable_apis(call: &Call) -> Result<Option<Vec<ApiId>>, Problem> {
 fn presented_key(
     snapshot: &Snapshot,
     ask: &Keys,
-    hash: &KeyHash,
+    digest: &KeyDigest,
 ) -> Result<Option<Found<KeyId, String>>, keyward_storage::ReadError> {
-    let Some(id) = key::find(snapshot, ask.workspace, hash)? else { return Ok(None) };
+    let Some(id) = key::find(snapshot, ask.workspace, digest)? else { return Ok(None) };
     let row = key::get_live(snapshot, ask.workspace, id)?;
     let is_seen = |row: &KeyRow| ask.apis.as_ref().is_none_or(|apis| apis.binary_search(&row.api).is_ok());
     if !row.is_some_and(|row| is_seen(&row)) {

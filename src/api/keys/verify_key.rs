@@ -11,7 +11,7 @@ use keyward_query::events::{self, Verification};
 use keyward_storage::hot::window::{Decision, Kind, Subject, Take};
 use keyward_storage::ids::{ApiId, KeyId, KeyspaceId};
 use keyward_storage::records::api::ApiView;
-use keyward_storage::records::key::{KeyHash, KeyView, RatelimitView};
+use keyward_storage::records::key::{KeyView, RatelimitView};
 use keyward_storage::{Spent, Storage};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::key_object::Resolved;
 use super::verify_reply::{Checked, LimitOf, Outcome, Response, Verdict, name_of};
-use super::{Found, migrated, need_for_key, refill, view, view_again};
+use super::{Found, Trace, migrated, need_for_key, refill, view, view_again};
 use crate::api::call::{Call, latency_ms, unavailable};
 use crate::api::operation::Operation;
 use crate::api::problem::{Code, Problem};
@@ -106,22 +106,23 @@ impl Operation for VerifyKey {
 
     async fn run(call: Call, ask: Request) -> Result<Response, Problem> {
         let begun = Instant::now();
-        let mut hash = secret::hash(ask.key.expose_secret());
-        let found = match view(&call, &hash).await? {
+        let digest = secret::digest(ask.key.expose_secret());
+        let mut trace = Trace::Presented(digest);
+        let found = match view(&call, &digest).await? {
             Some(found) => found,
             None => {
-                let Some(migration) = ask.migration_id.as_deref() else { return Ok(Response(None)) };
+                let Some(migration) = ask.migration_id.as_deref() else { return Ok(not_found(&call)) };
                 let may = |found: &Found| may_verify(&call, &ask, found.row.api, found.api.keyspace, found.id);
-                let presented = migrated::present(&call, ask.key.expose_secret(), hash, migration, may);
-                let Some((own, found)) = Box::pin(presented).await? else { return Ok(Response(None)) };
-                hash = own;
+                let presented = migrated::present(&call, ask.key.expose_secret(), digest, migration, may);
+                let Some((own, found)) = Box::pin(presented).await? else { return Ok(not_found(&call)) };
+                trace = own;
                 found
             }
         };
         // A deleted API ends its keys; so does a caller who may not verify them: not to be told apart.
-        let Some(api) = found.api.load().clone() else { return Ok(Response(None)) };
+        let Some(api) = found.api.load().clone() else { return Ok(not_found(&call)) };
         if !may_verify(&call, &ask, api.id, api.keyspace, found.id) {
-            return Ok(Response(None));
+            return Ok(not_found(&call));
         }
         let query = match ask.permissions.as_deref() {
             None => None,
@@ -129,7 +130,7 @@ impl Operation for VerifyKey {
                 Query::parse(text).map_err(|error| Problem::new(Code::PermissionsQuerySyntax, error.to_string()))?,
             ),
         };
-        let Some(found) = refill::settle_now(&call, &hash, found).await? else { return Ok(Response(None)) };
+        let Some(found) = refill::settle_now(&call, &trace, found).await? else { return Ok(not_found(&call)) };
         let checks = Checks {
             query: query.as_ref(),
             ratelimits: ask.ratelimits.as_deref().unwrap_or_default(),
@@ -140,19 +141,40 @@ impl Operation for VerifyKey {
         let mut spent = 0;
         if verdict.outcome == Outcome::Valid && verdict.view.limited {
             let cost = ask.credits.map_or(1, |credits| credits.cost.get_unsigned());
-            match spend(&call, &hash, &mut verdict, cost).await? {
+            match spend(&call, &trace, &mut verdict, cost).await? {
                 true if verdict.outcome == Outcome::Valid => spent = cost,
                 true => {}
-                false => return Ok(Response(None)),
+                false => return Ok(not_found(&call)),
             }
         }
         call.storage().touch(&verdict.view, call.now);
         let tags = ask.tags.0.map_or_else(Vec::new, |tags| tags.into_iter().map(String::from).collect());
+        call.services().metrics.requests.verification(recorded(verdict.outcome));
         if let Some(event) = event(&call, &verdict, tags, spent, begun) {
             call.record(event).await;
         }
         Ok(Response(Some(verdict)))
     }
+}
+
+/// The answer for a key that is not there, or not for this caller.
+fn not_found(call: &Call) -> Response {
+    call.services().metrics.requests.verification(None);
+    Response(None)
+}
+
+/// The outcome as events and metrics have it; `None` is a key that is not found.
+fn recorded(outcome: Outcome) -> Option<events::Outcome> {
+    Some(match outcome {
+        Outcome::Valid => events::Outcome::Valid,
+        Outcome::Disabled => events::Outcome::Disabled,
+        Outcome::Expired => events::Outcome::Expired,
+        Outcome::Forbidden => events::Outcome::Forbidden,
+        Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
+        Outcome::RateLimited => events::Outcome::RateLimited,
+        Outcome::UsageExceeded => events::Outcome::UsageExceeded,
+        Outcome::NotFound => return None,
+    })
 }
 
 /// What a verification leaves behind, whatever became of it (KEYS-ANALYTICS). A key that is not found leaves nothing.
@@ -163,16 +185,7 @@ fn event(
     spent_credits: u64,
     begun: Instant,
 ) -> Option<Verification> {
-    let outcome = match verdict.outcome {
-        Outcome::Valid => events::Outcome::Valid,
-        Outcome::Disabled => events::Outcome::Disabled,
-        Outcome::Expired => events::Outcome::Expired,
-        Outcome::Forbidden => events::Outcome::Forbidden,
-        Outcome::InsufficientPermissions => events::Outcome::InsufficientPermissions,
-        Outcome::RateLimited => events::Outcome::RateLimited,
-        Outcome::UsageExceeded => events::Outcome::UsageExceeded,
-        Outcome::NotFound => return None,
-    };
+    let outcome = recorded(verdict.outcome)?;
     Some(Verification {
         request_id: *call.request_id.as_bytes(),
         time: call.now,
@@ -361,7 +374,7 @@ fn unknown_limit(verdict: &Verdict, name: &str) -> Problem {
 }
 
 /// Takes the credits. `false` where the key has gone meanwhile.
-async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) -> Result<bool, Problem> {
+async fn spend(call: &Call, trace: &Trace, verdict: &mut Verdict, cost: u64) -> Result<bool, Problem> {
     // Only the counters are taken from a view that is read again: what was checked belongs to the first one.
     let mut spender = Arc::clone(&verdict.view);
     loop {
@@ -372,7 +385,7 @@ async fn spend(call: &Call, hash: &KeyHash, verdict: &mut Verdict, cost: u64) ->
                 verdict.outcome = Outcome::UsageExceeded;
             }
             // Evicted between the look-up and here: the same key, freshly read.
-            Spent::LookAgain => match Box::pin(view_again(call, hash, spender.id)).await? {
+            Spent::LookAgain => match Box::pin(view_again(call, trace, spender.id)).await? {
                 Some(again) => {
                     spender = again;
                     continue;

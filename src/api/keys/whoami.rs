@@ -40,11 +40,11 @@ impl Operation for Whoami {
     type Response = KeyObject;
 
     async fn run(call: Call, ask: Request) -> Result<KeyObject, Problem> {
-        let hash = secret::hash(ask.key.expose_secret());
+        let digest = secret::digest(ask.key.expose_secret());
         let workspace = call.workspace();
         let found = call.read("key", move |storage| {
             let snapshot = storage.snapshot()?;
-            match key::find(&snapshot, workspace, &hash)? {
+            match key::find(&snapshot, workspace, &digest)? {
                 Some(id) => live(&snapshot, workspace, id),
                 None => Ok(None),
             }

@@ -65,6 +65,7 @@ impl Operation for Limit {
         }
         let resolved = resolve(&call, &view, &ask).await?;
         let decision = call.storage().hot().windows.take(&resolved.take, call.now).map_err(|_| exhausted())?;
+        call.services().metrics.requests.decision(decision.passed);
         // The one operation that lets its caller choose (COM-HDR-04).
         if !call.metrics_disabled {
             let identifier = ask.identifier.into_string();

@@ -88,6 +88,7 @@ impl Operation for MultiLimit {
         let passed = windows.take_all(&takes, call.now, &mut decisions).map_err(|_| exhausted())?;
         // One row per entry with its own result, also of a batch that failed (RL-MULTI-12).
         let latency = latency_ms(begun, decisions.len());
+        decisions.iter().for_each(|decision| call.services().metrics.requests.decision(decision.passed));
         let mut patient = true;
         for (((entry, view), resolved), decision) in ask.iter().zip(&views).zip(&resolved).zip(&decisions) {
             let identifier = entry.identifier.as_str().to_owned();

@@ -74,10 +74,10 @@ impl Operation for CreateKey {
         let made = granted.transact(Correlate::IfSeveral, move |change| {
             let ceiling = Ceiling::of(change, &caller)?;
             let id = key.id;
-            let row = key.into_row(change.workspace(), change.now());
+            let row = key.into_row(change.tx, change.workspace(), change.now())?;
             ceiling.covers(&row.permissions)?;
             ceiling.outlives(row.expires)?;
-            root_key::put(change.tx, id, &row);
+            root_key::put(change.tx, id, &row)?;
             change.audit("root_key.create", format!("Created root key {id}"), vec![root_key_target(id, &row)]);
             Ok(())
         });

@@ -50,7 +50,7 @@ impl Operation for DeleteKey {
             let row = live(change, id)?;
             Ceiling::of(change, &caller)?.covers(&row.permissions)?;
             let target = root_key_target(id, &row);
-            root_key::put(change.tx, id, &RootKeyRow { deleted_at: Some(change.now()), ..row });
+            root_key::put(change.tx, id, &RootKeyRow { deleted_at: Some(change.now()), ..row })?;
             change.audit("root_key.delete", format!("Deleted root key {id}"), vec![target]);
             Ok(())
         });

@@ -77,13 +77,13 @@ impl Operation for RerollKey {
                 permissions: old.permissions.clone(),
                 enabled: old.enabled,
                 expires: old.expires,
-                ..minted.into_row(workspace, now)
+                ..minted.into_row(change.tx, workspace, now)?
             };
-            root_key::put(change.tx, id, &new);
+            root_key::put(change.tx, id, &new)?;
             let mut old_target = root_key_target(old_id, &old);
             if let Some(expiration) = ask.expiration.0.map(Int::get_unsigned) {
                 let (after, changes) = ended(&old, expiration, now);
-                root_key::put(change.tx, old_id, &after);
+                root_key::put(change.tx, old_id, &after)?;
                 old_target.meta = changes.into_meta();
             }
             let description = format!("Rerolled root key ({old_id}) to ({id})");

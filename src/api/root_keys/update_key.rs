@@ -87,7 +87,7 @@ impl Operation for UpdateKey {
                 return Ok(());
             }
             after.updated_at = Some(change.now());
-            root_key::put(change.tx, id, &after);
+            root_key::put(change.tx, id, &after)?;
             let mut target = root_key_target(id, &after);
             target.meta = changes.into_meta();
             change.audit("root_key.update", format!("Updated root key {id}"), vec![target]);

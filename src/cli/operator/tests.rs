@@ -23,7 +23,8 @@ impl World {
     fn new() -> World {
         let settings = Settings { data_dir: Path::new("/data").to_owned(), ..Settings::default() };
         let outside = Outside::fixed(NOW, 7);
-        let storage = open_storage(&settings, Arc::new(MemoryDisk::new()), &outside).expect("opened");
+        let storage =
+            open_storage(&settings, Arc::new(MemoryDisk::new()), &outside, &Default::default()).expect("opened");
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir).expect("no master key is legal"));
         World { services: Services::of_records(storage, outside, vault) }
     }
@@ -49,7 +50,7 @@ impl World {
 
     /// What authentication would find: the root key's id, permissions, workspace. `None` for an unknown key.
     fn authenticate(&self, plaintext: &str) -> Option<(String, Vec<String>, Option<bool>)> {
-        let view = self.services.storage.read_root_key(&secret::hash(plaintext)).expect("readable")?;
+        let view = self.services.storage.read_root_key(&secret::digest(plaintext)).expect("readable")?;
         let permissions = view.permissions.iter().map(|permission| permission.to_string()).collect();
         let workspace = view.workspace.load();
         Some((view.id.to_string(), permissions, workspace.as_ref().map(|workspace| workspace.enabled)))

@@ -60,7 +60,7 @@ impl Builder<'_> {
 
     /// The key with this hash, if there is a live one.
     pub fn key_by_hash(&self, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<Arc<KeyView>>, NotBuilt> {
-        let Some(id) = key::find(self.snapshot, workspace, hash)? else { return Ok(None) };
+        let Some(id) = key::find_stored(self.snapshot, workspace, hash)? else { return Ok(None) };
         let row = key::get(self.snapshot, workspace, id)?;
         // Under an alias no key is hot: it would be there twice, with credits of its own each time.
         let Some(row) = row.filter(|row| row.deleted_at.is_none() && row.hash == *hash) else { return Ok(None) };
@@ -169,7 +169,7 @@ impl Builder<'_> {
 
     /// The root key with this hash, if there is a live one.
     pub fn root_key_by_hash(&self, hash: &KeyHash) -> Result<Option<Arc<RootKeyView>>, NotBuilt> {
-        let Some(id) = root_key::find(self.snapshot, hash)? else { return Ok(None) };
+        let Some(id) = root_key::find_stored(self.snapshot, hash)? else { return Ok(None) };
         let Some(row) = root_key::get(self.snapshot, id)?.filter(|row| row.deleted_at.is_none()) else {
             return Ok(None);
         };

@@ -105,6 +105,8 @@ pub struct Index<V> {
     max_entries: usize,
     max_bytes: u64,
     bytes: AtomicU64,
+    /// Entries that left to make room.
+    evictions: AtomicU64,
     hand: AtomicUsize,
     misses: Box<[Mutex<()>]>,
 }
@@ -121,6 +123,7 @@ impl<V: View> Index<V> {
             max_entries,
             max_bytes,
             bytes: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
             hand: AtomicUsize::new(0),
             misses: (0..MISS_LOCKS).map(|_| Mutex::new(())).collect(),
         }
@@ -358,6 +361,7 @@ impl<V: View> Index<V> {
                             self.whole.store(false, Ordering::Release);
                         }
                         self.weigh(view.as_deref(), false);
+                        self.evictions.fetch_add(1, Ordering::Relaxed);
                         true
                     }
                 }
@@ -373,6 +377,11 @@ impl<V: View> Index<V> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Entries that left to make room, since the start.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
     }
 
     /// Bytes in memory, roughly: views, entries, buckets and the filter.

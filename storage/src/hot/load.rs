@@ -1,11 +1,14 @@
 //! The hot structures at start: made as large as the settings say, their filters told what is stored.
 
+use std::sync::Arc;
+
 use super::index::Index;
 use super::window::Windows;
 use super::{Hot, OPERATOR};
 use crate::error::ReadError;
 use crate::ids::NamespaceId;
 use crate::open::Options;
+use crate::pepper::Peppers;
 use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::{self, workspace_of};
 use crate::store::Snapshot;
@@ -21,7 +24,12 @@ const OVERRIDES_MAX: usize = 1_000_000;
 const OVERRIDE_BYTES_MAX: u64 = 64 << 20;
 
 /// Makes the hot structures and tells their filters what is stored.
-pub(crate) fn load(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Result<Hot, ReadError> {
+pub(crate) fn load(
+    options: &Options,
+    snapshot: &Snapshot,
+    peppers: Arc<Peppers>,
+    seed: [u8; 16],
+) -> Result<Hot, ReadError> {
     let count =
         |table| -> Result<usize, ReadError> { Ok(usize::try_from(snapshot.count(table)?).unwrap_or(usize::MAX)) };
     let windows = if options.any_order_of_times {
@@ -35,6 +43,7 @@ pub(crate) fn load(options: &Options, snapshot: &Snapshot, seed: [u8; 16]) -> Re
         Index::new(NAMESPACES_MAX, NAMESPACE_BYTES_MAX, 2 * count(records::NAMESPACE)?),
         Index::new(OVERRIDES_MAX, OVERRIDE_BYTES_MAX, count(records::OVERRIDE)?),
         windows,
+        peppers,
         seed,
     );
     snapshot.scan(records::KEY_BY_HASH, |key, _| {

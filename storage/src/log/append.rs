@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -97,6 +98,7 @@ pub struct Log {
     term: Term,
     buffer: Vec<u8>,
     bytes_written: u64,
+    sync_time: Duration,
     failed: bool,
 }
 
@@ -134,7 +136,20 @@ impl Log {
         let dir = dir.to_path_buf();
         let buffer = Vec::new();
         Ok((
-            Log { disk, dir, options, segments, file, seed, last, term, buffer, bytes_written: 0, failed: false },
+            Log {
+                disk,
+                dir,
+                options,
+                segments,
+                file,
+                seed,
+                last,
+                term,
+                buffer,
+                bytes_written: 0,
+                sync_time: Duration::ZERO,
+                failed: false,
+            },
             recovered,
         ))
     }
@@ -200,9 +215,11 @@ impl Log {
                 Err(error) => self.fatal(error),
             });
         }
+        let began = Instant::now();
         if let Err(error) = self.file.sync_data() {
             return Err(self.fatal(error));
         }
+        self.sync_time = began.elapsed();
 
         self.writing_mut().bytes += frame_bytes;
         self.bytes_written += frame_bytes;
@@ -212,6 +229,12 @@ impl Log {
             self.buffer = Vec::new();
         }
         Ok(self.last)
+    }
+
+    /// Begins a new segment, unless the one being written has no frame: then the others can be removed as soon as nobody
+    /// needs them.
+    pub fn begin_segment(&mut self) -> Result<(), AppendError> {
+        if self.writing().bytes > segment::HEADER_BYTES as u64 { self.roll(self.term) } else { Ok(()) }
     }
 
     /// Begins a new segment after the newest record.
@@ -306,6 +329,11 @@ impl Log {
     /// Bytes appended since the log was opened.
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
+    }
+
+    /// How long the sync of the newest frame took.
+    pub fn sync_time(&self) -> Duration {
+        self.sync_time
     }
 
     /// Bytes in all segments.

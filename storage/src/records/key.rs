@@ -8,20 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::codec::{part, row};
-use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, KEY_COPY, LAST_USED, Row, migration, row_key};
+use super::{CREDITS, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, KEY_COPY, LAST_USED, Row, migration, pepper, row_key};
 use crate::error::ReadError;
 use crate::hot::counters::{KeyCounters, MINUTE_MS};
 use crate::hot::shared::Shared;
 use crate::hot::window::Subject;
 use crate::ids::{ApiId, IdentityId, KeyId, PermissionId, RatelimitId, RoleId, WorkspaceNo};
+use crate::pepper::Peppered;
 use crate::records::api::ApiView;
 use crate::records::identity::IdentityView;
 use crate::records::role::{PermissionView, RoleView};
 use crate::store::{Read, Snapshot};
 use crate::tx::Tx;
 
-/// What a key is looked up by: the 32 bytes of its SHA-256 (HASH-1), or what stands for a foreign hash
-/// ([`migration::foreign_hash`]).
+/// What is presented for a key: the 32 bytes of its SHA-256 (HASH-1), or what stands for a foreign hash
+/// ([`migration::foreign_hash`]). Nothing is stored under it while there is a pepper, and it is never printed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub [u8; 32]);
+
+impl std::fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyDigest")
+    }
+}
+
+/// What a key is stored under: its digest, or, where there are peppers, the HMAC of it ([`crate::pepper`]).
 pub type KeyHash = [u8; 32];
 
 part! {
@@ -290,9 +301,19 @@ pub fn get_live(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<O
     }
 }
 
-/// Finds a key by its hash, soft-deleted ones included (HASH-3).
-pub fn find(read: &impl Read, workspace: WorkspaceNo, hash: &KeyHash) -> Result<Option<KeyId>, ReadError> {
-    Ok(read.bytes(KEY_BY_HASH, &row_key(workspace, &[hash]))?.and_then(|id| crate::store::id_from(&id)).map(KeyId))
+/// Finds a key by its digest, soft-deleted ones included (HASH-3).
+pub fn find(read: &impl Peppered, workspace: WorkspaceNo, digest: &KeyDigest) -> Result<Option<KeyId>, ReadError> {
+    pepper::find(read, digest, |hash| read.bytes(KEY_BY_HASH, &row_key(workspace, &[hash])))
+}
+
+/// Finds a key by the hash it is stored under.
+pub(crate) fn find_stored(
+    read: &impl Read,
+    workspace: WorkspaceNo,
+    hash: &KeyHash,
+) -> Result<Option<KeyId>, ReadError> {
+    let entry = read.bytes(KEY_BY_HASH, &row_key(workspace, &[hash]))?;
+    Ok(entry.as_deref().and_then(pepper::read_entry).map(|(id, _)| id))
 }
 
 /// The stored credits of a key. While it is hot its live balance is in [`KeyView::counters`].
@@ -340,14 +361,22 @@ pub(crate) fn last_used(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> 
     Ok(read.row::<LastUsedRow>(&key(workspace, id))?.map_or(0, |row| row.minute))
 }
 
-/// Puts a new key and its indexes.
-pub fn insert(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) {
-    tx.put_bytes(KEY_BY_HASH, &row_key(workspace, &[&row.hash]), id.as_bytes().to_vec());
+/// Puts a new key and its indexes. Its hash is what [`Tx::hash`] makes of its digest.
+pub fn insert(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow) -> Result<(), ReadError> {
+    own_hash(tx, workspace, id, &row.hash)?;
     tx.put_bytes(KEY_BY_API, &row_key(workspace, &[row.api.as_bytes(), id.as_bytes()]), Vec::new());
     if let Some(identity) = row.identity {
         tx.put_bytes(KEY_BY_IDENTITY, &of_identity(workspace, identity, id), row.api.as_bytes().to_vec());
     }
     update(tx, workspace, id, row);
+    Ok(())
+}
+
+/// Puts the entry of a hash that [`Tx::hash`] has just made.
+pub(crate) fn own_hash(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, hash: &KeyHash) -> Result<(), ReadError> {
+    let stage = tx.chain()?.newest_stage();
+    tx.put_bytes(KEY_BY_HASH, &row_key(workspace, &[hash]), pepper::entry(id, stage));
+    Ok(())
 }
 
 /// The stored key of an identity's link to a key.

@@ -8,7 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use super::codec::{Field, Input, row};
-use super::key::{self, KeyHash, KeyRow};
+use super::key::{self, KeyDigest, KeyHash, KeyRow};
 use super::{KEY_BY_HASH, Row, row_key};
 use crate::error::{BadRow, ReadError};
 use crate::ids::{KeyId, MigrationId, WorkspaceNo};
@@ -67,7 +67,7 @@ row! {
     pub struct MigratedKeyRow in MIGRATED_KEY version 1 {
         /// The migration.
         migration: MigrationId,
-        /// What stands for the hash it came with: its alias, and its hash while it is pending.
+        /// What it is stored under by the hash it came with: its alias, and its hash while it is pending.
         foreign: KeyHash,
         /// Whether it has not been presented yet.
         pending: bool,
@@ -79,13 +79,13 @@ row! {
 ///
 /// Whoever learns a stored foreign hash must not be able to present it as a key. No presented key hashes to this: it would
 /// have to begin with 0xFF, and no UTF-8 text does.
-pub fn foreign_hash(algorithm: Algorithm, text: &str) -> KeyHash {
+pub fn foreign_hash(algorithm: Algorithm, text: &str) -> KeyDigest {
     let mut hasher = Sha256::new();
     hasher.update([0xff]);
     hasher.update(algorithm.name());
     hasher.update([0]);
     hasher.update(text);
-    hasher.finalize().into()
+    KeyDigest(hasher.finalize().into())
 }
 
 /// Reads a migration.
@@ -103,22 +103,37 @@ pub fn of_key(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<Opt
     read.row(&key::key(workspace, id))
 }
 
-fn put_of_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &MigratedKeyRow) {
+pub(crate) fn put_of_key(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &MigratedKeyRow) {
     tx.put_bytes(MigratedKeyRow::TABLE, &key::key(workspace, id), row.to_bytes());
 }
 
 /// Puts a new key whose hash is a foreign one, pending in a migration.
-pub fn insert_pending(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, migration: MigrationId) {
-    key::insert(tx, workspace, id, row);
+pub fn insert_pending(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceNo,
+    id: KeyId,
+    row: &KeyRow,
+    migration: MigrationId,
+) -> Result<(), ReadError> {
+    key::insert(tx, workspace, id, row)?;
     put_of_key(tx, workspace, id, &MigratedKeyRow { migration, foreign: row.hash, pending: true });
+    Ok(())
 }
 
-/// Gives a pending key the hash in `row`, its own from now on, and puts it. The caller has seen that the hash is free. The
+/// Gives a pending key the hash in `row`, made by [`Tx::hash`] and its own from now on, and puts it. The caller has seen
+/// that it is free. The
 /// foreign one stays as an alias.
-pub fn adopt(tx: &mut Tx<'_>, workspace: WorkspaceNo, id: KeyId, row: &KeyRow, came: &MigratedKeyRow) {
-    tx.put_bytes(KEY_BY_HASH, &row_key(workspace, &[&row.hash]), id.as_bytes().to_vec());
+pub fn adopt(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceNo,
+    id: KeyId,
+    row: &KeyRow,
+    came: &MigratedKeyRow,
+) -> Result<(), ReadError> {
+    key::own_hash(tx, workspace, id, &row.hash)?;
     key::update(tx, workspace, id, row);
     put_of_key(tx, workspace, id, &MigratedKeyRow { pending: false, ..came.clone() });
+    Ok(())
 }
 
 /// Removes what tells how a key came, and frees its alias.
@@ -155,10 +170,10 @@ mod tests {
     fn foreign_hashes_are_frozen() {
         let long = "EXAMPLE";
         assert_eq!(
-            hex(&foreign_hash(Algorithm::PrefixedApiKey, long)),
+            hex(&foreign_hash(Algorithm::PrefixedApiKey, long).0),
             "160a384e738a67b0f694e7a95536f42f42874287342fc2ef95e22404714c6039"
         );
-        let as_a_key: KeyHash = Sha256::digest(long).into();
+        let as_a_key = KeyDigest(Sha256::digest(long).into());
         assert_ne!(foreign_hash(Algorithm::Sha256, long), as_a_key);
         assert_ne!(foreign_hash(Algorithm::Sha256, long), foreign_hash(Algorithm::PrefixedApiKey, long));
     }

@@ -7,11 +7,12 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use super::codec::row;
-use super::{ROOT_KEY_BY_HASH, ROOT_KEY_BY_WORKSPACE, Row};
+use super::{ROOT_KEY_BY_HASH, ROOT_KEY_BY_WORKSPACE, Row, pepper};
 use crate::error::ReadError;
 use crate::hot::shared::Shared;
 use crate::ids::{KeyId, WorkspaceNo};
-use crate::records::key::KeyHash;
+use crate::pepper::Peppered;
+use crate::records::key::{KeyDigest, KeyHash};
 use crate::records::workspace::WorkspaceView;
 use crate::store::{Read, Snapshot};
 use crate::tx::Tx;
@@ -19,7 +20,7 @@ use crate::tx::Tx;
 row! {
     /// A root key.
     pub struct RootKeyRow in ROOT_KEY version 1 {
-        /// SHA-256 of its plaintext.
+        /// What it is stored under.
         hash: KeyHash,
         /// Its first characters, for people (KEYFMT-5).
         start: String,
@@ -70,9 +71,14 @@ pub fn get(read: &impl Read, id: KeyId) -> Result<Option<RootKeyRow>, ReadError>
     read.row(id.as_bytes())
 }
 
-/// Finds a live root key by its hash.
-pub fn find(read: &impl Read, hash: &KeyHash) -> Result<Option<KeyId>, ReadError> {
-    Ok(read.bytes(ROOT_KEY_BY_HASH, hash)?.and_then(|id| crate::store::id_from(&id)).map(KeyId))
+/// Finds a live root key by its digest.
+pub fn find(read: &impl Peppered, digest: &KeyDigest) -> Result<Option<KeyId>, ReadError> {
+    pepper::find(read, digest, |hash| read.bytes(ROOT_KEY_BY_HASH, hash))
+}
+
+/// Finds a live root key by the hash it is stored under.
+pub(crate) fn find_stored(read: &impl Read, hash: &KeyHash) -> Result<Option<KeyId>, ReadError> {
+    Ok(read.bytes(ROOT_KEY_BY_HASH, hash)?.as_deref().and_then(pepper::read_entry).map(|(id, _)| id))
 }
 
 /// The root keys of a workspace by id, revoked ones left out.
@@ -107,17 +113,22 @@ pub fn ids(
     })
 }
 
-/// Puts a root key and its indexes; a revoked one leaves them.
-pub fn put(tx: &mut Tx<'_>, id: KeyId, row: &RootKeyRow) {
+/// Puts a root key and its indexes; a revoked one leaves them. The hash of a new one is what [`Tx::hash`] makes of its digest,
+/// that of another one stays as it is.
+pub fn put(tx: &mut Tx<'_>, id: KeyId, row: &RootKeyRow) -> Result<(), ReadError> {
     tx.put_bytes(RootKeyRow::TABLE, id.as_bytes(), row.to_bytes());
     let listed = super::row_key(row.workspace, &[id.as_bytes()]);
     if row.deleted_at.is_some() {
         tx.delete(ROOT_KEY_BY_HASH, &row.hash);
         tx.delete(ROOT_KEY_BY_WORKSPACE, &listed);
     } else {
-        tx.put_bytes(ROOT_KEY_BY_HASH, &row.hash, id.as_bytes().to_vec());
+        if find_stored(tx, &row.hash)? != Some(id) {
+            let stage = tx.chain()?.newest_stage();
+            tx.put_bytes(ROOT_KEY_BY_HASH, &row.hash, pepper::entry(id, stage));
+        }
         tx.put_bytes(ROOT_KEY_BY_WORKSPACE, &listed, Vec::new());
     }
+    Ok(())
 }
 
 #[cfg(test)]

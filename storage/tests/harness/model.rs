@@ -10,7 +10,7 @@ use keyward_storage::ids::{
 use keyward_storage::records::api::{self, ApiRow};
 use keyward_storage::records::audit::{self, Actor, AuditEvent, Target};
 use keyward_storage::records::identity::{self, IdentityRow};
-use keyward_storage::records::key::{self, KeyHash, KeyRow, KeyView, Ratelimit};
+use keyward_storage::records::key::{self, KeyDigest, KeyHash, KeyRow, KeyView, Ratelimit};
 use keyward_storage::records::migration::{self, MigratedKeyRow};
 use keyward_storage::records::ratelimit::{self, NamespaceRow, OverrideRow};
 use keyward_storage::records::role::{self, PermissionRow, PermissionView, RoleRow};
@@ -108,19 +108,19 @@ impl Op {
             }
             Op::Api((no, id), row) => api::put(tx, *no, *id, row),
             Op::NewKey((no, id), row, credits) => {
-                if key::find(tx, *no, &row.hash)?.is_some() {
+                if key::find(tx, *no, &KeyDigest(row.hash))?.is_some() {
                     return Err(gone("the hash is taken"));
                 }
-                key::insert(tx, *no, *id, row);
+                key::insert(tx, *no, *id, row)?;
                 if let Some(credits) = *credits {
                     let _ = tx.change_credits(*no, *id, row, Change::Set(credits), None)?;
                 }
             }
             Op::PendingKey((no, id), row, credits, by) => {
-                if key::find(tx, *no, &row.hash)?.is_some() {
+                if key::find(tx, *no, &KeyDigest(row.hash))?.is_some() {
                     return Err(gone("the foreign hash is taken"));
                 }
-                migration::insert_pending(tx, *no, *id, row, *by);
+                migration::insert_pending(tx, *no, *id, row, *by)?;
                 if let Some(credits) = *credits {
                     let _ = tx.change_credits(*no, *id, row, Change::Set(credits), None)?;
                 }
@@ -128,10 +128,10 @@ impl Op {
             Op::Adopt((no, id), hash) => {
                 let row = key::get(tx, *no, *id)?.ok_or(gone("no key to adopt"))?;
                 let came = migration::of_key(tx, *no, *id)?.ok_or(gone("it came with a hash of ours"))?;
-                if key::find(tx, *no, hash)?.is_some() {
+                if key::find(tx, *no, &KeyDigest(*hash))?.is_some() {
                     return Err(gone("the hash is taken"));
                 }
-                migration::adopt(tx, *no, *id, &KeyRow { hash: *hash, start: "re_abcd".into(), ..row }, &came);
+                migration::adopt(tx, *no, *id, &KeyRow { hash: *hash, start: "re_abcd".into(), ..row }, &came)?;
             }
             Op::Key((no, id), row) => {
                 let before = key::get(tx, *no, *id)?.ok_or(gone("no key to change"))?;
@@ -176,7 +176,7 @@ impl Op {
             Op::Namespace((no, id), row) => ratelimit::put(tx, *no, *id, row),
             Op::Override((no, id), identifier, row) => ratelimit::put_override(tx, *no, *id, identifier, row),
             Op::RemoveOverride((no, id), identifier, row) => ratelimit::remove_override(tx, *no, *id, identifier, row),
-            Op::RootKey(id, row) => root_key::put(tx, *id, row),
+            Op::RootKey(id, row) => root_key::put(tx, *id, row)?,
         }
         Ok(())
     }
@@ -594,12 +594,16 @@ impl Model {
         for (at, row) in &self.keys {
             let (no, id) = *at;
             equal!(key::get(snapshot, no, id).expect("readable").as_ref(), Some(row), "{id}");
-            equal!(key::find(snapshot, no, &row.hash).expect("readable"), Some(id), "owner of the hash of {id}");
+            equal!(
+                key::find(snapshot, no, &KeyDigest(row.hash)).expect("readable"),
+                Some(id),
+                "owner of the hash of {id}"
+            );
             let came = migration::of_key(snapshot, no, id).expect("readable");
             equal!(came.as_ref(), self.migrated.get(at), "how {id} came");
             if let Some(came) = came {
                 equal!(
-                    key::find(snapshot, no, &came.foreign).expect("readable"),
+                    key::find(snapshot, no, &KeyDigest(came.foreign)).expect("readable"),
                     Some(id),
                     "owner of an alias of {id}"
                 );
@@ -693,14 +697,14 @@ impl Model {
         let owners: BTreeMap<_, _> = self.keys.iter().map(|(at, row)| ((at.0, row.hash), at)).collect();
         for &(no, hash) in &self.hashes {
             let expected = owners.get(&(no, hash)).copied().filter(|at| self.keys[at].deleted_at.is_none());
-            let in_memory = storage.key(no, &hash);
+            let in_memory = storage.key(no, &KeyDigest(hash));
             match (&in_memory, expected) {
                 (Lookup::Hot(view), Some(at)) => self.check_key(at, view),
                 (Lookup::Hot(view), None) => panic!("{} is hot and does not exist", view.id),
                 (Lookup::Absent, Some(at)) => panic!("{} is said to be absent", at.1),
                 (Lookup::Absent, None) | (Lookup::Unknown, _) => {}
             }
-            match (storage.read_key(no, &hash).expect("readable"), expected) {
+            match (storage.read_key(no, &KeyDigest(hash)).expect("readable"), expected) {
                 (Some(view), Some(at)) => self.check_key(at, &view),
                 (None, None) => {}
                 (found, expected) => panic!("read {found:?}, expected {expected:?}"),
@@ -710,12 +714,12 @@ impl Model {
             self.root_keys.iter().filter(|(_, row)| row.deleted_at.is_none()).map(|(id, row)| (row.hash, id)).collect();
         for hash in &self.root_hashes {
             let expected = root_owners.get(hash).copied();
-            let in_memory = match storage.root_key(hash) {
+            let in_memory = match storage.root_key(&KeyDigest(*hash)) {
                 Lookup::Hot(view) => Some(Some(view)),
                 Lookup::Absent => Some(None),
                 Lookup::Unknown => None,
             };
-            for found in in_memory.into_iter().chain([storage.read_root_key(hash).expect("readable")]) {
+            for found in in_memory.into_iter().chain([storage.read_root_key(&KeyDigest(*hash)).expect("readable")]) {
                 assert_eq!(found.as_ref().map(|view| &view.id), expected, "owner of a root key's hash");
                 if let (Some(view), Some(id)) = (found, expected) {
                     let row = &self.root_keys[id];

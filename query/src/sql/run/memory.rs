@@ -55,6 +55,11 @@ impl Total {
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
+
+    /// Bytes there are.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
 }
 
 impl Pool {

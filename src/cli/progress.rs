@@ -1,0 +1,54 @@
+//! How far a command is that takes long: one line that changes on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use super::ask::note;
+
+/// Between two looks of the line on a terminal.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Between two lines elsewhere.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// Says on standard error how far a command is.
+pub struct Line {
+    what: &'static str,
+    is_terminal: bool,
+    begun: Instant,
+    shown: Option<Instant>,
+    is_drawn: bool,
+}
+
+impl Line {
+    /// About so many of `what`, a plural.
+    pub fn new(what: &'static str) -> Line {
+        let is_terminal = io::stderr().is_terminal();
+        Line { what, is_terminal, begun: Instant::now(), shown: None, is_drawn: false }
+    }
+
+    /// Says that `done` of `all` are done, unless that was said a moment ago.
+    pub fn show(&mut self, done: u64, all: u64) {
+        let pause = if self.is_terminal { PAUSE } else { LONG_PAUSE };
+        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let rate = done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let told = format!("{done} of {all} {}, {rate:.0}/s", self.what);
+        if !self.is_terminal {
+            return note([told]);
+        }
+        self.is_drawn = true;
+        let mut stderr = io::stderr().lock();
+        // A terminal that is gone hinders nobody.
+        let _ = write!(stderr, "\r\x1b[K{told}").and_then(|()| stderr.flush());
+    }
+
+    /// Takes the line away.
+    pub fn end(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            let mut stderr = io::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
+        }
+    }
+}
