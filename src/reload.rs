@@ -1,6 +1,6 @@
 //! SIGHUP: settings are read again, and those that can change while the server runs do.
 //!
-//! All or nothing: when anything is wrong with what is typed now, everything stays as it was.
+//! Certificates are read again in any case. Settings are taken all or not at all: when anything is wrong with what is typed now, everything stays as it was.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use crate::app::Services;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::limits::Limits;
 use crate::telemetry::Level;
+use crate::tls::Tls;
 
 /// Reads what is typed now: the same file, flags and environment that the server was started with.
 pub type Read = Box<dyn Fn() -> Result<Reading, ConfigError> + Send>;
@@ -24,12 +25,17 @@ pub struct Reloader {
     pub limits: Arc<Limits>,
     /// What the operations work on.
     pub services: Arc<Services>,
+    /// TLS, where it is set up.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Reloader {
     /// Reads the settings and puts those in force that can be. The log says what changed, what waits for a restart, and what
     /// is wrong. Blocks on the settings file.
     pub fn reload(&mut self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
         let reading = match (self.read)() {
             Ok(reading) => reading,
             Err(ConfigError(problems)) => {

@@ -48,7 +48,7 @@ fn one_server_listens_at_several_places() {
     if six {
         let log = server.log();
         let at = log.find("http://[::1]:").expect("it says where") + "http://".len();
-        let end = log[at..].find(|sign: char| sign == ' ' || sign == ',' || sign == '"').unwrap();
+        let end = log[at..].find([' ', ',', '"']).unwrap();
         let six: SocketAddr = log[at..at + end].parse().unwrap();
         assert!(get(&mut TcpStream::connect(six).unwrap(), "/health/live").unwrap().starts_with("HTTP/1.1 200"));
     }

@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{Output, print_answer};
-use super::{EXIT_ERROR, EXIT_USAGE, Flags, SettingsArguments, fail, text};
+use super::serve::ServeFlags;
+use super::{EXIT_ERROR, EXIT_USAGE, fail, text};
 use crate::config::{ConfigError, Reading};
 use crate::outside::Outside;
 
@@ -26,7 +27,7 @@ const AFTER_HELP: &str = "Run it as the user the server runs as, with the server
 #[command(after_help = AFTER_HELP)]
 pub struct DoctorArguments {
     #[command(flatten)]
-    settings: SettingsArguments,
+    flags: ServeFlags,
     /// What to print: a text for people, or one JSON object for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -77,7 +78,7 @@ impl Finding {
 
 /// Runs `keyward doctor`.
 pub fn run(arguments: DoctorArguments) -> ExitCode {
-    let Reading { settings, warnings, .. } = match arguments.settings.read_with(Flags::default()) {
+    let Reading { settings, warnings, .. } = match arguments.flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };

@@ -6,6 +6,7 @@
 //! socket, storage. A second signal ends the process at once, which storage survives. In between, SIGHUP reads files again.
 //! The service manager is told of all of it.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,8 +152,9 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let (places, changes) = ((listeners, scraped), (level, read));
-            let outcome = runtime.block_on(answer_requests(settings, outside, &services, places, tls, changes));
+            let changes = (level, read, tls);
+            let outcome =
+                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped), changes));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -174,8 +176,7 @@ async fn answer_requests(
     outside: Outside,
     services: &Arc<Services>,
     (listeners, scraped): (Listeners, Option<TcpListener>),
-    tls: Option<Arc<Tls>>,
-    (level, read): (Level, reload::Read),
+    (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
@@ -198,10 +199,12 @@ async fn answer_requests(
         }
         tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
     }
-    let (settings_now, limits) = (settings.clone(), server.limits());
-    let mut reloader = Some(Reloader { read, settings: settings_now, level, limits, services: Arc::clone(services) });
-    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
     let watched = Arc::clone(services);
+    let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
+    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone() };
+    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
+    tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
+    let mut server = tokio::spawn(server.run(listeners, told(stopped)));
     // These two end with the runtime.
     tokio::spawn(service_manager::feed_watchdog(async move || watched.writer_answers().await));
     if let Some(tls) = &tls {
@@ -209,21 +212,13 @@ async fn answer_requests(
     }
     service_manager::ready();
 
-    loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Told::Reload => reloader = reload(reloader, tls.clone()).await,
-                Told::Stop(name) => {
-                    tracing::info!(
-                        signal = name,
-                        deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
-                        "stopping: finishing running requests; a second signal ends the process at once"
-                    );
-                    break;
-                }
-            },
-            ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
-        }
+    tokio::select! {
+        name = signals.next() => tracing::info!(
+            signal = name,
+            deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
+            "stopping: finishing running requests; a second signal ends the process at once"
+        ),
+        ended = &mut server => return Err(format!("the HTTP server ended by itself: {ended:?}")),
     }
     service_manager::stopping();
     tokio::spawn(stop_at_second_signal(signals));
@@ -240,14 +235,38 @@ async fn answer_requests(
     Ok(())
 }
 
+/// Reads the settings again at each SIGHUP, until the server stops.
+async fn reload_at_hangup(mut reloader: Reloader, mut hangup: Signal, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            came = hangup.recv() => if came.is_none() { return },
+        }
+        service_manager::reloading();
+        // The settings file may be on a disk that is slow.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        match reloaded.await {
+            Ok(back) => {
+                service_manager::ready();
+                reloader = back;
+            }
+            Err(error) => {
+                service_manager::ready();
+                tracing::error!(%error, "a reload ended by a bug; further ones are ignored until a restart");
+                return;
+            }
+        }
+    }
+}
+
 /// Ends the process at the next signal, whatever still runs; storage survives that.
 #[expect(clippy::disallowed_methods, reason = "the operator asked twice")]
 async fn stop_at_second_signal(mut signals: Signals) {
-    let name = loop {
-        if let Told::Stop(name) = signals.next().await {
-            break name;
-        }
-    };
+    let name = signals.next().await;
     tracing::warn!(signal = name, "stopping at once");
     std::process::exit(i32::from(EXIT_ERROR));
 }
@@ -257,62 +276,26 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Reads again what may change while the server runs, at SIGHUP: settings and certificates.
-async fn reload(reloader: Option<Reloader>, tls: Option<Arc<Tls>>) -> Option<Reloader> {
-    tracing::info!(signal = "SIGHUP", "reading files again");
-    service_manager::reloading();
-    // The files may be on a disk that is slow.
-    let reloaded = tokio::task::spawn_blocking(move || {
-        let mut reloader = reloader;
-        if let Some(reloader) = &mut reloader {
-            reloader.reload();
-        }
-        if let Some(tls) = tls {
-            tls.reload();
-        }
-        reloader
-    });
-    let reloader = reloaded.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a reload ended by a bug; settings are not read again until a restart");
-        None
-    });
-    service_manager::ready();
-    reloader
-}
-
 /// Several as one text.
 fn together(names: impl Iterator<Item = String>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The signals that a server knows.
+/// The signals that ask a process to end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
-}
-
-/// What a signal asks for.
-enum Told {
-    /// To end; with the signal's name.
-    Stop(&'static str),
-    Reload,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
