@@ -230,7 +230,7 @@ fn a_new_store_begins_with_its_pepper() {
     let disabled = offline(&["pepper", "disable"]);
     assert_eq!(disabled["pepper"], told["peppers"][0]["fingerprint"], "{disabled}");
     let bare = server.restart_with(Options::default());
-    for root in [&root, made["rootKey"].as_str().unwrap()] {
+    for root in [&root, made["key"].as_str().unwrap()] {
         let listed = bare.call("apis.listApis", json!({})).bearer(root).send();
         assert!(listed.status == 200 || listed.status == 403, "{listed:?}");
     }
