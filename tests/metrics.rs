@@ -313,7 +313,7 @@ fn settings_are_shown_with_where_they_came_from() {
         ("http.max_connections", "7", "the flag --http-max-connections"),
         ("http.idle_timeout_ms", "200", file),
         ("region", "\"frankfurt\"", "the environment variable UNKEY_REGION"),
-        ("listen", "\"0.0.0.0:8181\"", "the environment variable UNKEY_HTTP_PORT"),
+        ("listen", "[\"0.0.0.0:8181\"]", "the environment variable UNKEY_HTTP_PORT"),
         ("log.level", "\"info\"", "default"),
     ] {
         assert_eq!(shown["settings"][key], json!({"value": value, "from": from}), "{key}");

@@ -208,7 +208,7 @@ mod tests {
         for (key, value, place) in [
             ("log.level", "\"debug\"", "the environment variable KEYWARD_LOG_LEVEL"),
             ("region", "\"here\"", "the environment variable KEYWARD_REGION"),
-            ("listen", "\"0.0.0.0:8080\"", "the environment variable UNKEY_HTTP_PORT"),
+            ("listen", "[\"0.0.0.0:8080\"]", "the environment variable UNKEY_HTTP_PORT"),
             ("http.idle_timeout_ms", "200", "a.toml"),
             ("http.max_connections", "7", "the flag --http-max-connections"),
             ("test_mode", "false", ""),
