@@ -5,6 +5,7 @@
 //! for none made before. [`certificates`] reads what a certificate says; [`issue`] makes one where nobody else does.
 
 pub mod certificates;
+pub mod client;
 pub mod files;
 pub mod issue;
 

@@ -87,13 +87,22 @@ fn every_metric_is_there_and_clients_add_none() {
     assert_eq!(server.get("/v2/keys.verifyKey").status, 405);
     assert_eq!(server.get("/nowhere").status, 404);
 
-    let scrape = Scrape::of(server);
-    let there: BTreeSet<&str> =
-        scrape.0.keys().map(|series| of_series(series.split('{').next().unwrap()).unwrap().name).collect();
     let linux_only = |help: &str| !cfg!(target_os = "linux") && help.contains("Linux only");
-    let missing: Vec<_> =
-        METRICS.iter().filter(|metric| !there.contains(metric.name) && !linux_only(metric.help)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    // How far the search index is behind is known once it is open.
+    let mut tries = 0;
+    let scrape = loop {
+        let scrape = Scrape::of(server);
+        let of = |series: &str| of_series(series.split('{').next().unwrap()).unwrap().name;
+        let there: BTreeSet<&str> = scrape.0.keys().map(|series| of(series)).collect();
+        let missing: Vec<_> =
+            METRICS.iter().filter(|metric| !there.contains(metric.name) && !linux_only(metric.help)).collect();
+        if missing.is_empty() {
+            break scrape;
+        }
+        tries += 1;
+        assert!(tries < 200, "{missing:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
     for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Histogram) {
         let count = scrape.sum(&format!("{}_count", metric.name), "");
         assert_eq!(scrape.sum(&format!("{}_bucket", metric.name), "le=\"+Inf\""), count, "{}", metric.name);

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::https::{self, Encrypted};
+use crate::tls::client::{self, Encrypted};
 
 /// How long one address may take to be connected to.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -142,7 +142,7 @@ pub fn post(url: &ServerUrl, path: &str, headers: &[(&str, &str)], body: &[u8]) 
     let stream = Timed { stream, until: begun + CONNECT_TIME_MAX + ANSWER_TIME_MAX };
     let mut stream = match url.is_encrypted {
         false => Wire::Plain(stream),
-        true => Wire::Encrypted(Box::new(https::encrypt(stream, &url.host).map_err(PostError::Unreachable)?)),
+        true => Wire::Encrypted(Box::new(client::encrypt(stream, &url.host).map_err(PostError::Unreachable)?)),
     };
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
     // A server may refuse a request before it has read the whole of it: its answer says more than the broken pipe.

@@ -14,7 +14,6 @@ pub mod config;
 pub mod doctor;
 pub mod events;
 pub mod http_client;
-mod https;
 pub mod import;
 pub mod operator;
 pub mod pepper;
