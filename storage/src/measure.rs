@@ -30,7 +30,7 @@ pub(crate) struct Histogram {
     sum: AtomicU64,
 }
 
-/// A [`Histogram`] as it was at a moment; values that came meanwhile may be in a part of it.
+/// A histogram as it was at a moment; values that came meanwhile may be in a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
     /// Upper bounds, included, ascending.
