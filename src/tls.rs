@@ -9,18 +9,21 @@ pub mod client;
 pub mod files;
 pub mod issue;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::config;
 use crate::outside::Clock;
@@ -115,8 +118,17 @@ impl Tls {
     /// turn included; that was logged.
     pub async fn accept(&self, stream: TcpStream, peer: IpAddr) -> Option<Stream> {
         let handshake = async {
-            let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
-            TlsAcceptor::from(Arc::clone(&self.current().config)).accept(stream).await
+            // A turn is for computing: whoever has sent nothing yet, or does not go on, holds none.
+            let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let mut handshake = pin!(greeted.into_stream(Arc::clone(&self.current().config)));
+            let answered = {
+                let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+                poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx))).await
+            };
+            match answered {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => handshake.await,
+            }
         };
         let why = match timeout(self.settings.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => return Some(stream),

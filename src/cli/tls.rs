@@ -115,6 +115,18 @@ fn self_signed(arguments: &SelfSignedArguments) -> Result<String, String> {
     let authority = authority(dir, now_ms)?;
     let (certificate, key) = (dir.join(format!("{base}.pem")), dir.join(format!("{base}.key")));
     let is_renewed = certificate.exists();
+    if is_renewed && purpose == Purpose::Server {
+        let before = read_certificates(&certificate)?.swap_remove(0).names;
+        let lost: Vec<String> = before.into_iter().filter(|name| !names.contains(name)).collect();
+        if !lost.is_empty() {
+            return Err(format!(
+                "the certificate in {} is also for {}, and whoever uses such a name would refuse one that is not: name all of \
+                 them again, or move that file away first",
+                certificate.display(),
+                lost.join(", ")
+            ));
+        }
+    }
     let issued = issue::issue((&authority.name, &authority.key), &names, purpose, *days, now_ms)
         .map_err(|error| format!("cannot make the certificate: {}", error_chain(&error)))?;
     write_pair(&certificate, &key, &issued)?;

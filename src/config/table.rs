@@ -411,8 +411,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         1,
         100_000,
         tls.max_handshakes,
-        "Handshakes that go on at one time; they cost much more than requests. Further ones wait for their turn, within their\n\
-         time."
+        "Handshakes that are computed at one time; they cost much more than requests. Further ones wait for their turn, within\n\
+         their time. Who has sent nothing yet holds none."
     ),
     size!(
         "runtime.worker_threads",

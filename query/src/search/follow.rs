@@ -216,6 +216,14 @@ pub fn mark(disk: &Arc<dyn Disk>, dir: &Path) -> Option<Mark> {
     catch_unwind(AssertUnwindSafe(look)).ok().flatten().filter(|mark| mark.complete)
 }
 
+/// Whether a file's name is one that an index gives: lists, locks, and segments by their 32 hexadecimal digits.
+fn is_of_an_index(name: &str) -> bool {
+    let is_listed = [".managed.json", "meta.json", ".tantivy-"].iter().any(|own| name.starts_with(own));
+    let is_segment =
+        name.split('.').next().is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    is_listed || is_segment
+}
+
 impl Follower {
     /// Works until it is told to stop.
     pub fn run(self) {
@@ -364,7 +372,8 @@ impl Follower {
 
     /// Makes the index from the records as they are. Commits now and then, so that a part is found meanwhile.
     fn rebuild(&self) -> Result<Open, Failure> {
-        for name in self.disk.list(&self.dir)? {
+        // What looks like no file of an index is somebody's, in a directory that is perhaps not what it seems.
+        for name in self.disk.list(&self.dir)?.into_iter().filter(|name| is_of_an_index(name)) {
             self.disk.remove(&self.dir.join(name))?;
         }
         let (schema, fields) = schema::schema();
