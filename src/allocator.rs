@@ -1,9 +1,9 @@
 //! How the allocator keeps memory that was freed.
 //!
 //! Requests allocate small and free soon, on many threads, and analytics allocate much and free all of it; `main.rs` takes
-//! mimalloc, which serves both. By itself it gives freed pages back to the system within 10 ms, and events are sealed some
-//! times a minute: every seal, and every batch before it, would be handed pages that the kernel has to clear again, which
-//! took a fifth of the time of all that recording does.
+//! mimalloc, which serves both. By itself it gives freed pages back to the system within a second, and events are sealed a
+//! few times a minute: every seal, and every batch before it, would be handed pages that the kernel has to clear again, which
+//! took a third of the time of all that recording does.
 #![allow(unsafe_code)]
 
 use std::ffi::c_long;
