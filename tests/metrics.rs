@@ -265,7 +265,7 @@ fn trouble_is_told_everywhere_in_the_same_words() {
 /// says so. EXT-5
 #[test]
 fn status_tells_of_a_server_and_of_a_directory() {
-    let workspace = Workspace::new();
+    let workspace = Workspace::on(&Arc::new(Server::start()));
     let api = workspace.api();
     let keys: Vec<_> = (0..3).map(|_| workspace.key(&api, json!({"externalId": "ada"}))).collect();
     workspace.ok("keys.deleteKey", json!({"keyId": keys[0].id}));
