@@ -1,6 +1,7 @@
 //! Puts the parts together, in order, and takes them apart in reverse: the only file that knows them all.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,7 +15,9 @@ use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
-use keyward_storage::{Abort, Committed, OpenError, Options, Snapshot, Storage, TransactError, Turn, Tx, Unavailable};
+use keyward_storage::{
+    Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, TransactError, Turn, Tx, Unavailable,
+};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -39,6 +42,9 @@ const SEARCH_DIR: &str = "search";
 const EVENTS_DIR: &str = "events";
 /// What a second of peak load is where the queue of events is sized.
 const PEAK_EVENTS_PER_SECOND: usize = 65_536;
+/// Before a step that found no place with the writer is tried again, and how often it is.
+const STEP_PAUSE: Duration = Duration::from_millis(20);
+const STEP_TRIES: u32 = 500;
 /// Name of the workspace made at the first start.
 const FIRST_WORKSPACE: &str = "default";
 
@@ -287,6 +293,27 @@ impl Services {
         told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
     }
 
+    /// As [`Services::transact_blocking`], for a step of long work: where the writer has no place it is asked again, for ten
+    /// seconds at least. `now` is asked at each try.
+    ///
+    /// # Errors
+    /// The store takes no changes, or the records cannot be read. Nothing of the step is done then.
+    pub fn transact_patiently<R: Send + 'static>(
+        &self,
+        turn: Turn,
+        now: impl Fn() -> u64,
+        run: impl Fn(&mut Tx<'_>) -> Result<R, ReadError> + Clone + Send + 'static,
+    ) -> Result<R, TransactError<Infallible>> {
+        for _ in 0..STEP_TRIES {
+            let run = run.clone();
+            match self.transact_blocking(turn, now(), move |tx| run(tx).map_err(Abort::Read)) {
+                Err(TransactError::Unavailable(Unavailable::Busy)) => std::thread::sleep(STEP_PAUSE),
+                outcome => return outcome.map(|committed| committed.value),
+            }
+        }
+        Err(TransactError::Unavailable(Unavailable::Busy))
+    }
+
     /// Reads from disk on a thread that may block.
     pub async fn read<R, E>(
         self: &Arc<Self>,
@@ -324,15 +351,11 @@ impl Services {
         write_durably(disk, &path, Zeroizing::new(format!("{}\n", *key.minted.plaintext)).as_bytes())
             .map_err(|source| ServicesError::RootKeyFile { path: path.clone(), source })?;
         let by = By::new(server_actor(), self.outside.clock.now_ms(), entropy).correlated();
-        self.transact_blocking(
-            Turn::FIRST,
-            by.now,
-            move |tx| -> Result<WorkspaceNo, Abort<std::convert::Infallible>> {
-                let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
-                tenants::create_root_key(tx, no, key, &by)?;
-                Ok(no)
-            },
-        )
+        self.transact_blocking(Turn::FIRST, by.now, move |tx| -> Result<WorkspaceNo, Abort<Infallible>> {
+            let no = tenants::create_workspace(tx, id, FIRST_WORKSPACE, Some(FIRST_WORKSPACE.to_owned()), &by)?;
+            tenants::create_root_key(tx, no, key, &by)?;
+            Ok(no)
+        })
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,

@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::admin_client::finish;
 use super::ask::{Output, Reach, StoreArguments, Way, print_answer};
 use super::operator;
 use super::progress::Line;
 use super::vault::NoArguments;
 use super::{EXIT_ERROR, fail, text};
 use crate::http::admin::Operator;
-use crate::http::admin::stream::Frame;
 use crate::outside::Outside;
 use crate::pepper;
 
@@ -174,26 +172,7 @@ fn generate(output: Output) -> ExitCode {
 fn enable(reach: &Reach) -> Result<Enabled, String> {
     let mut line = Line::new("hashes");
     let outcome = match reach.begin_on_records("pepper.enable", &NoArguments {})? {
-        Way::Server(mut frames, _) => {
-            loop {
-                match frames.receive() {
-                    Ok(Frame::Bytes(bytes)) => {
-                        if let Ok(Enabled { moved, hashes, .. }) = serde_json::from_slice(&bytes) {
-                            line.show(moved, hashes);
-                        }
-                    }
-                    Ok(Frame::End | Frame::Aborted) => break,
-                    Err(error) => {
-                        line.end();
-                        return Err(format!("the connection to the server is gone ({error}); run it again to go on"));
-                    }
-                }
-            }
-            let answer = finish(&mut frames).map_err(|error| error.to_string());
-            answer.and_then(|answer| {
-                serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
-            })
-        }
+        Way::Server(mut frames, _) => line.follow(&mut frames, |progress: &Enabled| (progress.moved, progress.hashes)),
         Way::Directory(services) => {
             let done = operator::pepper::enable(&services, &Operator::current(), &mut |progress| {
                 line.show(progress.moved, progress.hashes);

@@ -3,7 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+
+use super::admin_client::finish;
 use super::ask::note;
+use crate::http::admin::stream::{Frame, Frames};
 
 /// Between two looks of the line on a terminal.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -42,6 +46,34 @@ impl Line {
         let mut stderr = io::stderr().lock();
         // A terminal that is gone hinders nobody.
         let _ = write!(stderr, "\r\x1b[K{told}").and_then(|()| stderr.flush());
+    }
+
+    /// Shows how far a command of the server's is, frame by frame, and gives its answer. `of` says how much of how much a
+    /// frame tells of.
+    ///
+    /// # Errors
+    /// A sentence for the operator: the server's, or that it is gone.
+    pub fn follow<T: DeserializeOwned>(
+        &mut self,
+        frames: &mut Frames,
+        of: impl Fn(&T) -> (u64, u64),
+    ) -> Result<T, String> {
+        loop {
+            match frames.receive() {
+                Ok(Frame::Bytes(bytes)) => {
+                    if let Ok(progress) = serde_json::from_slice(&bytes) {
+                        let (done, all) = of(&progress);
+                        self.show(done, all);
+                    }
+                }
+                Ok(Frame::End | Frame::Aborted) => break,
+                Err(error) => {
+                    return Err(format!("the connection to the server is gone ({error}); run it again to go on"));
+                }
+            }
+        }
+        let answer = finish(frames).map_err(|error| error.to_string())?;
+        serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
     }
 
     /// Takes the line away.

@@ -5,13 +5,11 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::admin_client::finish;
 use super::ask::{Output, Reach, StoreArguments, Way, note, print_answer};
 use super::operator;
 use super::progress::Line;
 use super::{EXIT_ERROR, SecretsArguments, fail, text};
 use crate::http::admin::Operator;
-use crate::http::admin::stream::Frame;
 use crate::outside::Outside;
 use crate::vault;
 
@@ -190,26 +188,7 @@ fn generate(output: Output) -> ExitCode {
 fn rotate(reach: &Reach) -> Result<Rotated, String> {
     let mut line = Line::new("copies");
     let outcome = match reach.begin("vault.rotate", &NoArguments {})? {
-        Way::Server(mut frames, _) => {
-            loop {
-                match frames.receive() {
-                    Ok(Frame::Bytes(bytes)) => {
-                        if let Ok(progress) = serde_json::from_slice::<Rotated>(&bytes) {
-                            line.show(progress.seen, progress.copies);
-                        }
-                    }
-                    Ok(Frame::End | Frame::Aborted) => break,
-                    Err(error) => {
-                        line.end();
-                        return Err(format!("the connection to the server is gone ({error}); run it again to go on"));
-                    }
-                }
-            }
-            let answer = finish(&mut frames).map_err(|error| error.to_string());
-            answer.and_then(|answer| {
-                serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
-            })
-        }
+        Way::Server(mut frames, _) => line.follow(&mut frames, |progress: &Rotated| (progress.seen, progress.copies)),
         Way::Directory(services) => {
             let done = operator::vault::rotate(&services, &Operator::current(), &mut |progress| {
                 line.show(progress.seen, progress.copies);

@@ -5,25 +5,21 @@
 //! which stage its hash is. So a switch that was cut off anywhere goes on where it was when it is started again, and lookups find
 //! every key all the time.
 
+use std::convert::Infallible;
 use std::io;
-use std::time::Duration;
 
 use keyward_storage::ids::WorkspaceNo;
 use keyward_storage::pepper::{NoSwitch, Shown};
 use keyward_storage::records::audit::OPERATOR;
 use keyward_storage::records::key::KeyHash;
 use keyward_storage::records::pepper::{self as rows, Fingerprint, PepperRow};
-use keyward_storage::{Abort, ReadError, Snapshot, TransactError, Turn, Tx, Unavailable};
+use keyward_storage::{ReadError, Snapshot, TransactError, Turn, Tx, Unavailable};
 
 use crate::app::{ReadFailed, Services};
 use crate::tenants::{By, target};
 
 /// Hashes changed by one transaction; few in tests, so that there are many transactions to interrupt.
 const BATCH: usize = if cfg!(test) { 8 } else { 256 };
-/// Before a batch that found no place with the writer is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
-/// So often; then the switch is given up, to be gone on with later.
-const TRIES: u32 = 500;
 
 /// How far a switch is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +59,16 @@ pub enum NotSwitched {
     Unwatched(#[source] io::Error),
 }
 
+impl From<TransactError<Infallible>> for NotSwitched {
+    fn from(error: TransactError<Infallible>) -> NotSwitched {
+        match error {
+            TransactError::Unavailable(why) => NotSwitched::Unavailable(why),
+            TransactError::Read(error) => NotSwitched::Read(error),
+            TransactError::Refused(never) => match never {},
+        }
+    }
+}
+
 /// Switches to the first configured pepper. `tell` is called after each transaction; where it fails, the switch stops there.
 /// Blocks.
 ///
@@ -90,41 +96,24 @@ pub fn switch(
 pub fn disclose(services: &Services, by: &By) -> Result<Option<Fingerprint>, NotSwitched> {
     let _alone = services.peppers.switching.try_lock().map_err(|_| NotSwitched::Running)?;
     let by = by.clone();
-    let disclosed = transact(services, by.now, Turn::FIRST, move |tx| {
-        let row = match rows::disclose(tx)? {
-            Ok(row) => row,
-            Err(why) => return Ok(Err(why)),
-        };
-        let pepper = row.and_then(|row| row.links.last().map(|link| link.fingerprint));
-        if let Some(pepper) = pepper {
-            let description = format!("Wrote the pepper {} into the data directory", Shown(&pepper));
-            tell_of(tx, &by, "pepper.disable", description, &pepper);
-        }
-        Ok(Ok(pepper))
-    })?;
+    let now = by.now;
+    let disclosed = services.transact_patiently(
+        Turn::FIRST,
+        || now,
+        move |tx| {
+            let row = match rows::disclose(tx)? {
+                Ok(row) => row,
+                Err(why) => return Ok(Err(why)),
+            };
+            let pepper = row.and_then(|row| row.links.last().map(|link| link.fingerprint));
+            if let Some(pepper) = pepper {
+                let description = format!("Wrote the pepper {} into the data directory", Shown(&pepper));
+                tell_of(tx, &by, "pepper.disable", description, &pepper);
+            }
+            Ok(Ok(pepper))
+        },
+    )?;
     disclosed.map_err(NotSwitched::No)
-}
-
-/// Runs a transaction, and waits for a place with the writer where there is none.
-fn transact<R: Send + 'static>(
-    services: &Services,
-    now: u64,
-    turn: Turn,
-    run: impl Fn(&mut Tx<'_>) -> Result<R, ReadError> + Clone + Send + 'static,
-) -> Result<R, NotSwitched> {
-    for _ in 0..TRIES {
-        let run = run.clone();
-        let outcome =
-            services.transact_blocking(turn, now, move |tx| run(tx).map_err(Abort::<std::convert::Infallible>::Read));
-        match outcome {
-            Ok(committed) => return Ok(committed.value),
-            Err(TransactError::Unavailable(Unavailable::Busy)) => std::thread::sleep(PAUSE),
-            Err(TransactError::Unavailable(why)) => return Err(NotSwitched::Unavailable(why)),
-            Err(TransactError::Read(error)) => return Err(NotSwitched::Read(error)),
-            Err(TransactError::Refused(never)) => match never {},
-        }
-    }
-    Err(NotSwitched::Unavailable(Unavailable::Busy))
 }
 
 /// An event of no workspace: a pepper is the whole store's.
@@ -158,7 +147,7 @@ impl Switch<'_> {
         turn: Turn,
         run: impl Fn(&mut Tx<'_>) -> Result<R, ReadError> + Clone + Send + 'static,
     ) -> Result<R, NotSwitched> {
-        transact(self.services, self.services.outside.clock.now_ms(), turn, run)
+        Ok(self.services.transact_patiently(turn, || self.services.outside.clock.now_ms(), run)?)
     }
 
     /// Begins a switch, or goes on with the one that has no end. `None` where nothing is left to do.
@@ -256,7 +245,7 @@ fn flush(services: &Services) {
 /// See [`NotSwitched`].
 pub fn note_cleared(services: &Services) -> Result<(), NotSwitched> {
     let now = services.outside.clock.now_ms();
-    transact(services, now, Turn::FIRST, move |tx| rows::cleared(tx, now))?;
+    services.transact_patiently(Turn::FIRST, || now, move |tx| rows::cleared(tx, now))?;
     flush(services);
     Ok(())
 }

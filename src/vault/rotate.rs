@@ -9,13 +9,13 @@
 //! Batches are small and take their turns as changes of their workspace do, so that nothing waits long behind them.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
-use std::time::Duration;
 
 use keyward_storage::ids::{DataKeyId, KeyId, WorkspaceNo};
 use keyward_storage::records::vault::{self as rows, CopyRow, DataKeyRow, KeyringRow, RotationRow};
 use keyward_storage::records::workspace;
-use keyward_storage::{Abort, ReadError, Snapshot, TransactError, Turn, Tx, Unavailable};
+use keyward_storage::{ReadError, Snapshot, TransactError, Turn, Tx, Unavailable};
 
 use super::crypt::draw_nonce;
 use super::{Owner, Unopened, Vault, wrap};
@@ -24,10 +24,6 @@ use crate::tenants::{By, target};
 
 /// Rows changed by one transaction; few in tests, so that there are many transactions to interrupt.
 const BATCH: usize = if cfg!(test) { 16 } else { 256 };
-/// Before a batch that found no place with the writer is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
-/// So often; then the rotation is given up, to be gone on with later.
-const TRIES: u32 = 500;
 
 /// How far a rotation is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +70,16 @@ pub enum NotRotated {
     /// Whoever watches is gone, or wants no more.
     #[error("nobody watches any more; what is done is kept: run it again to go on")]
     Unwatched(#[source] io::Error),
+}
+
+impl From<TransactError<Infallible>> for NotRotated {
+    fn from(error: TransactError<Infallible>) -> NotRotated {
+        match error {
+            TransactError::Unavailable(why) => NotRotated::Unavailable(why),
+            TransactError::Read(error) => NotRotated::Read(error),
+            TransactError::Refused(never) => match never {},
+        }
+    }
 }
 
 /// What a step's transaction found.
@@ -125,26 +131,13 @@ impl Rotation<'_> {
         (self.tell)(&self.progress).map_err(NotRotated::Unwatched)
     }
 
-    /// Runs a step's transaction, and waits for a place with the writer where there is none.
+    /// Runs a step's transaction.
     fn transact<R: Send + 'static>(
         &self,
         turn: Turn,
         run: impl Fn(&mut Tx<'_>) -> Result<R, ReadError> + Clone + Send + 'static,
     ) -> Step<R> {
-        for _ in 0..TRIES {
-            let run = run.clone();
-            let outcome = self.services.transact_blocking(turn, self.now(), move |tx| {
-                run(tx).map_err(Abort::<std::convert::Infallible>::Read)
-            });
-            match outcome {
-                Ok(committed) => return Ok(committed.value),
-                Err(TransactError::Unavailable(Unavailable::Busy)) => std::thread::sleep(PAUSE),
-                Err(TransactError::Unavailable(why)) => return Err(NotRotated::Unavailable(why)),
-                Err(TransactError::Read(error)) => return Err(NotRotated::Read(error)),
-                Err(TransactError::Refused(never)) => match never {},
-            }
-        }
-        Err(NotRotated::Unavailable(Unavailable::Busy))
+        Ok(self.services.transact_patiently(turn, || self.now(), run)?)
     }
 
     /// Begins a rotation, or goes on with the one that has no end.
