@@ -21,7 +21,7 @@ const ID_BYTES_MAX: usize = 24;
 
 /// Bytes of a block of texts. Left to itself a builder doubles its blocks up to 2 MiB and stays there from batch to batch,
 /// so that each few kilobytes of texts would be held in megabytes.
-const BLOCK_BYTES: u32 = 32 * 1024;
+pub(super) const BLOCK_BYTES: u32 = 32 * 1024;
 
 /// A column of texts.
 fn texts() -> StringViewBuilder {

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 use keyward_storage::ids::WorkspaceId;
 
+use super::columns::BLOCK_BYTES;
 use super::event::workspace_of;
 use super::parts::Part;
 use super::rollup::{Rolled, roll_up, time_bounds};
@@ -20,8 +21,6 @@ const JOINED: usize = 8;
 /// Batches of at least so many rows are left as they are. (A query pays some microseconds for each batch, the recorder as
 /// much for some rows that it copies.)
 const LARGE_ROWS: usize = 4_096;
-/// Bytes of a block of texts: see `columns.rs`.
-const BLOCK_BYTES: u32 = 32 * 1024;
 
 /// Raw rows that are journaled and not in Parquet.
 pub(crate) struct Unsealed {
