@@ -12,6 +12,7 @@
 
 mod columns;
 mod compact;
+mod constant;
 mod core;
 pub mod event;
 pub mod files;
