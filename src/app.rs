@@ -26,6 +26,7 @@ use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Settings};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::otlp::trace::{self, Work};
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
@@ -255,6 +256,7 @@ impl Services {
         R: Send + 'static,
         X: Send + 'static,
     {
+        let _step = trace::step(Work::WriteRecords);
         let (tell, told) = oneshot::channel();
         self.storage.transact(turn, now, run, move |fate| {
             // Nobody waits any more: only the reply is lost.
@@ -323,6 +325,7 @@ impl Services {
         R: Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
+        let _step = trace::step(Work::ReadRecords);
         let services = Arc::clone(self);
         match tokio::task::spawn_blocking(move || read(&services.storage)).await {
             Ok(Ok(found)) => Ok(found),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::app::Services;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::limits::Limits;
+use crate::otlp::Changes;
 use crate::telemetry::Level;
 use crate::tls::Tls;
 
@@ -27,6 +28,8 @@ pub struct Reloader {
     pub services: Arc<Services>,
     /// TLS, where it is set up.
     pub tls: Option<Arc<Tls>>,
+    /// The export of telemetry, where there is one.
+    pub otlp: Option<Changes>,
 }
 
 impl Reloader {
@@ -52,6 +55,10 @@ impl Reloader {
         self.level.set(&self.settings.log);
         self.limits.change(&self.settings);
         self.services.guesses.set_delay_max(self.settings.auth.guess_delay_max);
+        if let Some(otlp) = &self.otlp {
+            let (telemetry, secrets) = (&self.settings.telemetry, &self.settings.secrets);
+            otlp.reload(telemetry, secrets, &self.settings.data_dir);
+        }
         for one in &differences {
             let (setting, from, to) = (one.key, one.from.as_str(), one.to.as_str());
             if one.now {

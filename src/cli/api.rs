@@ -17,7 +17,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::access::{self, Access, Environment, KeyArguments, ServerArguments, SessionArguments};
 use super::ask::Output;
-use super::http_client;
+use crate::http_client;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
 use crate::api::operation::Credential;
 use crate::api::{Entry, OPERATIONS};

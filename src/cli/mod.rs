@@ -13,7 +13,6 @@ pub mod auth;
 pub mod config;
 pub mod doctor;
 pub mod events;
-pub mod http_client;
 pub mod import;
 pub mod operator;
 pub mod pepper;

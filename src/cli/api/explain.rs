@@ -6,7 +6,7 @@ use super::reply::{Failure, Refusal, quoted};
 use crate::api::Entry;
 use crate::api::problem::TYPE_BASE;
 use crate::cli::access::Access;
-use crate::cli::http_client::PostError;
+use crate::http_client::PostError;
 use crate::cli::text::printable;
 use crate::cli::{EXIT_ERROR, EXIT_UNREACHABLE};
 
