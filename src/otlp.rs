@@ -76,8 +76,7 @@ impl Otlp {
                 "the headers for telemetry go to another machine unencrypted: whoever is on the way reads them; use https://"
             );
         }
-        let shared =
-            Arc::new(Shared { headers: RwLock::new(Arc::new(headers)), stops: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { headers: RwLock::new(Arc::new(headers)), stops: AtomicBool::new(false) });
         let (wake, queue) = sync_channel(telemetry.queue_spans);
         let counts = Arc::clone(&services.metrics.otlp);
         let entropy = services.outside.entropy.clone();

@@ -26,6 +26,7 @@ mod list_keys;
 mod metrics;
 mod migrate;
 mod namespaces;
+mod otlp;
 mod overrides;
 mod pages;
 mod parity;

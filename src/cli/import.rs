@@ -22,8 +22,8 @@ use super::access::{Access, Environment, KeyArguments, ServerArguments, check_cr
 use super::api::Failure;
 use super::ask::{Output, note, print_answer};
 use super::events::progress::Progress;
-use crate::server_url::ServerUrl;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
+use crate::server_url::ServerUrl;
 use batches::{Batches, Migrations};
 use csv::{Bad, Reader, Record};
 use remote::{Remote, Trouble};

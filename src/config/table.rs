@@ -625,8 +625,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                   nothing is noted for it. https:// trusts what the machine trusts, or the file that SSL_CERT_FILE names.",
         put: |settings, value| {
             let text = value.into_text();
-            settings.telemetry.otlp_endpoint =
-                (!text.is_empty()).then(|| ServerUrl::parse(&text)).transpose()?;
+            settings.telemetry.otlp_endpoint = (!text.is_empty()).then(|| ServerUrl::parse(&text)).transpose()?;
             Ok(())
         },
         get: |settings| {

@@ -332,7 +332,8 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, OTLP_HEADERS_VARIABLE].map(str::to_owned);
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, OTLP_HEADERS_VARIABLE]
+        .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

@@ -220,8 +220,7 @@ impl Exporter {
             until,
             answer_bytes_max: ANSWER_BYTES_MAX,
         };
-        let answer =
-            http_client::send(&self.endpoint, &request).map_err(|error| Refused::ForNow(error.to_string()))?;
+        let answer = http_client::send(&self.endpoint, &request).map_err(|error| Refused::ForNow(error.to_string()))?;
         match answer.status {
             200..=299 => Ok(answer.body),
             status @ (401 | 403) => Err(Refused::ForEver(format!(

@@ -33,7 +33,9 @@ impl fmt::Debug for Headers {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeaders {
     /// A line is none.
-    #[error("line {line} is no header: `name: value` is wanted, in visible ASCII characters; lines that begin with # are passed over")]
+    #[error(
+        "line {line} is no header: `name: value` is wanted, in visible ASCII characters; lines that begin with # are passed over"
+    )]
     Line {
         /// From 1 on.
         line: usize,
@@ -63,7 +65,11 @@ impl Headers {
             given: secrets.otlp_headers.as_ref(),
         };
         let Some(found) = sources::find(wanted, secrets, data_dir)? else { return Ok(Headers::default()) };
-        parse(&found.text).map_err(|source| SourceError::Bad { what: WHAT, place: found.place, source: Box::new(source) })
+        parse(&found.text).map_err(|source| SourceError::Bad {
+            what: WHAT,
+            place: found.place,
+            source: Box::new(source),
+        })
     }
 
     /// Whether there are none.
@@ -111,7 +117,8 @@ mod tests {
     /// What is no header, or would end one and begin another, is refused by its line and never shown.
     #[test]
     fn headers_are_read_strictly_and_never_shown() {
-        let headers = parse("# of the collector\n\nAuthorization: Bearer secret-of-ours\nx-scope:  a, b \n").expect("two");
+        let headers =
+            parse("# of the collector\n\nAuthorization: Bearer secret-of-ours\nx-scope:  a, b \n").expect("two");
         assert_eq!(headers.pairs(), [("Authorization", "Bearer secret-of-ours"), ("x-scope", "a, b")]);
         assert_eq!(format!("{headers:?}"), r#"["Authorization", "x-scope"]"#);
         assert!(parse("# none\n").expect("none is legal").is_empty());
