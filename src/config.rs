@@ -23,6 +23,7 @@ use crate::server_url::ServerUrl;
 
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
+pub use typed::reads_variable;
 pub use typed::{
     API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, OTLP_HEADERS_VARIABLE, PEPPER_VARIABLE,
     PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,

@@ -17,6 +17,7 @@ pub mod help;
 pub mod http;
 pub mod http_client;
 pub mod metrics;
+pub mod named_file;
 pub mod otlp;
 pub mod outside;
 pub mod pepper;

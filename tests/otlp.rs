@@ -42,7 +42,7 @@ fn requests_become_spans_of_their_callers_traces() {
     let server = &workspace.server;
     let id_of = |reply: &crate::harness::Reply| reply.header("x-request-id").unwrap().to_owned();
 
-    let made = workspace.call("apis.createApi", json!({"name": "x"})).send();
+    let made = workspace.call("apis.createApi", json!({"name": "traced"})).send();
     let (span, steps) = of_request(&collector, &id_of(&made));
     assert_eq!((span.name.as_str(), span.kind, span.parent.as_str()), ("POST /v2/apis.createApi", 2, ""));
     for (name, value) in [
@@ -137,7 +137,7 @@ fn metrics_are_those_of_the_table() {
     let of_verify = times.points.iter().find(|point| point.labels["operation"] == "keys.verifyKey").unwrap();
     assert_eq!(of_verify.buckets.1.iter().sum::<u64>(), 4);
     assert!(of_verify.value > 0.0 && times.unit == "s" && metrics["keyward_log_bytes"].unit == "By");
-    assert!(collector.spans().len() >= 4);
+    collector.wait_for("the spans", |collector| (collector.spans().len() >= 4).then_some(()));
 }
 
 /// A collector that is away, that refuses, and that never answers costs requests nothing: they are answered, the log says so

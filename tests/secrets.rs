@@ -261,6 +261,10 @@ fn no_secret_is_left_anywhere() {
     assert!(trail.contains(canary) || trail.contains("Created API"), "the trail is exported");
     leaks.extend(marks.found_in("the audit trail", trail.as_bytes()));
     leaks.extend(searched(&marks, dir.path()));
+    collector.wait_for("every operation is traced", |collector| {
+        let spans = collector.spans();
+        ROWS.iter().all(|row| spans.iter().any(|span| span.of("keyward.operation") == row.name)).then_some(())
+    });
     server.kill();
     leaks.extend(searched(&marks, dir.path()));
     let log = server.log();
@@ -272,11 +276,6 @@ fn no_secret_is_left_anywhere() {
     for post in collector.posts() {
         leaks.extend(marks.found_in(&post.path, &post.body));
     }
-    let spans = collector.spans();
-    assert!(
-        ROWS.iter().all(|row| spans.iter().any(|span| span.of("keyward.operation") == row.name)),
-        "all were traced"
-    );
     assert!(collector.metrics().is_some_and(|metrics| metrics.len() > 50));
     leaks.extend(marks.found_in("the live export", &std::fs::read(&export).unwrap()));
     leaks.dedup();

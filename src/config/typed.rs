@@ -176,6 +176,14 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
     }
 }
 
+/// Whether an environment variable of this name is looked at.
+pub fn reads_variable(variable: &str) -> bool {
+    let is_known = || {
+        ALIASES.iter().any(|alias| alias.variable == variable) || UNUSED.iter().any(|(unused, _)| *unused == variable)
+    };
+    variable.starts_with(ENVIRONMENT_PREFIX) || variable.starts_with("UNKEY_") || is_known()
+}
+
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
 pub(super) fn variable_name(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
