@@ -92,7 +92,10 @@ pub(super) async fn answer<A: Application>(
 
     let path = head.uri.path();
     let (mut failure, mut caller) = (None, None);
-    let mut reply = if let Some(operation) = site.application.find(path) {
+    let mut reply = if let Err(why) = names_its_host(head.version, &head.headers) {
+        failure = Some(Box::new(Failure { code: Code::InvalidInput, cause: None }));
+        refuse(&head, &mut body, arrived, &Problem::new(Code::InvalidInput, why)).await
+    } else if let Some(operation) = site.application.find(path) {
         unanswered.operation = Some(site.application.number(operation));
         if let Some(tracer) = site.application.tracer() {
             unanswered.trace = tracer.begin(traceparent(&head.headers), begun, now_ms);
@@ -590,15 +593,40 @@ fn error_content_type(request: &HeaderMap) -> &'static str {
 
 /// 404, or 405 where methods are `allowed` (COM-RT-06).
 async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allowed: Option<&'static str>) -> Reply {
-    discard(head, body).await;
     let problem =
         if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
-    let mut reply = reply_of(&mut outbound_of(&problem, arrived.request_id), &head.headers);
+    let mut reply = refuse(head, body, arrived, &problem).await;
     if let Some(allowed) = allowed {
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
+    reply
+}
+
+/// An error before any operation.
+async fn refuse(head: &Parts, body: &mut Incoming, arrived: Arrived, problem: &Problem) -> Reply {
+    discard(head, body).await;
+    let mut reply = reply_of(&mut outbound_of(problem, arrived.request_id), &head.headers);
     reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// Whether a request says which host it is for, as HTTP/1 asks for it (RFC 9112, 3.2): with none, two or one that is no host,
+/// those on its way may have understood another request than we do. HTTP/2 has it elsewhere, and checked already.
+///
+/// # Errors
+/// What is to be told.
+pub(super) fn names_its_host(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+    if version > Version::HTTP_11 {
+        return Ok(());
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let is_sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_11 => Err("The request has no Host header, which HTTP/1.1 asks for."),
+        (_, Some(_)) => Err("The request has more than one Host header."),
+        (Some(host), None) if !host.as_bytes().iter().all(is_sign) => Err("The request's Host header names no host."),
+        _ => Ok(()),
+    }
 }
 
 /// The page that a GET with `//`, `/./` or `/../` in its path meant (COM-RT-05). A POST is never redirected: clients
