@@ -10,7 +10,7 @@
 
 pub mod context;
 mod exporter;
-mod headers;
+pub mod headers;
 pub mod messages;
 pub mod protobuf;
 pub mod trace;

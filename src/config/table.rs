@@ -591,8 +591,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "audit.export.file",
         kind: Kind::Text,
         meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
-                  readable by its owner alone, and opened again when it was moved away (logrotate). A restart goes on where\n\
-                  it was; an event may then be written twice: event_id tells.",
+                  readable by its owner alone; one that is there keeps its rights, and the log warns where others than its owner\n\
+                  and its group may read it, or others than its owner may change it. It is opened again when it was moved away\n\
+                  (logrotate). A restart goes on where it was; an event may then be written twice: event_id tells.",
         put: |settings, value| {
             settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
             Ok(())
