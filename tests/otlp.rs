@@ -58,9 +58,9 @@ fn requests_become_spans_of_their_callers_traces() {
     assert_eq!((write.name.as_str(), write.kind, &write.trace), ("write records", 1, &span.trace));
     assert!(span.from <= write.from && write.from < write.until && write.until <= span.until && span.flags & 1 == 1);
 
-    let missing = workspace.call("apis.getApi", json!({"apiId": "api_nowhere"})).send();
+    let missing = workspace.call("identities.getIdentity", json!({"identity": "nobody"})).send();
     let (span, steps) = of_request(&collector, &id_of(&missing));
-    assert_eq!((span.of("http.response.status_code"), span.of("error.type")), ("404", "unkey/data/api_not_found"));
+    assert_eq!((span.of("http.response.status_code"), span.of("error.type")), ("404", "unkey/data/identity_not_found"));
     assert!(!span.is_error, "the caller's mistake is none of ours");
     assert!(steps.iter().any(|step| step.name == "read records"), "{steps:?}");
     let asked = workspace

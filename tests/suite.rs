@@ -25,6 +25,7 @@ mod layers;
 mod list_keys;
 mod metrics;
 mod migrate;
+mod mistakes;
 mod namespaces;
 mod otlp;
 mod overrides;
