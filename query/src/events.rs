@@ -12,6 +12,7 @@
 
 mod columns;
 mod compact;
+pub mod copy;
 mod core;
 pub mod event;
 pub mod files;
@@ -32,6 +33,7 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 mod transfer;
+pub mod verify;
 
 pub use core::Retention;
 pub use datafusion::arrow::array::RecordBatch;
