@@ -11,6 +11,7 @@ mod analytics;
 mod api_cli;
 mod apis;
 mod audit;
+mod backup;
 mod authority;
 mod cli;
 mod contract;

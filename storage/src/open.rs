@@ -267,11 +267,11 @@ impl Storage {
             ended.store(true, Ordering::SeqCst);
             drop_all(&told);
         })?;
-        let (stop_windows, windows_stop) = bounded(0);
+        let (ask_windows, windows_asked) = bounded(0);
         let windows_hot = Arc::clone(&hot);
         let clock = Arc::clone(clock);
         let windows_thread = spawn("keyward-windows", dir, move || {
-            windows_thread::run(journal, &windows_hot, &clock, &windows_stop);
+            windows_thread::run(journal, &windows_hot, &clock, &windows_asked);
         })?;
         Ok(Storage {
             hot,
@@ -288,7 +288,7 @@ impl Storage {
             replayed: recovered.replayed,
             torn_bytes: recovered.torn_bytes,
             threads: Mutex::new(vec![writer_thread, windows_thread]),
-            stop_windows,
+            ask_windows,
             stopped: AtomicBool::new(false),
         })
     }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::directory::{FORMAT, io_error};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::error::OpenError;
 use crate::log::segment;
 
@@ -42,9 +42,12 @@ pub fn keep(disk: &dyn Disk, dir: &Path, format: Option<u32>) -> Result<(), Open
         disk.remove_tree(&snapshot)?;
         disk.create_dir_all(&snapshot)?;
         copy_tree(disk, dir, &snapshot, true)?;
-        copy(disk, &dir.join("FORMAT"), &snapshot.join("FORMAT"))?;
-        disk.sync_dir(&snapshot)?;
-        disk.sync_dir(dir)
+        // Its name says that all else is there, so it must not come to be before its bytes are.
+        let bytes = all(disk, &dir.join("FORMAT"))?;
+        disk::replace(disk, &snapshot.join("FORMAT.new"), &snapshot.join("FORMAT"), |file| {
+            file.write_all_at(0, &bytes)?;
+            file.sync_data()
+        })
     };
     kept().map_err(|source| {
         // What there is of it would only take the room that is missing.
@@ -78,6 +81,14 @@ fn copy_tree(disk: &dyn Disk, from: &Path, to: &Path, is_top: bool) -> io::Resul
         copy_tree(disk, &from.join(&name), &below, false)?;
     }
     disk.sync_dir(to)
+}
+
+/// The bytes of a small file.
+fn all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, false)?;
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    file.read_exact_at(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 fn copy(disk: &dyn Disk, from: &Path, to: &PathBuf) -> io::Result<()> {

@@ -158,11 +158,13 @@ impl Frames {
     pub fn next(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<&[u8]> {
         let stream = &mut self.streams[index(family)];
         let stream = match stream {
-            Some(stream) => stream,
+            Some(stream) => {
+                // The frame before is written. (A new stream begins with its schema.)
+                stream.get_mut().truncate(HEADER_BYTES);
+                stream
+            }
             None => stream.insert(StreamWriter::try_new(vec![0; HEADER_BYTES], &rows.schema()).map_err(arrow)?),
         };
-        // What the frame before took is given back.
-        stream.get_mut().truncate(HEADER_BYTES);
         stream.write(rows).map_err(arrow)?;
         // The stream wrote behind room for a header: a frame is not copied together.
         let frame = stream.get_mut();

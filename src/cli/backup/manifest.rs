@@ -62,6 +62,8 @@ pub struct Manifest {
     pub of: Told,
     /// Every file but this one, in the order in which they are restored.
     pub files: Vec<FileEntry>,
+    /// SHA-256, in hexadecimal digits, of this object as compact JSON in which this member is empty.
+    pub checksum: String,
 }
 
 /// What a backup is of: known when it begins.
@@ -100,6 +102,19 @@ pub struct FileEntry {
 }
 
 impl Manifest {
+    /// The account of these files.
+    pub fn new(of: Told, files: Vec<FileEntry>) -> Manifest {
+        let manifest = Manifest { format: FORMAT, of, files, checksum: String::new() };
+        Manifest { checksum: manifest.sum(), ..manifest }
+    }
+
+    /// What [`Manifest::checksum`] must be.
+    fn sum(&self) -> String {
+        let bare = Manifest { checksum: String::new(), ..self.clone() };
+        // A struct of numbers, texts and lists is always JSON.
+        hex(&Sha256::digest(serde_json::to_vec(&bare).unwrap_or_default()))
+    }
+
     /// Its text.
     pub fn to_text(&self) -> String {
         // A struct of numbers, texts and lists is always JSON.
@@ -121,7 +136,11 @@ impl Manifest {
         if format > FORMAT {
             return Err(newer(format, version.as_deref()));
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
+        match manifest.checksum == manifest.sum() {
+            true => Ok(manifest),
+            false => Err(format!("its {MANIFEST_FILE} is damaged: its checksum does not fit")),
+        }
     }
 
     /// Bytes of all files.
@@ -182,9 +201,8 @@ mod tests {
         let mut sum = Sum::new("records/state");
         sum.add(b"a");
         sum.add(b"bc");
-        let manifest = Manifest {
-            format: FORMAT,
-            of: Told {
+        let manifest = Manifest::new(
+            Told {
                 version: "0.1.0".to_owned(),
                 store_id: "00ff".to_owned(),
                 position: 3,
@@ -195,8 +213,8 @@ mod tests {
                 peppers: vec!["pp_1".to_owned()],
                 master_keys: Vec::new(),
             },
-            files: vec![sum.entry()],
-        };
+            vec![sum.entry()],
+        );
         let expected = r#"{
   "format": 1,
   "version": "0.1.0",
@@ -216,7 +234,8 @@ mod tests {
       "bytes": 3,
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
-  ]
+  ],
+  "checksum": "db4009e8f5813a2813e161d75472862a5fd9a876c495c5cfd2674f367dcdea36"
 }
 "#;
         assert_eq!(manifest.to_text(), expected);

@@ -216,7 +216,7 @@ impl Target {
     /// A sentence for the operator; there is no backup.
     pub fn finish(mut self, of: Told) -> Result<Manifest, String> {
         self.end_file()?;
-        let manifest = Manifest { format: super::manifest::FORMAT, of, files: std::mem::take(&mut self.files) };
+        let manifest = Manifest::new(of, std::mem::take(&mut self.files));
         let text = manifest.to_text();
         self.file(MANIFEST_FILE, text.len() as u64)?;
         self.bytes(text.as_bytes())?;

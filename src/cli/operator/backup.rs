@@ -128,6 +128,7 @@ impl<'a> Backup<'a> {
         });
         // Where the writer has ended the records are what they are.
         let _ = told.recv();
+        services.storage.write_windows();
         let records = services.storage.copy().map_err(|error| unreadable(&error))?;
         let snapshot = services.storage.snapshot().map_err(|error| unreadable(&error))?;
         let data_keys = vault::data_keys(&snapshot).map_err(|error| unreadable(&error))?;
