@@ -91,7 +91,7 @@ impl World {
             let key = workspace.key(
                 &api,
                 json!({
-                    "name": format!("key number {number}"), "credits": {"remaining": 100 + number},
+                    "name": format!("key alpha{number}"), "credits": {"remaining": 100 + number},
                     "externalId": format!("owner-{}", number % 3), "meta": {"number": number},
                     "permissions": ["documents.read"], "roles": [],
                     "ratelimits": [{"name": "rpm", "limit": 50, "duration": 3_600_000, "autoApply": true}],
@@ -103,7 +103,10 @@ impl World {
             }
             keys.push((key, 100));
         }
-        workspace.ok("ratelimit.limit", json!({"namespace": "logins", "identifier": "ada", "limit": 5, "duration": 3_600_000}));
+        workspace.ok(
+            "ratelimit.limit",
+            json!({"namespace": "logins", "identifier": "ada", "limit": 5, "duration": 3_600_000}),
+        );
         World { workspace, api, keys, events }
     }
 
@@ -112,7 +115,7 @@ impl World {
         let moved = self.workspace.moved(server);
         for (number, (key, left)) in self.keys.iter().enumerate() {
             let got = moved.ok("keys.getKey", json!({"keyId": key.id}));
-            assert_eq!(got["name"], format!("key number {number}"));
+            assert_eq!(got["name"], format!("key alpha{number}"));
             assert_eq!(got["identity"]["externalId"], format!("owner-{}", number % 3));
             let verified = moved.ok("keys.verifyKey", json!({"key": key.secret, "permissions": "documents.read"}));
             assert_eq!(verified["code"], "VALID");
@@ -120,8 +123,10 @@ impl World {
             // Windows are restored as well: the limit goes on where it was.
             assert_eq!(verified["ratelimits"][0]["remaining"], 50 - number as i64 - 1, "{verified}");
         }
-        let limited =
-            moved.ok("ratelimit.limit", json!({"namespace": "logins", "identifier": "ada", "limit": 5, "duration": 3_600_000}));
+        let limited = moved.ok(
+            "ratelimit.limit",
+            json!({"namespace": "logins", "identifier": "ada", "limit": 5, "duration": 3_600_000}),
+        );
         assert_eq!(limited["remaining"], 3);
         let counted = moved.ok(
             "analytics.getVerifications",
@@ -130,7 +135,7 @@ impl World {
         let counted = counted[0]["n"].as_u64().unwrap_or_else(|| panic!("{counted}"));
         let mine = self.keys.len() as u64;
         assert!((self.events..=self.events + mine).contains(&counted), "{counted} events of {}", self.events);
-        let found = moved.call("keys.searchKeys", json!({"query": "number 7"})).expect_page().0;
+        let found = moved.call("keys.searchKeys", json!({"query": "alpha7"})).expect_page().0;
         assert_eq!(found.len(), 1, "{found:?}");
         let listed = moved.all("apis.listKeys", json!({"apiId": self.api}), 100);
         assert_eq!(listed.len(), self.keys.len());
@@ -193,7 +198,10 @@ fn a_backup_beside_changes_restores_to_all_there_was() {
     let in_all = files(Path::new(&directory));
     for path in &in_all {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
-        assert!(!fs::read(path).unwrap().windows(root.len()).any(|part| part == root.as_bytes()), "a root key in {path:?}");
+        assert!(
+            !fs::read(path).unwrap().windows(root.len()).any(|part| part == root.as_bytes()),
+            "a root key in {path:?}"
+        );
     }
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600);
@@ -247,7 +255,9 @@ fn a_backup_that_is_not_whole_restores_nothing() {
         let refused = restore(backup, &dir);
         assert_eq!(refused.code, Some(1), "{what}: {refused:?}");
         assert!(refused.stderr.contains("nothing was restored"), "{what}: {}", refused.stderr);
-        let left: Vec<_> = fs::read_dir(dir.path()).map(|found| found.map(|entry| entry.unwrap().file_name()).collect()).unwrap_or_default();
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .map(|found| found.map(|entry| entry.unwrap().file_name()).collect())
+            .unwrap_or_default();
         assert!(left.iter().all(|name| name == "LOCK"), "{what}: {left:?}");
         refused.stderr
     };
@@ -312,14 +322,17 @@ fn damage_is_told_by_file() {
     let mut seen = 0;
     for path in files(dir.path()) {
         let name = path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
-        let is_told = name.ends_with(".parquet") || name.ends_with("MANIFEST") || name == "records.redb" || name.starts_with("log/");
+        let is_told = name.ends_with(".parquet")
+            || name.ends_with("MANIFEST")
+            || name == "records.redb"
+            || name.starts_with("log/");
         if !is_told {
             continue;
         }
         let bytes = fs::read(&path).unwrap();
         let mut damaged = bytes.clone();
         // A row, the first frame, the first header.
-        let row = b"key number 5";
+        let row = b"key alpha5";
         let at = match name.as_str() {
             "records.redb" => bytes.windows(row.len()).position(|part| part == row).expect("a key's row"),
             _ => 12.min(bytes.len() - 1),
@@ -339,7 +352,8 @@ fn damage_is_told_by_file() {
     assert!(seen >= 4, "{seen} files");
 
     // A file of events that is gone, and a manifest that is gone while files are there.
-    let parquet = files(dir.path()).into_iter().find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap();
+    let parquet =
+        files(dir.path()).into_iter().find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap();
     let bytes = fs::read(&parquet).unwrap();
     fs::remove_file(&parquet).unwrap();
     assert!(verify(dir).stdout.contains("it is missing"));

@@ -111,7 +111,11 @@ pub fn restore(
     let (_, position) = into.finish().map_err(|error| one(error_chain(&error)))?;
     if position.0 != of.position {
         // Its checksums fit, so whoever made it did not make it as this version does.
-        tracing::warn!(position = position.0, told = of.position, "the backup's manifest names another position than its records");
+        tracing::warn!(
+            position = position.0,
+            told = of.position,
+            "the backup's manifest names another position than its records"
+        );
     }
     Ok(Restored { data_dir: data_dir.display().to_string(), new_store_id: hex(&store_id), of })
 }

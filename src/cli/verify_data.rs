@@ -121,7 +121,8 @@ pub fn run(arguments: VerifyDataArguments) -> ExitCode {
 /// Verifies a backup by restoring it.
 fn of_backup(source: &Source, scratch: PathBuf) -> Result<VerifiedData, Vec<String>> {
     let dir = scratch.join(format!("keyward-verify-data-{}", std::process::id()));
-    super::events::interrupt::remove_if_interrupted(&dir).map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
+    super::events::interrupt::remove_if_interrupted(&dir)
+        .map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
     let mut line = Line::new("bytes");
     let restored = restore(Arc::new(RealDisk), source, &dir, &Outside::system().entropy, &mut |done, all| {
         line.show(done, all.max(done));

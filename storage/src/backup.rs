@@ -195,7 +195,15 @@ impl Restore {
             _ => io(&lock_path, error),
         })?;
         let dirs = BTreeSet::from([dir.to_owned()]);
-        let restore = Restore { disk: Arc::clone(&disk), dir: dir.to_owned(), _lock: lock, dirs, made: None, rows: 0, is_finished: false };
+        let restore = Restore {
+            disk: Arc::clone(&disk),
+            dir: dir.to_owned(),
+            _lock: lock,
+            dirs,
+            made: None,
+            rows: 0,
+            is_finished: false,
+        };
         restore.clear(false).map_err(|error| io(dir, error))?;
         let marker = dir.join(RESTORING);
         let mark = || {

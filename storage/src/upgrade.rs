@@ -7,7 +7,7 @@
 //! upgrade and is repeated does not keep the half-way state for the old one. Nobody removes it but the operator.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::directory::{FORMAT, io_error};
 use crate::disk::{self, Disk};
@@ -91,7 +91,7 @@ fn all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn copy(disk: &dyn Disk, from: &Path, to: &PathBuf) -> io::Result<()> {
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
     let (source, target) = (disk.open(from, false)?, disk.open(to, true)?);
     let length = source.len()?;
     let mut buffer = vec![0; COPY_BYTES];

@@ -29,7 +29,8 @@ const OVERLAY_BYTES_MAX: u64 = 4 << 30;
 const CACHE_BYTES: usize = 64 << 20;
 
 const RESTORE: &str = "restore a backup into an empty directory: keyward restore";
-const REBUILD: &str = "restore a backup; or, while the log begins at record 1, move records.redb away and start: it is rebuilt";
+const REBUILD: &str =
+    "restore a backup; or, while the log begins at record 1, move records.redb away and start: it is rebuilt";
 
 /// Something about a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +118,7 @@ pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, tell: &mut dyn Observer) -> Resu
 }
 
 /// Opens the store as a start does, and reads the file of records through. `None` where that is damaged.
-fn open(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    tell: &mut dyn Observer,
-) -> Result<Option<(Store, Log, State)>, OpenError> {
+fn open(disk: &Arc<dyn Disk>, dir: &Path, tell: &mut dyn Observer) -> Result<Option<(Store, Log, State)>, OpenError> {
     let log_dir = dir.join("log");
     let logged = match log::store_id(&**disk, &log_dir) {
         Ok(None) => {
@@ -161,7 +158,11 @@ fn open(
                 tell.found(Finding::damage(store::FILE, format!("it is missing, and {}", chain(&error)), RESTORE));
                 return Ok(None);
             }
-            tell.found(Finding::note(store::FILE, "it is missing; the log has everything", "the next start makes it anew"));
+            tell.found(Finding::note(
+                store::FILE,
+                "it is missing; the log has everything",
+                "the next start makes it anew",
+            ));
             let state = State { position: Position::START, term: Term(1), store_id: logged, seed: [0; 16] };
             let made = Store::create(&**disk, dir, CACHE_BYTES, state);
             (made.map_err(|error| OpenError::Checkpoint(Box::new(error)))?, state)
@@ -169,9 +170,10 @@ fn open(
     };
     let checkpoint = state.position;
     let mut replay = Replay::new(&store, state);
-    let opened = Log::open(Arc::clone(disk), &log_dir, LogOptions::new(state.store_id), checkpoint, |position, term, record| {
-        replay.take(position, term, record)
-    });
+    let opened =
+        Log::open(Arc::clone(disk), &log_dir, LogOptions::new(state.store_id), checkpoint, |position, term, record| {
+            replay.take(position, term, record)
+        });
     let finished = opened.map_err(|error| match error {
         OpenLogError::Replay { source, .. } => source,
         OpenLogError::Log(error) => OpenError::Log(Box::new(error)),
@@ -181,7 +183,11 @@ fn open(
             state = replayed;
             if recovered.torn_bytes > 0 {
                 let what = format!("{} bytes at its end are of a write that did not finish", recovered.torn_bytes);
-                tell.found(Finding::note("log", what, "nothing: they were never acknowledged, and the next start cuts them off"));
+                tell.found(Finding::note(
+                    "log",
+                    what,
+                    "nothing: they were never acknowledged, and the next start cuts them off",
+                ));
             }
             for name in recovered.strangers {
                 let file = format!("log/{name}");
@@ -252,7 +258,11 @@ fn windows(disk: &Arc<dyn Disk>, dir: &Path, store_id: [u8; 16], tell: &mut dyn 
             tell.found(Finding::note(file, what, "nothing: what was counted in them is forgotten at the next start"));
         }
         Err(error) => {
-            tell.found(Finding::note(file, format!("it cannot be read: {error}"), "look at the disk; counting starts afresh"));
+            tell.found(Finding::note(
+                file,
+                format!("it cannot be read: {error}"),
+                "look at the disk; counting starts afresh",
+            ));
         }
     }
 }

@@ -118,7 +118,8 @@ fn a_copy_under_changes_is_the_model_at_its_position() {
                     // Spends reach the log before the next change does, so they belong to its position.
                     let limited = model.limited_keys();
                     if let Some(at) = limited.get(dice.below(limited.len().max(1) as u64) as usize) {
-                        let view = storage.read_key(at.0, &KeyDigest(model.keys[at].hash)).expect("readable").expect("live");
+                        let view =
+                            storage.read_key(at.0, &KeyDigest(model.keys[at].hash)).expect("readable").expect("live");
                         let cost = dice.below(3);
                         models.lock().expect("no panic").insert(committed.position.0, model.clone());
                         if let Spent::Taken(left) = storage.spend(&view, cost) {
@@ -160,9 +161,14 @@ fn a_copy_under_changes_is_the_model_at_its_position() {
             let snapshot = restored.snapshot().expect("readable");
             let differences: Vec<_> =
                 before.into_iter().chain(expected).map(|model| model.difference(&snapshot, exactly)).collect();
-            assert!(differences.iter().any(Option::is_none), "seed {seed}, position {}: {differences:?}", copy.position);
+            assert!(
+                differences.iter().any(Option::is_none),
+                "seed {seed}, position {}: {differences:?}",
+                copy.position
+            );
             drop(snapshot);
-            let no = restored.snapshot().expect("readable").count(keyward_storage::records::WORKSPACE).expect("readable");
+            let no =
+                restored.snapshot().expect("readable").count(keyward_storage::records::WORKSPACE).expect("readable");
             let plan = Model::first_plan(&mut SplitMix(555), WorkspaceNo(no as u32 + 1), 1);
             assert_eq!(transact(&restored, move |tx| plan.run(tx)).position, copy.position.next());
             restored.stop();

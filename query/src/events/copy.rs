@@ -76,7 +76,8 @@ impl Copy {
             let file = self.disk.open(&part.path, false)?;
             let length = file.len()?;
             if length != part.info.bytes {
-                let what = format!("{} has {length} bytes, and the manifest says {}", part.path.display(), part.info.bytes);
+                let what =
+                    format!("{} has {length} bytes, and the manifest says {}", part.path.display(), part.info.bytes);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
             }
             let path = path_of(part);

@@ -413,7 +413,9 @@ pub(crate) fn refuse_lost_manifest(disk: &dyn Disk, dir: &Path, on_disk: &[(u64,
         return Ok(());
     }
     let files = on_disk.len();
-    Err(manifest::damaged(&format!("it is missing, though {files} files of events are there; put it back, or restore a backup")))
+    Err(manifest::damaged(&format!(
+        "it is missing, though {files} files of events are there; put it back, or restore a backup"
+    )))
 }
 
 /// Removes files that the manifest does not name: seals, merges and imports that never took effect.

@@ -83,7 +83,11 @@ fn parts_and_manifest(
             },
             _ => {
                 let what = format!("it is missing, and {} rows with it", info.rows);
-                tell.found(Finding::damage(file, what, "put it back, or restore a backup; a start without it loses its rows"));
+                tell.found(Finding::damage(
+                    file,
+                    what,
+                    "put it back, or restore a backup; a start without it loses its rows",
+                ));
             }
         }
         verified.parts += 1;
@@ -151,7 +155,11 @@ fn read_segment(
         Ok((contents, goes_on)) => {
             if goes_on {
                 let what = format!("it is damaged at byte {}, and events stand behind that", contents.end);
-                tell.found(Finding::damage(file, what, "restore a backup, or start without the events behind that place"));
+                tell.found(Finding::damage(
+                    file,
+                    what,
+                    "restore a backup, or start without the events behind that place",
+                ));
             } else if !contents.whole {
                 let what = format!("it is not whole from byte {} on", contents.end);
                 let torn = Some(segment) == newest;

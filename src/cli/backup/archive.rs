@@ -38,14 +38,14 @@ pub fn padding(length: u64) -> &'static [u8] {
     &ZEROS[..(BLOCK - over) % BLOCK]
 }
 
+/// What takes the files of an archive: a path, its bytes by number, and the bytes.
+type TakeMember<'a> = dyn FnMut(&str, u64, &mut dyn Read) -> Result<(), String> + 'a;
+
 /// Reads an archive: `take` is given each file of it with its length, and reads it to its end.
 ///
 /// # Errors
 /// A sentence for the operator: it is cut or foreign, cannot be read, or what `take` says.
-pub fn read(
-    from: &mut dyn Read,
-    take: &mut dyn FnMut(&str, u64, &mut dyn Read) -> Result<(), String>,
-) -> Result<(), String> {
+pub fn read(from: &mut dyn Read, take: &mut TakeMember<'_>) -> Result<(), String> {
     let cut = |error: io::Error| format!("it is cut off or damaged: {error}");
     let mut archive = tar::Archive::new(from);
     let mut members = 0;
@@ -103,7 +103,8 @@ mod tests {
     /// What is written is read back, whatever the lengths; a name of a hundred characters and more fits.
     #[test]
     fn an_archive_holds_what_was_put_into_it() {
-        let long = "events/key_verifications_per_minute_v1/ws=ws_aaaaaaaaaaaaaaaa/day=2026-11-30/0000000000000001.parquet";
+        let long =
+            "events/key_verifications_per_minute_v1/ws=ws_aaaaaaaaaaaaaaaa/day=2026-11-30/0000000000000001.parquet";
         let contents: Vec<u8> = (0..1500).map(|n| n as u8).collect();
         for length in [0, 1, 511, 512, 513, 1500] {
             let expected = vec![(long.to_owned(), contents[..length].to_vec()), ("FORMAT".to_owned(), b"x".to_vec())];

@@ -34,7 +34,9 @@ pub fn check_format(text: &str) -> Result<(), String> {
     let found = lines.next().and_then(|line| line.strip_prefix(FORMAT_HEAD)).and_then(|text| text.parse::<u32>().ok());
     match found {
         None => Err(format!("its {FORMAT_FILE} is not that of a backup of keyward's; is it a data directory?")),
-        Some(found) if found > FORMAT => Err(newer(found, lines.next().and_then(|line| line.strip_prefix(VERSION_HEAD)))),
+        Some(found) if found > FORMAT => {
+            Err(newer(found, lines.next().and_then(|line| line.strip_prefix(VERSION_HEAD))))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -196,7 +198,11 @@ mod tests {
         let told = check_format("keyward backup format 7\nmade by keyward 9.8.7\n").unwrap_err();
         assert!(told.contains("install keyward 9.8.7 or newer"), "{told}");
         assert!(check_format("keyward data format 1\n").unwrap_err().contains("data directory"));
-        assert!(check_format("keyward backup format 7\nmade by keyward \u{1b}[31m\n").unwrap_err().ends_with("a newer keyward"));
+        assert!(
+            check_format("keyward backup format 7\nmade by keyward \u{1b}[31m\n")
+                .unwrap_err()
+                .ends_with("a newer keyward")
+        );
 
         let mut sum = Sum::new("records/state");
         sum.add(b"a");

@@ -43,7 +43,8 @@ pub fn kind(path: &str) -> Option<Kind> {
         return None;
     }
     let is_rows = |name: &str| {
-        name.strip_suffix(".rows").is_some_and(|digits| digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        name.strip_suffix(".rows")
+            .is_some_and(|digits| digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()))
     };
     match path {
         super::manifest::FORMAT_FILE => Some(Kind::Format),
@@ -67,13 +68,34 @@ mod tests {
     fn names_lead_nowhere_else() {
         assert_eq!(kind(&rows(1)), Some(Kind::Rows));
         assert_eq!(kind("records/state"), Some(Kind::State));
-        let part = "events/key_verifications_per_minute_v1/ws=ws_aaaaaaaaaaaaaaaa/day=2026-11-30/0000000000000001.parquet";
+        let part =
+            "events/key_verifications_per_minute_v1/ws=ws_aaaaaaaaaaaaaaaa/day=2026-11-30/0000000000000001.parquet";
         assert_eq!(kind(part), Some(Kind::Plain));
         assert_eq!(kind("events/MANIFEST"), Some(Kind::Plain));
         for wrong in [
-            "", "/", "/etc/passwd", "..", "../events/x", "events/../../x", "events//x", "events/./x", "events/.x", "events/",
-            "events/x\0", "events/a\\b", "records/0000000001.rows/x", "records/1.rows", "records.redb", "log/1.log", "root.key",
-            "windows/other", "LOCK", "admin.sock", "search/x", "events/a/b/c/d/e", "events/é",
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "../events/x",
+            "events/../../x",
+            "events//x",
+            "events/./x",
+            "events/.x",
+            "events/",
+            "events/x\0",
+            "events/a\\b",
+            "records/0000000001.rows/x",
+            "records/1.rows",
+            "records.redb",
+            "log/1.log",
+            "root.key",
+            "windows/other",
+            "LOCK",
+            "admin.sock",
+            "search/x",
+            "events/a/b/c/d/e",
+            "events/é",
         ] {
             assert_eq!(kind(wrong), None, "{wrong:?}");
         }

@@ -126,7 +126,10 @@ impl Source {
         let all = manifest.bytes();
         for FileEntry { path, .. } in manifest.files.iter().filter(|file| file.path != FORMAT_FILE) {
             if !matches!(names::kind(path), Some(Kind::State | Kind::Rows | Kind::Plain)) {
-                return Err(format!("{} in it is no file that a backup of keyward's has", crate::cli::text::printable(path)));
+                return Err(format!(
+                    "{} in it is no file that a backup of keyward's has",
+                    crate::cli::text::printable(path)
+                ));
             }
             let (mut file, length) = open(&self.path, path)?;
             reading.file(path, length, &mut file, take)?;

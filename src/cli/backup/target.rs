@@ -127,7 +127,8 @@ impl Target {
     }
 
     fn failed(&self, error: &io::Error) -> String {
-        let place = self.place.final_name().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+        let place =
+            self.place.final_name().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
         match keyward_storage::disk::is_no_space(error) {
             true => format!("{place} cannot be written: its disk is full; nothing of the backup is left there"),
             false => format!("{place} cannot be written: {error}"),

@@ -170,7 +170,10 @@ impl<'a> Backup<'a> {
         let mut number = 0;
         loop {
             let chunk = self.records.next_chunk().map_err(|error| {
-                format!("{}; there is no backup of damage: stop the server and run keyward verify-data", unreadable(&error))
+                format!(
+                    "{}; there is no backup of damage: stop the server and run keyward verify-data",
+                    unreadable(&error)
+                )
             })?;
             let Some((chunk, _)) = chunk else { break };
             number += 1;
@@ -198,7 +201,8 @@ impl<'a> Backup<'a> {
         match opened {
             Ok((file, length)) => {
                 let mut buffer = vec![0; PIECE_BYTES];
-                copied(names::WINDOWS, length, &mut file.take(length), &mut buffer, put).map_err(|error: NotCopied| error.into())
+                copied(names::WINDOWS, length, &mut file.take(length), &mut buffer, put)
+                    .map_err(|error: NotCopied| error.into())
             }
             // Nothing has been counted yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

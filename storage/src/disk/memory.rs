@@ -424,7 +424,10 @@ impl NameChange {
 
 /// The name of what lay below a directory that has another name now.
 fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
-    path.strip_prefix(from).map_or_else(|_| path.to_path_buf(), |rest| if rest.as_os_str().is_empty() { to.to_path_buf() } else { to.join(rest) })
+    path.strip_prefix(from).map_or_else(
+        |_| path.to_path_buf(),
+        |rest| if rest.as_os_str().is_empty() { to.to_path_buf() } else { to.join(rest) },
+    )
 }
 
 fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {

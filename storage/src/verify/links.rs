@@ -175,7 +175,8 @@ fn problem(look: &Snapshot, table: TableNo, key: &[u8], value: &[u8]) -> Result<
         }
         WORKSPACE_BY_SLUG => {
             let found: Option<WorkspaceRow> = look.row(value)?;
-            let is_its = |row: WorkspaceRow| row.deleted_at.is_none() && row.slug.is_some_and(|slug| slug.as_bytes() == key);
+            let is_its =
+                |row: WorkspaceRow| row.deleted_at.is_none() && row.slug.is_some_and(|slug| slug.as_bytes() == key);
             must(found.is_some_and(is_its), "no workspace has this slug")
         }
         ROOT_KEY => {
@@ -186,7 +187,8 @@ fn problem(look: &Snapshot, table: TableNo, key: &[u8], value: &[u8]) -> Result<
                 let listed = row_key(row.workspace, &[key]);
                 let found = leads_to(ROOT_KEY_BY_HASH, &row.hash, id)?;
                 let is_listed = look.bytes(ROOT_KEY_BY_WORKSPACE, &listed)?.is_some();
-                must(found, "its hash does not lead to it: it cannot be used").and(must(is_listed, "its workspace does not list it"))
+                must(found, "its hash does not lead to it: it cannot be used")
+                    .and(must(is_listed, "its workspace does not list it"))
             }
         }
         ROOT_KEY_BY_HASH => {
@@ -206,7 +208,8 @@ fn problem(look: &Snapshot, table: TableNo, key: &[u8], value: &[u8]) -> Result<
             let (no, rest) = judge!(of_workspace(key));
             let id = judge!(id(rest));
             let hash = row_key(no, &[&row.hash]);
-            let mut judged = must(leads_to(KEY_BY_HASH, &hash, id)?, "its hash does not lead to it: it cannot be verified");
+            let mut judged =
+                must(leads_to(KEY_BY_HASH, &hash, id)?, "its hash does not lead to it: it cannot be verified");
             if row.deleted_at.is_none() {
                 let listed = row_key(no, &[row.api.as_bytes(), rest]);
                 judged = judged.and(must(look.bytes(KEY_BY_API, &listed)?.is_some(), "its API does not list it"));
@@ -216,7 +219,8 @@ fn problem(look: &Snapshot, table: TableNo, key: &[u8], value: &[u8]) -> Result<
                     judged = judged.and(must(is_listed, "its identity does not list it"));
                 }
                 if row.limited {
-                    judged = judged.and(must(look.bytes(CREDITS, key)?.is_some(), "it has no credits though they are limited"));
+                    judged = judged
+                        .and(must(look.bytes(CREDITS, key)?.is_some(), "it has no credits though they are limited"));
                 }
             }
             judged
