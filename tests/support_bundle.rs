@@ -34,7 +34,7 @@ fn a_bundle_holds_what_helps_and_no_secret() {
     call("apis.updateApi", json!({"apiId": api, "storeEncryptedKeys": true}));
     let key = call(
         "keys.createKey",
-        json!({"apiId": api, "name": "MARKED name", "meta": {"MARKED": "MARKED"}, "externalId": "MARKED owner", "recoverable": true}),
+        json!({"apiId": api, "name": "MARKED name", "meta": {"MARKED": "MARKED"}, "externalId": "MARKED_owner", "recoverable": true}),
     );
     let key = key["key"].as_str().unwrap().to_owned();
     call("keys.verifyKey", json!({"key": key}));
