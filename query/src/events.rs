@@ -12,6 +12,7 @@
 
 mod columns;
 mod compact;
+mod constant;
 pub mod copy;
 mod core;
 pub mod event;

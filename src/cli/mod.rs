@@ -14,7 +14,6 @@ pub mod backup;
 pub mod config;
 pub mod doctor;
 pub mod events;
-pub mod http_client;
 pub mod import;
 pub mod operator;
 pub mod pepper;
@@ -43,8 +42,11 @@ use clap::{CommandFactory, Parser};
 
 use setting_flags::SettingFlags;
 
-use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
+use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed, reads_variable};
+use crate::named_file;
 
+/// Bytes of a settings file: all settings with their meanings have some ten thousand.
+const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 /// Something failed.
 pub const EXIT_ERROR: u8 = 1;
 /// The command line or the settings are wrong.
@@ -154,7 +156,7 @@ impl SettingsArguments {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
-            if name.starts_with("KEYWARD_") || name.starts_with("UNKEY_") {
+            if reads_variable(&name) {
                 let value = utf8(&format!("the environment variable {name}"), value)?;
                 environment.push((name, value));
             }
@@ -213,7 +215,7 @@ fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {
 
 fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match named_file::read_text(path, SETTINGS_BYTES_MAX) {
         Ok(text) => Ok((name, text)),
         Err(error) => Err(ConfigError(vec![format!("cannot read the settings file {name}: {error}")])),
     }

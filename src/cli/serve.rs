@@ -28,6 +28,7 @@ use crate::http::listen::{Drained, Server};
 use crate::http::observe;
 use crate::http::service_routes::Documents;
 use crate::http::sockets::{self, Listeners};
+use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
 use crate::service_manager;
@@ -148,19 +149,24 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
+    let otlp = Otlp::start(settings, &services)?;
     let keeper = Keeper::start(&services, settings)
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
             let changes = (level, read, tls);
+            let traced = otlp.as_ref();
             let outcome =
-                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped), changes));
+                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped), changes, traced));
             // It still reads and writes the store.
             keeper.stop();
             outcome
         }
         Err(reason) => Err(reason),
     };
+    if let Some(otlp) = otlp {
+        otlp.stop();
+    }
     services.shutdown();
     drop(entered);
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
@@ -177,6 +183,7 @@ async fn answer_requests(
     services: &Arc<Services>,
     (listeners, scraped): (Listeners, Option<TcpListener>),
     (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
+    otlp: Option<&Otlp>,
 ) -> Result<(), String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
@@ -192,7 +199,7 @@ async fn answer_requests(
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
-    let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
+    let server = Server::new(Api(Arc::clone(services), otlp.and_then(Otlp::tracer)), settings, outside, documents);
     if let Some(scraped) = scraped {
         if let Ok(address) = scraped.local_addr() {
             tracing::info!(%address, "metrics are served");
@@ -201,7 +208,8 @@ async fn answer_requests(
     }
     let watched = Arc::clone(services);
     let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
-    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone() };
+    let otlp = otlp.map(Otlp::changes);
+    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone(), otlp };
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
     tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
     let mut server = tokio::spawn(server.run(listeners, told(stopped)));

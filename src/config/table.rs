@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{CreditsJournal, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress, Transport};
+use super::{CreditsJournal, Listen, LogFormat, LogLevel, LogRequests, Settings, Signals, SyslogAddress, Transport};
+use crate::server_url::ServerUrl;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -38,6 +39,8 @@ pub(super) enum Kind {
         max: u64,
     },
     Choice(&'static [&'static str]),
+    /// A number from 0 to 1.
+    Ratio,
     /// Texts; in an environment variable they are separated by commas.
     List,
 }
@@ -48,6 +51,7 @@ pub(super) enum Value {
     Text(String),
     Boolean(bool),
     Integer(u64),
+    Ratio(f64),
     List(Vec<String>),
 }
 
@@ -67,6 +71,13 @@ impl Value {
         match self {
             Value::Integer(number) => *number,
             other => unreachable!("a number setting was given {other:?}"),
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        match self {
+            Value::Ratio(ratio) => *ratio,
+            other => unreachable!("a ratio setting was given {other:?}"),
         }
     }
 
@@ -580,8 +591,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "audit.export.file",
         kind: Kind::Text,
         meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
-                  readable by its owner alone, and opened again when it was moved away (logrotate). A restart goes on where\n\
-                  it was; an event may then be written twice: event_id tells.",
+                  readable by its owner alone; one that is there keeps its rights, and the log warns where others than its owner\n\
+                  and its group may read it, or others than its owner may change it. It is opened again when it was moved away\n\
+                  (logrotate). A restart goes on where it was; an event may then be written twice: event_id tells.",
         put: |settings, value| {
             settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
             Ok(())
@@ -606,6 +618,69 @@ pub(super) static SETTINGS: &[Setting] = &[
             Value::Text(settings.audit.export_syslog.as_ref().map_or_else(String::new, SyslogAddress::to_string))
         },
     },
+    Setting {
+        key: "telemetry.otlp_endpoint",
+        kind: Kind::Text,
+        meaning: "The URL of a collector of OpenTelemetry, http:// or https://, that takes OTLP over HTTP with Protocol Buffers,\n\
+                  such as http://127.0.0.1:4318; /v1/traces and /v1/metrics are put behind it. Empty: nothing is exported, and\n\
+                  nothing is noted for it. https:// trusts what the machine trusts, or the file that SSL_CERT_FILE names.",
+        put: |settings, value| {
+            let text = value.into_text();
+            settings.telemetry.otlp_endpoint = (!text.is_empty()).then(|| ServerUrl::parse(&text)).transpose()?;
+            Ok(())
+        },
+        get: |settings| {
+            Value::Text(settings.telemetry.otlp_endpoint.as_ref().map_or_else(String::new, ServerUrl::to_string))
+        },
+    },
+    Setting {
+        key: "telemetry.otlp_headers_file",
+        kind: Kind::Text,
+        meaning: "The file of headers that the collector asks for, one a line, `name: value`; empty = none. It must be readable by\n\
+                  its owner alone and lie outside of data_dir, and is read again with a reload. The systemd credential\n\
+                  keyward-otlp-headers goes before it, and the variable KEYWARD_OTLP_HEADERS can stand in for it.",
+        put: |settings, value| {
+            settings.secrets.otlp_headers_file =
+                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
+            Ok(())
+        },
+        get: |settings| {
+            let path = settings.secrets.otlp_headers_file.as_deref();
+            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
+        },
+    },
+    choice!(
+        "telemetry.signals",
+        Signals { "all" = All, "traces" = Traces, "metrics" = Metrics },
+        telemetry.signals,
+        "What is exported: all is traces and metrics."
+    ),
+    Setting {
+        key: "telemetry.sampling_ratio",
+        kind: Kind::Ratio,
+        meaning: "Part of the requests that is traced. A request whose caller says in `traceparent` whether it is traced is\n\
+                  treated as its caller says, whatever this ratio.",
+        put: |settings, value| {
+            settings.telemetry.sampling_ratio = value.ratio();
+            Ok(())
+        },
+        get: |settings| Value::Ratio(settings.telemetry.sampling_ratio),
+    },
+    millis!(
+        "telemetry.metrics_interval_ms",
+        1_000,
+        HOUR_MS,
+        telemetry.metrics_interval,
+        "Pause between two exports of metrics."
+    ),
+    size!(
+        "telemetry.queue_spans",
+        16,
+        1_000_000,
+        telemetry.queue_spans,
+        "Traced requests that may wait for the collector, about half a KiB each. When they are that many, further ones are\n\
+         dropped and counted; no request ever waits for a collector."
+    ),
 ];
 
 /// What takes effect without a restart (SIGHUP): what is read each time it is needed, and no size of anything that is made
@@ -620,6 +695,7 @@ pub(super) static RELOADED: &[&str] = &[
     "http.reply_stall_timeout_ms",
     "http.shutdown_deadline_ms",
     "auth.guess_delay_max_ms",
+    "telemetry.sampling_ratio",
 ];
 
 /// The setting of this name.
@@ -634,6 +710,7 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Choice(words) => join_words(words),
+        Kind::Ratio => "a number from 0 to 1".to_owned(),
         Kind::List => "a list of texts".to_owned(),
     }
 }
@@ -747,6 +824,7 @@ pub fn default_file() -> String {
             Kind::Choice(words) => {
                 let _ = writeln!(text, "# Must be {}.", join_words(words));
             }
+            Kind::Ratio => text.push_str("# From 0 to 1.\n"),
             Kind::Text | Kind::Boolean | Kind::List => {}
         }
         if RELOADED.contains(&setting.key) {
@@ -763,6 +841,7 @@ pub(super) fn in_toml(value: Value) -> String {
         Value::Text(text) => toml::Value::String(text).to_string(),
         Value::Boolean(on) => on.to_string(),
         Value::Integer(number) => number.to_string(),
+        Value::Ratio(ratio) => toml::Value::Float(ratio).to_string(),
         Value::List(items) => toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string(),
     }
 }

@@ -18,6 +18,8 @@ pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
 pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 /// Holds the pepper, or several.
 pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
+/// Holds headers for the collector of telemetry, one a line.
+pub const OTLP_HEADERS_VARIABLE: &str = "KEYWARD_OTLP_HEADERS";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -108,6 +110,8 @@ impl Typed {
                 settings.secrets.master_key = Some(Secret(text.clone()));
             } else if variable == PEPPER_VARIABLE {
                 settings.secrets.pepper = Some(Secret(text.clone()));
+            } else if variable == OTLP_HEADERS_VARIABLE {
+                settings.secrets.otlp_headers = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -170,6 +174,14 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
             if tls.client_ca_file.is_some() { "tls.client_ca_file is set" } else { "listen has an https:// address" };
         problems.push(format!("{why}, and tls.cert_file and tls.key_file are not; TLS needs both"));
     }
+}
+
+/// Whether an environment variable of this name is looked at.
+pub fn reads_variable(variable: &str) -> bool {
+    let is_known = || {
+        ALIASES.iter().any(|alias| alias.variable == variable) || UNUSED.iter().any(|(unused, _)| *unused == variable)
+    };
+    variable.starts_with(ENVIRONMENT_PREFIX) || variable.starts_with("UNKEY_") || is_known()
 }
 
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
@@ -240,6 +252,8 @@ fn from_toml(setting: &Setting, value: &toml::Value) -> Result<Value, String> {
         (Kind::Choice(words), toml::Value::String(text)) => one_of(words, text),
         (Kind::Boolean, toml::Value::Boolean(on)) => Ok(Value::Boolean(*on)),
         (Kind::Integer { min, max }, toml::Value::Integer(number)) => in_bounds(*min, *max, i128::from(*number)),
+        (Kind::Ratio, toml::Value::Float(ratio)) => a_ratio(*ratio),
+        (Kind::Ratio, toml::Value::Integer(ratio @ 0..=1)) => a_ratio(*ratio as f64),
         (Kind::List, toml::Value::Array(items)) => items
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
@@ -267,6 +281,7 @@ fn from_text(
         Kind::Integer { min, max } => {
             text.parse::<i128>().map_err(|_| wanted()).and_then(|number| in_bounds(*min, *max, number))
         }
+        Kind::Ratio => text.parse().map_err(|_| wanted()).and_then(a_ratio),
         Kind::List => Ok(Value::List(split(text))),
     };
     match value {
@@ -287,6 +302,14 @@ fn one_of(words: &[&str], text: &str) -> Result<Value, String> {
         Ok(Value::Text(text.to_owned()))
     } else {
         Err(format!("must be {}, not `{text}`", join_words(words)))
+    }
+}
+
+fn a_ratio(ratio: f64) -> Result<Value, String> {
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(Value::Ratio(ratio))
+    } else {
+        Err(format!("must be {}, not {ratio}", describe(&Kind::Ratio)))
     }
 }
 
@@ -317,7 +340,8 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE].map(str::to_owned);
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, OTLP_HEADERS_VARIABLE]
+        .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }
