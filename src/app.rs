@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
+use crate::replication::node::Node;
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
@@ -74,6 +75,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// Where all data lives.
     pub data_dir: PathBuf,
+    /// What this node is among those with the same records.
+    pub node: Arc<Node>,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -134,6 +137,7 @@ impl Services {
         Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: PathBuf::from("/data"),
+            node: Arc::new(Node::leader()),
             storage,
             outside,
             vault,
@@ -168,6 +172,7 @@ impl Services {
         let services = Arc::new(Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: settings.data_dir.clone(),
+            node: Arc::new(Node::leader()),
             storage,
             outside,
             vault,

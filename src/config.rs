@@ -8,6 +8,7 @@
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 
+mod replication;
 mod shown;
 mod table;
 mod typed;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use replication::{Ack, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::{
@@ -59,6 +61,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Who may read metrics.
     pub metrics: Metrics,
+    /// Other nodes with the same records.
+    pub replication: Replication,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -75,6 +79,10 @@ pub struct SecretSources {
     pub pepper_file: Option<PathBuf>,
     /// The pepper, from the environment. Never read from the settings file, never printed.
     pub pepper: Option<Secret>,
+    /// The file of the token that nodes know each other by.
+    pub replication_token_file: Option<PathBuf>,
+    /// That token, from the environment. Never read from the settings file, never printed.
+    pub replication_token: Option<Secret>,
 }
 
 /// A place to answer HTTP at.
@@ -393,6 +401,7 @@ impl Default for Settings {
             audit: Audit { export_file: None, export_syslog: None },
             auth: Auth { guess_delay_max: Duration::from_secs(4) },
             metrics: Metrics { listen: None, allow: networks(LOOPBACK) },
+            replication: Replication::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod outside;
 pub mod pepper;
 pub mod rbac;
 pub mod reload;
+pub mod replication;
 pub mod secret;
 pub mod service_manager;
 pub mod telemetry;

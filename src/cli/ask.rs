@@ -28,6 +28,7 @@ use crate::http::admin::{AdminRequest, Operator};
 use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::Configured;
+use crate::replication::node::Node;
 use crate::telemetry::{self, error_chain};
 use crate::vault::Vault;
 
@@ -339,6 +340,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
+        node: Arc::new(Node::leader()),
         metrics: Metrics::new(outside.clock.now_ms()),
         data_dir: settings.data_dir.clone(),
         storage,

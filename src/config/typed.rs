@@ -18,6 +18,8 @@ pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
 pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 /// Holds the pepper, or several.
 pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
+/// Holds the token that nodes of a replicated store know each other by.
+pub const REPLICATION_TOKEN_VARIABLE: &str = "KEYWARD_REPLICATION_TOKEN";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -108,6 +110,8 @@ impl Typed {
                 settings.secrets.master_key = Some(Secret(text.clone()));
             } else if variable == PEPPER_VARIABLE {
                 settings.secrets.pepper = Some(Secret(text.clone()));
+            } else if variable == REPLICATION_TOKEN_VARIABLE {
+                settings.secrets.replication_token = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -170,6 +174,7 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
             if tls.client_ca_file.is_some() { "tls.client_ca_file is set" } else { "listen has an https:// address" };
         problems.push(format!("{why}, and tls.cert_file and tls.key_file are not; TLS needs both"));
     }
+    settings.replication.check(tls.is_on(), problems);
 }
 
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
@@ -317,7 +322,8 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE].map(str::to_owned);
+    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, REPLICATION_TOKEN_VARIABLE]
+        .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

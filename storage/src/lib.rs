@@ -46,6 +46,7 @@ pub use hot::counters::{Change, MAX_BALANCE};
 pub use hot::index::Lookup;
 pub use measure::Distribution;
 pub use open::Options;
+pub use position::{Position, Term};
 pub use queue::Turn;
 pub use storage::{Committed, Spent, Stats, Storage, TransactError};
 pub use store::{Read, Snapshot};
