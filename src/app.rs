@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use keyward_query::events::Options as EventOptions;
+use keyward_query::events::{LastUse, Options as EventOptions};
 use keyward_query::search::Options as SearchOptions;
 use keyward_query::{Events, Query, Search};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
-use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
+use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{
@@ -23,13 +23,14 @@ use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::audit::export::Export;
-use crate::config::{CreditsJournal, Settings};
+use crate::config::{CreditsJournal, CreditsOffline, Settings};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
 use crate::replication::node::Node;
+use crate::replication::replies::Replies;
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
@@ -77,6 +78,10 @@ pub struct Services {
     pub data_dir: PathBuf,
     /// What this node is among those with the same records.
     pub node: Arc<Node>,
+    /// What other nodes were answered a moment ago.
+    pub replies: Replies,
+    /// What becomes of keys with credits while the leader is away.
+    pub credits_offline: CreditsOffline,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -138,6 +143,8 @@ impl Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: PathBuf::from("/data"),
             node: Arc::new(Node::leader()),
+            replies: Replies::default(),
+            credits_offline: CreditsOffline::Refuse,
             storage,
             outside,
             vault,
@@ -173,6 +180,8 @@ impl Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: settings.data_dir.clone(),
             node: Arc::new(Node::leader()),
+            replies: Replies::default(),
+            credits_offline: settings.replication.credits_offline,
             storage,
             outside,
             vault,
@@ -219,6 +228,12 @@ impl Services {
     /// (KEYS-ANALYTICS-5).
     fn restore_uses(&self) -> Result<(), OpenError> {
         let uses = self.events.as_ref().map(|events| events.take_last_uses()).unwrap_or_default();
+        self.storage.restore_uses(self.known_uses(uses)?);
+        Ok(())
+    }
+
+    /// The last uses of keys whose workspaces there are, by the workspaces' numbers.
+    pub fn known_uses(&self, uses: Vec<LastUse>) -> Result<Vec<(WorkspaceNo, KeyId, u64)>, ReadError> {
         let snapshot = self.storage.snapshot()?;
         let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
         let mut known = Vec::with_capacity(uses.len());
@@ -233,9 +248,7 @@ impl Services {
             };
             known.extend(no.map(|no| (no, last.key, last.time)));
         }
-        drop(snapshot);
-        self.storage.restore_uses(known);
-        Ok(())
+        Ok(known)
     }
 
     /// Writes everything down and closes the stores: first what is derived, then the records it refers to.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use replication::{Ack, Leader, Replication};
+pub use replication::{Ack, CreditsOffline, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::{

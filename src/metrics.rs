@@ -13,6 +13,7 @@ mod gather;
 pub mod page;
 pub mod process;
 pub mod recorder;
+pub mod replication;
 pub mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub requests: Recorder,
     /// What the HTTP layer holds.
     pub http: HttpNow,
+    /// What a node that follows another one counts.
+    pub replication: replication::Replication,
     /// When this process began, unix ms.
     pub started_at_ms: u64,
     began: Instant,
@@ -48,6 +51,7 @@ impl Metrics {
         Metrics {
             requests: Recorder::new(crate::api::OPERATIONS.len()),
             http: HttpNow::default(),
+            replication: replication::Replication::default(),
             started_at_ms: now_ms,
             began: Instant::now(),
             scrapes: Semaphore::new(SCRAPES_MAX),

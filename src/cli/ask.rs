@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::Configured;
 use crate::replication::node::Node;
+use crate::replication::replies::Replies;
 use crate::telemetry::{self, error_chain};
 use crate::vault::Vault;
 
@@ -341,6 +342,8 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
     };
     Ok(Services {
         node: Arc::new(Node::leader()),
+        replies: Replies::default(),
+        credits_offline: settings.replication.credits_offline,
         metrics: Metrics::new(outside.clock.now_ms()),
         data_dir: settings.data_dir.clone(),
         storage,

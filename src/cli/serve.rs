@@ -30,6 +30,7 @@ use crate::http::service_routes::Documents;
 use crate::http::sockets::{self, Listeners};
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
+use crate::replication;
 use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
 use crate::tls::Tls;
@@ -199,7 +200,7 @@ async fn answer_requests(
         }
         tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
     }
-    let watched = Arc::clone(services);
+    let (watched, replicated) = (Arc::clone(services), Arc::clone(services));
     let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
     let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone() };
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
@@ -210,6 +211,7 @@ async fn answer_requests(
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch());
     }
+    replication::spawn_serving(&replicated, &settings.replication);
     service_manager::ready();
 
     tokio::select! {

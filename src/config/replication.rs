@@ -30,6 +30,8 @@ pub struct Replication {
     pub silence: Duration,
     /// Bytes of log kept for followers beyond what the node needs itself.
     pub log_bytes: u64,
+    /// What becomes of credits while the leader is away.
+    pub credits_offline: CreditsOffline,
 }
 
 /// Where a leader answers followers.
@@ -65,6 +67,15 @@ pub enum Ack {
     All,
 }
 
+/// What a follower does with a key that has credits while the leader cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreditsOffline {
+    /// It answers 503: no credit is given out twice.
+    Refuse,
+    /// It gives out what it last knew to be left, and tells nobody.
+    Allow,
+}
+
 impl Default for Replication {
     fn default() -> Replication {
         Replication {
@@ -79,6 +90,7 @@ impl Default for Replication {
             ack_timeout: Duration::from_secs(5),
             silence: Duration::from_secs(2),
             log_bytes: 256 << 20,
+            credits_offline: CreditsOffline::Refuse,
         }
     }
 }

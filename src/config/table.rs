@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Ack, CreditsJournal, Leader, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress, Transport,
+    Ack, CreditsJournal, CreditsOffline, Leader, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress,
+    Transport,
 };
 
 const KIB: u64 = 1024;
@@ -735,6 +736,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         replication.log_bytes,
         "Bytes of log that a node with replication.listen keeps for followers, beyond what it needs itself. A follower that\n\
          was away for longer than that takes all records anew."
+    ),
+    choice!(
+        "replication.credits_offline",
+        CreditsOffline { "refuse" = Refuse, "allow" = Allow },
+        replication.credits_offline,
+        "What a follower does with keys that have credits while the leader cannot be reached. refuse: it answers 503, and no\n\
+         credit is given out twice. allow: it verifies them as far as the balance goes that it last knew, and nothing is taken\n\
+         off: with n followers cut off, up to n times that balance is given out. Rate limits are counted by each node in\n\
+         either case."
     ),
 ];
 

@@ -3,7 +3,8 @@
 //! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end.
 //! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
 //! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`limits`] can change while it
-//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node.
+//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node, [`forward`] hands requests
+//! on to it, [`parcels`] events.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
@@ -12,10 +13,12 @@ pub mod admin;
 mod bell;
 pub mod client_ip;
 mod exchange;
+pub mod forward;
 pub mod limits;
 pub mod link;
 pub mod listen;
 pub mod observe;
+pub mod parcels;
 mod reply_body;
 pub mod service_routes;
 pub mod sockets;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use crate::api::operation::Pace;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
-use crate::health::{self, Reason};
+use crate::health::{self, Fit, Reason};
 use crate::metrics::Metrics;
 
 /// An answer in the making. Unless its operation [stops](Application::stops) it is never dropped half-way: whoever stops
@@ -53,6 +56,9 @@ pub trait Application: Send + Sync + 'static {
 
     /// Why it does not keep all that it promises. Requests are taken all the same.
     fn degraded(&self) -> Vec<Reason>;
+
+    /// What it is good for.
+    fn fit(&self) -> Fit;
 
     /// Its counters.
     fn metrics(&self) -> &Metrics;
@@ -85,6 +91,10 @@ impl Application for Api {
 
     fn degraded(&self) -> Vec<Reason> {
         health::reasons(&self.0)
+    }
+
+    fn fit(&self) -> Fit {
+        health::fit(&self.0)
     }
 
     fn metrics(&self) -> &Metrics {

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod change;
 pub(crate) mod codec;
 pub mod identity;
 pub mod key;
@@ -98,6 +99,8 @@ pub const KEY_COPY: TableNo = 62;
 pub const VAULT_ROTATION: TableNo = 63;
 /// The peppers that hashes of keys are keyed with: one row.
 pub const PEPPER: TableNo = 70;
+/// Id of a change that another node handed on -> when it was made.
+pub const CHANGE: TableNo = 72;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -456,6 +456,17 @@ impl Storage {
         }
     }
 
+    /// Notes last uses (unix ms) of keys that other nodes have verified; they are written as this one's own are. Of more than
+    /// may wait the oldest are forgotten.
+    pub fn note_uses(&self, uses: impl IntoIterator<Item = (WorkspaceNo, KeyId, u64)>) {
+        for (workspace, key, time) in uses {
+            let counters = Arc::new(KeyCounters::new(workspace, key, None, 0));
+            if counters.touch(u32::try_from(time / MINUTE_MS).unwrap_or(u32::MAX)) && self.waiting.touched(counters) {
+                let _ = self.commands.try_send(Command::Wake);
+            }
+        }
+    }
+
     /// Writes everything that waits and makes a checkpoint; `done` is called after it.
     pub fn flush(&self, done: impl FnOnce() + Send + 'static) {
         let _ = self.commands.send(Command::Flush(Box::new(done)));

@@ -117,13 +117,7 @@ impl Segment {
     }
 
     /// Writes a batch under its number here, and where it comes from. After an error the segment takes no more.
-    pub fn append(
-        &mut self,
-        number: u64,
-        family: Family,
-        rows: &RecordBatch,
-        from: Option<BatchId>,
-    ) -> io::Result<()> {
+    pub fn append(&mut self, number: u64, family: Family, rows: &RecordBatch, from: Option<BatchId>) -> io::Result<()> {
         let stream = &mut self.streams[index(family)];
         let stream = match stream {
             Some(stream) => stream,

@@ -190,7 +190,7 @@ mod tests {
     fn the_layout_is_frozen() {
         let parcel = pack(0x0a, 5, &[]).unwrap();
         let hex: String = parcel.bytes[..13].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "4b57455650303031" .to_owned() + "0a000000" + "00");
+        assert_eq!(hex, "4b57455650303031".to_owned() + "0a000000" + "00");
         assert_eq!(parcel.bytes.len(), 13 + SUM_BYTES);
     }
 }

@@ -272,14 +272,16 @@ impl Events {
         self.core().relaying().map(|relaying| relaying.source)
     }
 
+    /// Number of the last batch that is journaled.
+    pub fn journaled(&self) -> u64 {
+        self.core().counters.journaled.load(Ordering::Acquire)
+    }
+
     /// Batches that are journaled and not delivered yet.
     pub fn undelivered(&self) -> u64 {
         match self.core().relaying() {
             None => 0,
-            Some(_) => {
-                let journaled = self.core().counters.journaled.load(Ordering::Acquire);
-                journaled.saturating_sub(self.sealed().load(Ordering::Acquire))
-            }
+            Some(_) => self.journaled().saturating_sub(self.sealed().load(Ordering::Acquire)),
         }
     }
 

@@ -136,7 +136,8 @@ impl KeyCounters {
         balance_of(self.word.load(Ordering::Acquire))
     }
 
-    pub(crate) fn generation(&self) -> u64 {
+    /// Changes whenever the balance is set or refilled.
+    pub fn generation(&self) -> u64 {
         generation_of(self.word.load(Ordering::Acquire))
     }
 
