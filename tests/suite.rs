@@ -17,6 +17,7 @@ mod contract;
 mod doctor;
 mod durability;
 mod events;
+mod followers;
 mod identities;
 mod import;
 mod key_links;

@@ -4,6 +4,7 @@ pub mod call;
 pub mod client;
 pub mod document;
 pub mod program;
+pub mod proxy;
 pub mod world;
 
 pub use call::Call;
