@@ -36,11 +36,13 @@ use std::sync::Arc;
 
 use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceId};
+use keyward_storage::Unavailable;
 use keyward_storage::records::change;
 
 use crate::app::Services;
 use crate::auth::{self, Principal};
 use crate::replication::forward::{self, Lost};
+use crate::replication::node::Role;
 use crate::telemetry;
 use call::{Call, Standing};
 pub use operation::Entry;
@@ -174,7 +176,7 @@ async fn here<O: Operation>(services: Arc<Services>, inbound: &Inbound, standing
 
 /// Answers a request on a node that follows another one: by itself where that is right, else by asking the leader. Where the
 /// leader is away, verifications and limits go on.
-async fn follow<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Outbound {
+async fn follow<O: Operation>(services: Arc<Services>, mut inbound: Inbound) -> Outbound {
     let stale = |mut outbound: Outbound| {
         outbound.staleness_ms = Some(services.node.staleness_ms());
         outbound
@@ -185,15 +187,23 @@ async fn follow<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Outb
             return stale(here.outbound);
         }
     }
-    let lost = match forward::forward(&services, Entry::path_of::<O>(), &inbound, O::ON_FOLLOWER, O::PACE).await {
+    let forwarded = forward::name(&services, inbound.forwarded);
+    let asked = forward::forward(&services, Entry::path_of::<O>(), &inbound, forwarded, (O::ON_FOLLOWER, O::PACE)).await;
+    let lost = match asked {
         Ok(outbound) => return outbound,
         Err(lost) => lost,
     };
+    if services.node.is_leader() {
+        // It was promoted meanwhile. What the leader before it has made of the request is known here by its name.
+        inbound.forwarded = Some(forwarded);
+        return here::<O>(services, &inbound, Standing::Leader).await.outbound;
+    }
     if O::ON_FOLLOWER.goes_on_alone() {
         services.metrics.replication.alone();
         return stale(here::<O>(Arc::clone(&services), &inbound, Standing::Alone).await.outbound);
     }
     let problem = match lost {
+        Lost::Unsent if services.node.role() == Role::Fenced => call::unavailable(&Unavailable::Fenced),
         Lost::Unsent => Problem::for_leader(),
         Lost::Unknown => Problem::new(
             Code::RequestTimeout,

@@ -23,14 +23,16 @@ use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::audit::export::Export;
-use crate::config::{CreditsJournal, CreditsOffline, Settings};
+use crate::config::{CreditsJournal, CreditsOffline, Replication, Settings};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
-use crate::replication::node::Node;
+use crate::replication;
+use crate::replication::node::{Node, Role};
 use crate::replication::replies::Replies;
+use crate::replication::role::{self, Begin, Kept};
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
@@ -104,6 +106,9 @@ pub enum ServicesError {
     /// The events.
     #[error(transparent)]
     Events(#[from] keyward_query::events::OpenError),
+    /// The events of a follower, which are its leader's.
+    #[error("cannot note that events are kept for the leader")]
+    EventsOfFollower(#[source] io::Error),
     /// The threads of queries.
     #[error("cannot start the threads that compute queries")]
     QueryThreads(#[source] io::Error),
@@ -114,6 +119,20 @@ pub enum ServicesError {
     #[error("cannot write the first root key to {path}")]
     RootKeyFile {
         /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The link to the leader cannot be set up.
+    #[error("{0}")]
+    Replication(String),
+    /// What this node was is not known.
+    #[error(
+        "cannot use the file that says which role this node has ({path}); if it is lost, remove it on the leader alone"
+    )]
+    Role {
+        /// The file.
         path: PathBuf,
         /// Why.
         #[source]
@@ -168,18 +187,35 @@ impl Services {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
         let peppers = Configured::open(&settings.secrets, &settings.data_dir)?;
+        let begin = begin_as(settings, &*disk)?;
+        let link = replication::new_link(settings).map_err(ServicesError::Replication)?;
+        let Replication { node: name, silence, log_bytes, listen, .. } = &settings.replication;
+        let node = Arc::new(Node::new(begin.role(), name, link, *silence));
+        let told = Arc::clone(&node);
         let storage = Storage::open(Options {
             clear_after_switch: true,
+            acks_wanted: settings.replication.acks_wanted(),
+            ack_timeout: settings.replication.ack_timeout,
+            keep_log_bytes: if listen.is_some() { *log_bytes } else { 0 },
+            on_commit: Some(Arc::new(move |position, term| told.committed(position, term))),
             ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
         })?;
+        node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
+        note_beginning(begin, settings, &*disk, &node)?;
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
+        if !node.is_leader() {
+            // Before the first request: its event is the leader's already.
+            let mut random = [0; 4];
+            outside.entropy.fill(&mut random);
+            events.relay(u32::from_le_bytes(random)).map_err(ServicesError::EventsOfFollower)?;
+        }
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
         let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: settings.data_dir.clone(),
-            node: Arc::new(Node::leader()),
+            node,
             replies: Replies::default(),
             credits_offline: settings.replication.credits_offline,
             storage,
@@ -194,10 +230,14 @@ impl Services {
             exports: audit::export::exports(&settings.audit),
         });
         let _ = keeping.0.set(Arc::downgrade(&services));
-        services.restore_uses()?;
+        let leads = services.node.is_leader();
+        if leads {
+            services.restore_uses()?;
+        }
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         services.vault.remark(&snapshot).map_err(OpenError::from)?;
-        let is_empty = snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0;
+        // What a follower has is its leader's to make.
+        let is_empty = leads && snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0;
         if is_empty && !services.peppers.peppers.is_empty() {
             // Whoever configures a pepper before the first start wants no hash without it, that of the first root key included.
             let by = By::new(server_actor(), services.outside.clock.now_ms(), &services.outside.entropy);
@@ -207,7 +247,7 @@ impl Services {
             pepper::remark(services.storage.peppers(), &snapshot).map_err(OpenError::from)?;
         }
         drop(snapshot);
-        if services.storage.was_cleared() {
+        if leads && services.storage.was_cleared() {
             pepper::switch::note_cleared(&services)?;
         }
         if is_empty {
@@ -374,6 +414,12 @@ impl Services {
             tenants::create_root_key(tx, no, key, &by)?;
             Ok(no)
         })
+        .map(drop)
+        // It is made, and its followers are still to come.
+        .or_else(|error| match error {
+            TransactError::Unavailable(Unavailable::Unconfirmed) => Ok(()),
+            error => Err(error),
+        })
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,
@@ -475,6 +521,41 @@ fn end_at_once(error: &keyward_storage::Fatal) {
     std::process::exit(1);
 }
 
+/// Which role this node begins in.
+fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<Begin, ServicesError> {
+    let kept = role::read(disk, &settings.data_dir)
+        .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })?;
+    let follow = settings.replication.follow.as_ref().map(ToString::to_string);
+    Ok(Begin::decide(kept.as_ref(), follow.as_deref()))
+}
+
+/// Tells the operator what this node begins as, and remembers where it follows: from here on it may have changes that are not its
+/// own.
+fn note_beginning(begin: Begin, settings: &Settings, disk: &dyn Disk, node: &Node) -> Result<(), ServicesError> {
+    let leader = settings.replication.follow.as_ref().map(ToString::to_string);
+    match begin {
+        Begin::Leader => return Ok(()),
+        Begin::LeaderInstead => {
+            tracing::warn!(
+                leader,
+                term = node.term().0,
+                "this node was promoted in place of the leader that replication.follow still names: it leads; take that setting out"
+            );
+            return Ok(());
+        }
+        Begin::Follower => tracing::info!(leader, position = node.position().0, "this node follows"),
+        Begin::FollowerOfNobody => tracing::error!(
+            "this node was a follower, and replication.follow names no leader any more: it takes no changes; name the leader, or make              it one with `keyward promote`"
+        ),
+        Begin::Fenced => tracing::error!(
+            "another node was promoted: this one takes no changes; set replication.follow to the new leader and restart, and it follows"
+        ),
+    }
+    let kept = Kept { role: begin.role(), term: node.term(), instead_of: None };
+    role::write(disk, &settings.data_dir, &kept)
+        .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })
+}
+
 /// Opens the store as the settings say; also used by commands while no server runs.
 pub fn open_storage(
     settings: &Settings,
@@ -503,6 +584,9 @@ fn storage_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, 
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
     options.peppers.clone_from(&peppers.peppers);
+    // A command that changes a follower's records would make a history of its own of them. What cannot be read is told where the
+    // server is started.
+    options.role = begin_as(settings, &*options.disk).map_or(Role::Follower, Begin::role);
     // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
     options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));
     options

@@ -25,7 +25,7 @@ pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::{
     API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, PORTAL_SESSION_VARIABLE,
-    ROOT_KEY_VARIABLE, Reading, Typed,
+    REPLICATION_TOKEN_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.

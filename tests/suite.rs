@@ -36,6 +36,7 @@ mod properties;
 mod quickstart;
 mod ratelimit;
 mod refills;
+mod replication;
 mod reroll;
 mod robust;
 mod root_keys;

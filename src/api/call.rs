@@ -294,6 +294,14 @@ pub fn unavailable(why: &Unavailable) -> Problem {
             "The server did not come to the change within the request's time, and nothing of it was done. Please try again."
         }
         Unavailable::NoSpace => "The server's disk is full, so changes are refused. Please tell its operator.",
+        Unavailable::NotLeader => "This node follows another one, and has no way to hand the change on. Please try again in a moment.",
+        Unavailable::Fenced => {
+            "Another node leads now, and this one takes no changes any more. Please send them to the other one."
+        }
+        Unavailable::Unconfirmed => {
+            "The change is made, but too few followers have confirmed it in time: it is lost if this node is lost before they \
+             have. Please look whether it is there before you try again."
+        }
         Unavailable::Stopped | Unavailable::TooLarge => "The server is stopping. Please try again in a moment.",
     })
     .because(why.clone())

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use keyward_storage::OpenError;
 use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::{OpenError, Storage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
-use crate::config::{ConfigError, Log, LogLevel, Reading, Settings};
+use crate::config::{ConfigError, Log, LogLevel, Reading, Replication, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
@@ -341,7 +341,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
-        node: Arc::new(Node::leader()),
+        node: Arc::new(offline_node(settings, &storage)),
         replies: Replies::default(),
         credits_offline: settings.replication.credits_offline,
         metrics: Metrics::new(outside.clock.now_ms()),
@@ -357,6 +357,12 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         exports: exports(&settings.audit),
         search: None,
     })
+}
+
+/// What the node of a closed directory is.
+fn offline_node(settings: &Settings, storage: &Storage) -> Node {
+    let Replication { node, silence, .. } = &settings.replication;
+    Node::new(storage.standing().role(), node, None, *silence)
 }
 
 fn absent(data_dir: &Path) -> String {

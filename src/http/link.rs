@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, HeaderValue};
-use hyper::{Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::streams::{Arriving, pieces};
 use crate::config::Leader;
 use crate::telemetry::error_chain;
 use crate::tls::peer::Connector;
@@ -33,6 +34,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Bytes that the leader may send ahead of what is read, on one stream and on all together: memory of ours.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Pieces of a stream that wait for the leader to read them.
+const PIECES_WAITING: usize = 4;
+/// Bytes of an answer that says why something was not done.
+const TEXT_BYTES_MAX: usize = 4096;
 
 /// What requests to the leader carry.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -130,6 +136,27 @@ impl Link {
         sender.send_request(request).await.map_err(LinkError::Cut)
     }
 
+    /// Begins a stream at this path: what is written goes to the leader for as long as the writer lives.
+    ///
+    /// # Errors
+    /// There is no connection, or it ended before the leader said whether it takes part.
+    pub async fn stream(&self, path: &'static str) -> Result<(mpsc::Sender<Bytes>, Answered), LinkError> {
+        let (write, body) = pieces(PIECES_WAITING);
+        let response = self.request(post(path, body.boxed_unsync())).await?;
+        if response.status() == StatusCode::OK {
+            return Ok((write, Answered::Stream(Arriving::new(response.into_body()))));
+        }
+        Ok((write, Answered::Refused(told(response).await.1)))
+    }
+
+    /// Sends a message to this path; gives the status of the answer, and its text.
+    ///
+    /// # Errors
+    /// There is no connection, or it ended before the answer came.
+    pub async fn post(&self, path: &'static str, message: Bytes) -> Result<(u16, String), LinkError> {
+        Ok(told(self.request(post(path, whole(message))).await?).await)
+    }
+
     /// Keeps the connection up for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
         let mut pause = PAUSE_MIN;
@@ -177,6 +204,31 @@ impl Link {
         self.up.send_replace(true);
         Ok(connection)
     }
+}
+
+/// What the leader answers to a stream.
+pub enum Answered {
+    /// It takes part; this is its side.
+    Stream(Arriving),
+    /// It does not, and says why.
+    Refused(String),
+}
+
+fn post(path: &'static str, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(path);
+    request
+}
+
+/// A short answer: its status, and its text on one line.
+async fn told(response: Response<Incoming>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let text = match Limited::new(response.into_body(), TEXT_BYTES_MAX).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().replace(char::is_control, " "),
+        Err(_) => String::new(),
+    };
+    (status, if text.is_empty() { format!("it answers with status {status}") } else { text })
 }
 
 /// A connection, encrypted or not.

@@ -3,8 +3,8 @@
 //! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end.
 //! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
 //! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`limits`] can change while it
-//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node, [`forward`] hands requests
-//! on to it, [`parcels`] events.
+//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node, [`peers`]
+//! answers them; [`forward`] hands requests on, [`parcels`] events.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
@@ -19,9 +19,12 @@ pub mod link;
 pub mod listen;
 pub mod observe;
 pub mod parcels;
+mod peer_routes;
+pub mod peers;
 mod reply_body;
 pub mod service_routes;
 pub mod sockets;
+pub mod streams;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -32,8 +32,6 @@ struct Carrier {
     events: Arc<Events>,
     /// How far the leader is with this node's events, once it has said so.
     marks: Option<Marks>,
-    /// Whether this node's name there was drawn in this run: then nobody may have it yet.
-    fresh: bool,
     pause: Duration,
     failing: bool,
 }
@@ -49,7 +47,7 @@ enum Turn {
 /// Carries for as long as it is polled.
 pub async fn run(services: Arc<Services>) {
     let Some(events) = services.events.clone() else { return };
-    let mut carrier = Carrier { services, events, marks: None, fresh: false, pause: PAUSE_MIN, failing: false };
+    let mut carrier = Carrier { services, events, marks: None, pause: PAUSE_MIN, failing: false };
     loop {
         match carrier.turn().await {
             Ok(Turn::More) => carrier.recovered(),
@@ -80,14 +78,12 @@ impl Carrier {
         };
         let Some(marks) = self.marks else {
             let marks = parcels::ask_marks(&link, source).await.map_err(|error| error.to_string())?;
-            let journaled = self.events.journaled();
-            if (self.fresh && !marks.are_none()) || marks.newest() > journaled {
+            if self.events.are_anothers(marks) {
                 // Another node has that name: a copy of this data directory, or one that drew the same number.
                 tracing::warn!(source, "another node's events have this node's name; it takes another");
                 self.rename(|events, random| events.rename(random)).await?;
                 return Ok(Turn::More);
             }
-            self.fresh = false;
             self.marks = Some(marks);
             self.events.rewind();
             return Ok(Turn::More);
@@ -123,7 +119,7 @@ impl Carrier {
         let mut random = [0; 4];
         self.services.outside.entropy.fill(&mut random);
         self.blocking(move |events| how(events, u32::from_le_bytes(random))).await?;
-        (self.fresh, self.marks) = (true, None);
+        self.marks = None;
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use keyward_storage::records::change;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::api::operation::{OnFollower, Pace};
 use crate::api::wire::{Forwarded, Inbound, Outbound};
@@ -39,24 +39,32 @@ pub enum Lost {
     Unknown,
 }
 
+/// What a request is handed on under: the name that another node gave it, or a new one.
+pub fn name(services: &Services, before: Option<Forwarded>) -> Forwarded {
+    match before {
+        Some(Forwarded { change, hops }) => Forwarded { change, hops: hops.saturating_add(1) },
+        None => {
+            let mut random = [0; 10];
+            services.outside.entropy.fill(&mut random);
+            Forwarded { change: change::id(services.outside.clock.now_ms(), random), hops: 1 }
+        }
+    }
+}
+
 /// Hands a request on.
 ///
 /// # Errors
-/// The leader gave no reply within the request's time; or, where this node can go on by itself, soon enough.
+/// The leader gave no reply within the request's time; or, where this node can go on by itself, soon enough; or this node leads
+/// now.
 pub async fn forward(
     services: &Services,
     path: &'static str,
     inbound: &Inbound,
-    how: OnFollower,
-    pace: Pace,
+    forwarded: Forwarded,
+    (how, pace): (OnFollower, Pace),
 ) -> Result<Outbound, Lost> {
     let node = &services.node;
-    let link = node.link().ok_or(Lost::Unsent)?;
-    let forwarded = match inbound.forwarded {
-        Some(Forwarded { hops: HOPS_MAX.., .. }) => return Err(Lost::Unsent),
-        Some(Forwarded { change, hops }) => Forwarded { change, hops: hops + 1 },
-        None => Forwarded { change: draw(services), hops: 1 },
-    };
+    let link = node.link().filter(|_| forwarded.hops <= HOPS_MAX).ok_or(Lost::Unsent)?;
     let begun = Instant::now();
     let left_ms = inbound.deadline_ms.saturating_sub(services.outside.clock.now_ms());
     let whole = match pace {
@@ -116,27 +124,22 @@ pub async fn forward(
             sleep(pause).await;
             link.wait_until_up().await;
         };
-        if timeout(until.saturating_duration_since(Instant::now()), up).await.is_err() {
-            services.metrics.replication.unreachable();
-            return Err(lost);
+        tokio::select! {
+            () = up => {}
+            () = given_up(services, false, until) => {
+                services.metrics.replication.unreachable();
+                return Err(lost);
+            }
         }
         pause = (pause * 2).min(AGAIN_MAX);
     }
 }
 
-/// Ends when the reply is waited for no more: at the deadline, or, where this node can go on `alone`, when the leader is not
-/// heard any more.
+/// Ends when the reply is waited for no more: at the deadline, when this node was promoted, or, where it can go on `alone`, when
+/// the leader is not heard any more.
 async fn given_up(services: &Services, alone: bool, deadline: Instant) {
-    if !alone {
-        return sleep_until(deadline.into()).await;
-    }
-    while Instant::now() < deadline && services.node.is_leader_reachable() {
+    let node = &services.node;
+    while Instant::now() < deadline && !node.is_leader() && (!alone || node.is_leader_reachable()) {
         sleep(LOOK_EVERY).await;
     }
-}
-
-fn draw(services: &Services) -> change::ChangeId {
-    let mut random = [0; 10];
-    services.outside.entropy.fill(&mut random);
-    change::id(services.outside.clock.now_ms(), random)
 }

@@ -3,11 +3,13 @@
 //! Whoever answers a request asks here, so nothing here takes a lock that is held for longer than a few steps: role, term and
 //! times are atomics, and [`Node::wait_for`] waits on a channel that is told once per group commit.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use keyward_storage::replication::Role;
 use keyward_storage::{Position, Term};
 use tokio::sync::watch;
 
@@ -15,30 +17,10 @@ use crate::http::link::Link;
 
 /// Followers that status tells of; those that have been gone longest are forgotten beyond it.
 const FOLLOWERS_MAX: usize = 64;
+/// Words of the leader that are remembered until this node has caught up with them.
+const WORDS_MAX: usize = 4096;
 /// No moment yet.
 const NEVER: u64 = u64::MAX;
-
-/// What a node does with changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It takes them.
-    Leader,
-    /// It applies the leader's.
-    Follower,
-    /// It was the leader until another node was promoted: it takes none any more, and will follow.
-    Fenced,
-}
-
-impl Role {
-    /// Its name for programs: in status, health and metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-            Role::Fenced => "fenced",
-        }
-    }
-}
 
 /// A follower as the leader knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +53,7 @@ struct Known {
 /// This node.
 #[derive(Debug)]
 pub struct Node {
+    name: String,
     role: AtomicU8,
     term: AtomicU64,
     position: watch::Sender<Position>,
@@ -82,23 +65,28 @@ pub struct Node {
     heard_at: AtomicU64,
     /// The leader's newest position, as far as it told.
     leader_position: AtomicU64,
+    /// Its words that this node has not caught up with yet: where it stood, and when that came. Oldest first.
+    words: Mutex<VecDeque<(Position, u64)>>,
     /// Whether the link is up.
     connected: AtomicBool,
     /// After so long without a word the leader counts as unreachable.
     silence: Duration,
     link: Option<Arc<Link>>,
     followers: Mutex<Vec<Known>>,
+    /// Whether the process is to begin anew.
+    restart: watch::Sender<bool>,
 }
 
 impl Node {
     /// A node that has the records to itself, or leads.
     pub fn leader() -> Node {
-        Node::new(Role::Leader, None, Duration::from_secs(2))
+        Node::new(Role::Leader, "keyward", None, Duration::from_secs(2))
     }
 
-    /// A node with this role. `link` leads to the leader it follows, or used to follow.
-    pub fn new(role: Role, link: Option<Arc<Link>>, silence: Duration) -> Node {
+    /// A node with this role and name. `link` leads to the leader it follows, or used to follow.
+    pub fn new(role: Role, name: &str, link: Option<Arc<Link>>, silence: Duration) -> Node {
         let node = Node {
+            name: name.to_owned(),
             role: AtomicU8::new(0),
             term: AtomicU64::new(1),
             position: watch::Sender::new(Position::START),
@@ -106,10 +94,12 @@ impl Node {
             level_at: AtomicU64::new(NEVER),
             heard_at: AtomicU64::new(NEVER),
             leader_position: AtomicU64::new(0),
+            words: Mutex::default(),
             connected: AtomicBool::new(false),
             silence,
             link,
             followers: Mutex::new(Vec::new()),
+            restart: watch::Sender::new(false),
         };
         node.set_role(role);
         node
@@ -122,6 +112,11 @@ impl Node {
             1 => Role::Follower,
             _ => Role::Fenced,
         }
+    }
+
+    /// As its operator calls it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether it takes changes.
@@ -216,15 +211,39 @@ impl Node {
     pub fn committed(&self, position: Position, term: Term) {
         self.term.fetch_max(term.0, Ordering::AcqRel);
         self.position.send_if_modified(|now| std::mem::replace(now, position) != position);
-        self.note_level();
+        self.note_level(position);
     }
 
     /// The leader said that it stands here.
     pub fn heard(&self, leader: Position) {
         let now = millis(self.began.elapsed());
         self.heard_at.store(now, Ordering::Release);
-        self.leader_position.store(leader.0, Ordering::Release);
-        self.note_level();
+        self.leader_position.fetch_max(leader.0, Ordering::AcqRel);
+        {
+            let mut words = self.words();
+            // Where there are too many, the newer ones are left out: that makes it look staler, never fresher.
+            if words.len() < WORDS_MAX {
+                words.push_back((leader, now));
+            }
+        }
+        self.note_level(self.position());
+    }
+
+    /// Another leader may stand further back than the one before.
+    pub fn forget_leader(&self) {
+        self.words().clear();
+        self.leader_position.store(0, Ordering::Release);
+    }
+
+    /// Asks for the process to begin anew: other records wait for it.
+    pub fn ask_for_restart(&self) {
+        self.restart.send_replace(true);
+    }
+
+    /// Waits until somebody has asked for that.
+    pub async fn restart_asked(&self) {
+        // The sender lives as long as this does.
+        let _ = self.restart.subscribe().wait_for(|asked| *asked).await;
     }
 
     /// The stream of the leader's log has begun, or ended.
@@ -232,14 +251,17 @@ impl Node {
         self.connected.store(connected, Ordering::Release);
     }
 
-    /// It holds all that the leader had when it was last heard, where it does.
-    fn note_level(&self) {
-        let heard = self.heard_at.load(Ordering::Acquire);
-        if heard != NEVER && self.position().0 >= self.leader_position.load(Ordering::Acquire) {
-            // A word that came later may have been noted meanwhile.
-            let newer = |level: u64| (level == NEVER || level < heard).then_some(heard);
-            let _ = self.level_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, newer);
+    /// It holds all that the leader had when it said the words that `position` has come past.
+    fn note_level(&self, position: Position) {
+        let mut words = self.words();
+        while let Some(&(_, heard)) = words.front().filter(|(leader, _)| *leader <= position) {
+            words.pop_front();
+            self.level_at.store(heard, Ordering::Release);
         }
+    }
+
+    fn words(&self) -> std::sync::MutexGuard<'_, VecDeque<(Position, u64)>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A follower has come, or gone on to `position`.
@@ -298,7 +320,7 @@ mod tests {
     /// count, however recent.
     #[tokio::test]
     async fn stale_since_it_was_last_level() {
-        let node = Node::new(Role::Follower, None, Duration::from_secs(3600));
+        let node = Node::new(Role::Follower, "b", None, Duration::from_secs(3600));
         assert_eq!((node.staleness_ms(), node.is_leader_reachable()), (u64::MAX, false));
         node.set_connected(true);
         node.heard(Position(5));

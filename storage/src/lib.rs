@@ -12,6 +12,7 @@
 //! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
 //! - [`pepper`]: secrets from outside that stored hashes are keyed with;
+//! - [`replication`]: the same records on several machines;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.
@@ -31,6 +32,7 @@ mod publish;
 mod queue;
 pub mod records;
 mod replay;
+pub mod replication;
 mod storage;
 pub mod store;
 #[cfg(test)]
@@ -51,4 +53,4 @@ pub use queue::Turn;
 pub use storage::{Committed, Spent, Stats, Storage, TransactError};
 pub use store::{Read, Snapshot};
 pub use tx::{Abort, TooManyCredits, Tx};
-pub use writer::{Fatal, MAX_TRANSACTION_BYTES};
+pub use writer::{Fatal, MAX_TRANSACTION_BYTES, OnCommit};

@@ -14,6 +14,7 @@ pub mod pepper;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
+pub mod term;
 pub mod vault;
 pub mod workspace;
 
@@ -101,6 +102,9 @@ pub const VAULT_ROTATION: TableNo = 63;
 pub const PEPPER: TableNo = 70;
 /// Id of a change that another node handed on -> when it was made.
 pub const CHANGE: TableNo = 72;
+
+/// Terms that began with a promotion.
+pub const TERM: TableNo = 71;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -52,6 +52,8 @@ pub(crate) struct Core {
     relaying: Mutex<Option<Relaying>>,
     /// Whether rows that were kept for another store are being sealed here.
     pub adopting: AtomicBool,
+    /// Whether the store's name at the other one was drawn in this run, and not seen there yet.
+    pub named_anew: AtomicBool,
 }
 
 impl Core {
@@ -80,6 +82,7 @@ impl Core {
             counters: Counters::default(),
             relaying: Mutex::new(None),
             adopting: AtomicBool::new(false),
+            named_anew: AtomicBool::new(false),
         }
     }
 

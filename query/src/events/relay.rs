@@ -74,12 +74,12 @@ impl Marks {
     }
 
     /// Whether nothing of the source is there.
-    pub fn are_none(self) -> bool {
+    fn are_none(self) -> bool {
         self == Marks::default()
     }
 
     /// The newest batch that is there.
-    pub fn newest(self) -> u64 {
+    fn newest(self) -> u64 {
         self.verifications.max(self.ratelimits)
     }
 }
@@ -166,6 +166,9 @@ pub(crate) fn remember(core: &Core, relaying: Relaying) -> io::Result<()> {
         file.write_all_at(0, &layout(relaying))?;
         file.sync_data()
     })?;
+    if core.relaying().is_none_or(|before| before.source != relaying.source) {
+        core.named_anew.store(true, Ordering::Release);
+    }
     core.set_relaying(Some(relaying));
     Ok(())
 }
@@ -272,8 +275,18 @@ impl Events {
         self.core().relaying().map(|relaying| relaying.source)
     }
 
+    /// Whether the other store's `marks` of this one's name are of somebody else: it has rows of a name that was drawn a moment
+    /// ago, or batches that were never recorded here. Then this store is to take another name.
+    pub fn are_anothers(&self, marks: Marks) -> bool {
+        let is_new = self.core().named_anew.load(Ordering::Acquire);
+        if is_new && marks.are_none() {
+            self.core().named_anew.store(false, Ordering::Release);
+        }
+        (is_new && !marks.are_none()) || marks.newest() > self.journaled()
+    }
+
     /// Number of the last batch that is journaled.
-    pub fn journaled(&self) -> u64 {
+    fn journaled(&self) -> u64 {
         self.core().counters.journaled.load(Ordering::Acquire)
     }
 

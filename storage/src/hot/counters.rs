@@ -209,6 +209,16 @@ impl KeyCounters {
         }
     }
 
+    /// Becomes what the leader has written: on a follower nobody spends. `minute` is that of the last verification, 0 = not told.
+    pub(crate) fn replicate(&self, credits: Option<&CreditsRow>, minute: u32) {
+        if let Some(row) = credits {
+            self.refill_due.store(due_minute(row.refill_due), Ordering::Release);
+            let next = |word| Some(pack(row.generation, row.balance) | (word & RETIRED));
+            let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        }
+        self.last_used.fetch_max(minute, Ordering::SeqCst);
+    }
+
     /// Whether it has spends the journal does not hold.
     pub(crate) fn is_dirty(&self) -> bool {
         self.word.load(Ordering::Acquire) & DIRTY != 0
