@@ -153,7 +153,7 @@ impl Services {
         Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: PathBuf::from("/data"),
-            node,
+            node: Arc::new(Node::leader()),
             storage,
             outside,
             vault,
@@ -199,7 +199,7 @@ impl Services {
         let services = Arc::new(Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: settings.data_dir.clone(),
-            node: Arc::new(Node::leader()),
+            node,
             storage,
             outside,
             vault,
