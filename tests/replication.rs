@@ -10,12 +10,12 @@ use keyward_storage::replication::Role;
 use keyward_storage::{Options as StoreOptions, Read, Storage};
 use serde_json::{Value, json};
 
+use crate::harness::call::problem;
 use crate::harness::program::DataDir;
 use crate::harness::{Options, Server, Workspace};
 
 /// How long a node may take to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(60);
-const UNAVAILABLE: &str = "unkey/application/service_unavailable";
 const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
 
 /// A port that nobody has: a node that is started again must be found where it was.
@@ -35,6 +35,13 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A workspace as another node has it.
 fn on(workspace: &Workspace, server: &Arc<Server>) -> Workspace {
     Workspace { server: Arc::clone(server), id: workspace.id.clone(), root: workspace.root.clone() }
+}
+
+/// What a node says to a change that it does not take.
+fn refused(workspace: &Workspace, operation: &str, body: Value) -> String {
+    let call = workspace.call(operation, body);
+    let reply = workspace.server.exchange(call.ask());
+    problem(reply, 503, "unkey/application/service_unavailable").expect("refused").detail
 }
 
 /// How a node is started: where it answers others, and whom it follows.
@@ -152,14 +159,12 @@ fn a_promoted_follower_leads_and_the_old_leader_follows() {
     let api = workspace.api();
     let keys: Vec<_> = (0..20).map(|n| workspace.key(&api, json!({"name": format!("key {n}")}))).collect();
 
-    let refused = new.operate(&["promote"]);
-    assert!(refused.code == Some(1) && refused.stderr.contains("can be reached"), "{refused:?}");
+    let output = new.operate(&["promote"]);
+    assert!(output.code == Some(1) && output.stderr.contains("can be reached"), "{output:?}");
     // What is changed while no follower is there is made, and its answer says that nobody has confirmed it.
     new.kill();
-    let told = workspace
-        .call("keys.updateKey", json!({"keyId": keys[0].id, "name": "on one node alone"}))
-        .expect_problem(503, UNAVAILABLE);
-    assert!(told.detail.contains("few followers have confirmed"), "{}", told.body);
+    let told = refused(&workspace, "keys.updateKey", json!({"keyId": keys[0].id, "name": "on one node alone"}));
+    assert!(told.contains("few followers have confirmed"), "{told}");
     old.kill();
 
     let new = Arc::new(new.restart());
@@ -175,9 +180,8 @@ fn a_promoted_follower_leads_and_the_old_leader_follows() {
     let old = old.restart();
     until("the fence", || old.log().contains("another node was promoted"));
     let told = on(&workspace, &Arc::new(old));
-    let refused =
-        told.call("keys.updateKey", json!({"keyId": keys[2].id, "name": "too late"})).expect_problem(503, UNAVAILABLE);
-    assert!(refused.detail.contains("Another node leads"), "{}", refused.body);
+    let why = refused(&told, "keys.updateKey", json!({"keyId": keys[2].id, "name": "too late"}));
+    assert!(why.contains("Another node leads"), "{why}");
     let old = told.server;
     assert_eq!(old.stop(), Some(0));
 
