@@ -7,17 +7,21 @@
 use std::time::{Duration, Instant};
 
 use keyward_storage::records::change;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::api::operation::{OnFollower, Pace};
 use crate::api::wire::{Forwarded, Inbound, Outbound};
 use crate::app::Services;
 use crate::http::forward::{Asked, NoReply};
+use crate::http::link::Link;
 
 /// Nodes that a request goes through at most: whoever follows in a circle is not asked for ever.
 const HOPS_MAX: u8 = 4;
-/// How long a request that changes something waits for a link that is down.
+/// How long a request that changes something waits for a leader that is not heard.
 const LINK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long others do, for so many seconds after the node has started.
+const YOUNG_PATIENCE: Duration = Duration::from_millis(250);
+const YOUNG_S: u64 = 2;
 /// How long a reply waits at most until this node has what it tells of.
 const VISIBLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a query may take at most, which bounds itself on the leader.
@@ -74,10 +78,13 @@ pub async fn forward(
     let alone = how.goes_on_alone();
     // Half of it is for answering without the leader.
     let deadline = begun + if alone { whole / 2 } else { whole };
-    let patience = if alone { Duration::ZERO } else { LINK_PATIENCE.min(whole / 4) };
-    if (alone && !node.is_leader_reachable())
-        || (!link.is_up() && timeout(patience, link.wait_until_up()).await.is_err())
-    {
+    let patience = match alone {
+        false => LINK_PATIENCE,
+        // A node that has just started has heard nobody yet.
+        true if services.metrics.uptime_s() < YOUNG_S => YOUNG_PATIENCE,
+        true => Duration::ZERO,
+    };
+    if !heard(services, link, begun + patience.min(whole / 4)).await {
         services.metrics.replication.unreachable();
         return Err(Lost::Unsent);
     }
@@ -132,6 +139,20 @@ pub async fn forward(
             }
         }
         pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+/// Waits until the leader is heard, over a link that is up. Whether that came before the deadline; what is sent into silence comes
+/// to nothing, and nobody would know.
+async fn heard(services: &Services, link: &Link, deadline: Instant) -> bool {
+    loop {
+        if link.is_up() && services.node.is_leader_reachable() {
+            return true;
+        }
+        if Instant::now() >= deadline || services.node.is_leader() {
+            return false;
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
