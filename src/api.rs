@@ -34,9 +34,9 @@ pub mod workspace;
 
 use std::sync::Arc;
 
+use keyward_storage::Unavailable;
 use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceId};
-use keyward_storage::Unavailable;
 use keyward_storage::records::change;
 
 use crate::app::Services;
@@ -188,7 +188,8 @@ async fn follow<O: Operation>(services: Arc<Services>, mut inbound: Inbound) -> 
         }
     }
     let forwarded = forward::name(&services, inbound.forwarded);
-    let asked = forward::forward(&services, Entry::path_of::<O>(), &inbound, forwarded, (O::ON_FOLLOWER, O::PACE)).await;
+    let asked =
+        forward::forward(&services, Entry::path_of::<O>(), &inbound, forwarded, (O::ON_FOLLOWER, O::PACE)).await;
     let lost = match asked {
         Ok(outbound) => return outbound,
         Err(lost) => lost,
