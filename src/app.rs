@@ -190,6 +190,9 @@ impl Services {
             on_commit: Some(Arc::new(move |position, term| told.committed(position, term))),
             ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
         })?;
+        if let Some(kept) = role::read(&*disk, &settings.data_dir).ok().flatten() {
+            storage.standing().see(kept.term);
+        }
         node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
         note_beginning(begin, settings, &*disk, &node)?;
         let keeping = Keeping::default();
