@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::audit::export::Export;
 use crate::config::{CreditsJournal, Replication, Settings};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::otlp::trace::{self, Work};
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
@@ -35,14 +37,18 @@ use crate::replication::role::{self, Begin, Kept};
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
+/// Rights to a data directory that nobody but its owner should have.
+pub const RIGHTS_OF_OTHERS: u32 = 0o077;
+/// Of these, the ones by which what is in it can be changed.
+pub const WRITE_OF_OTHERS: u32 = 0o022;
 /// The file in the data directory that holds the first root key.
 pub const ROOT_KEY_FILE: &str = "root.key";
 /// Fewest characters of a root key the operator chooses (EXT-1).
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
 /// The directory of the search index, below the data directory.
-const SEARCH_DIR: &str = "search";
+pub const SEARCH_DIR: &str = "search";
 /// The directory of events, below the data directory.
-const EVENTS_DIR: &str = "events";
+pub const EVENTS_DIR: &str = "events";
 /// What a second of peak load is where the queue of events is sized.
 const PEAK_EVENTS_PER_SECOND: usize = 65_536;
 /// Before a step that found no place with the writer is tried again, and how often it is.
@@ -195,6 +201,7 @@ impl Services {
         }
         node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
         note_beginning(begin, settings, &*disk, &node)?;
+        warn_of_open_dir(&settings.data_dir);
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
@@ -294,6 +301,7 @@ impl Services {
         R: Send + 'static,
         X: Send + 'static,
     {
+        let _step = trace::step(Work::WriteRecords);
         let (tell, told) = oneshot::channel();
         self.storage.transact(turn, now, run, move |fate| {
             // Nobody waits any more: only the reply is lost.
@@ -362,6 +370,7 @@ impl Services {
         R: Send + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
+        let _step = trace::step(Work::ReadRecords);
         let services = Arc::clone(self);
         match tokio::task::spawn_blocking(move || read(&services.storage)).await {
             Ok(Ok(found)) => Ok(found),
@@ -490,6 +499,22 @@ fn start_search(settings: &Settings, disk: Arc<dyn Disk>, storage: &Storage) -> 
         min_free_bytes: settings.storage.min_free_bytes,
     };
     Search::start(options).map_err(ServicesError::SearchThread)
+}
+
+/// Says in the log where others than its owner may use the data directory. It is not refused: a directory may be opened on
+/// purpose, to a backup's user for instance.
+fn warn_of_open_dir(dir: &Path) {
+    let Ok(found) = std::fs::metadata(dir) else { return };
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & RIGHTS_OF_OTHERS != 0 {
+        let may = if mode & WRITE_OF_OTHERS != 0 { "change and replace" } else { "list, and may read," };
+        tracing::warn!(
+            path = %dir.display(),
+            mode = format_args!("{mode:04o}"),
+            "other users of this machine may {may} what is in the data directory; chmod 700 {}",
+            dir.display()
+        );
+    }
 }
 
 /// Ends the process: going on would answer from a state that the disk does not hold. Starting again recovers it.

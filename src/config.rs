@@ -20,12 +20,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::server_url::ServerUrl;
 pub use replication::{Ack, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
+pub use typed::reads_variable;
 pub use typed::{
-    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, PORTAL_SESSION_VARIABLE,
-    REPLICATION_TOKEN_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
+    API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, OTLP_HEADERS_VARIABLE, PEPPER_VARIABLE,
+    PORTAL_SESSION_VARIABLE, REPLICATION_TOKEN_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.
@@ -63,6 +65,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// Other nodes with the same records.
     pub replication: Replication,
+    /// What is handed to a collector of OpenTelemetry.
+    pub telemetry: Telemetry,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -83,6 +87,10 @@ pub struct SecretSources {
     pub replication_token_file: Option<PathBuf>,
     /// That token, from the environment. Never read from the settings file, never printed.
     pub replication_token: Option<Secret>,
+    /// The file of headers that go to the collector of telemetry.
+    pub otlp_headers_file: Option<PathBuf>,
+    /// These headers, from the environment. Never read from the settings file, never printed.
+    pub otlp_headers: Option<Secret>,
 }
 
 /// A place to answer HTTP at.
@@ -315,6 +323,43 @@ pub struct Metrics {
     pub allow: Vec<IpNet>,
 }
 
+/// What is handed to a collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// Where it is; `None` where nothing is handed over.
+    pub otlp_endpoint: Option<ServerUrl>,
+    /// What of it.
+    pub signals: Signals,
+    /// Part of the requests that are traced although their callers do not ask for it.
+    pub sampling_ratio: f64,
+    /// Between two exports of metrics.
+    pub metrics_interval: Duration,
+    /// Traced requests that may wait to be exported.
+    pub queue_spans: usize,
+}
+
+/// What is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signals {
+    /// Traces and metrics.
+    All,
+    /// Traces alone.
+    Traces,
+    /// Metrics alone.
+    Metrics,
+}
+
+impl Signals {
+    /// As the settings have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Signals::All => "all",
+            Signals::Traces => "traces",
+            Signals::Metrics => "metrics",
+        }
+    }
+}
+
 /// When spent credits reach the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditsJournal {
@@ -402,6 +447,13 @@ impl Default for Settings {
             auth: Auth { guess_delay_max: Duration::from_secs(4) },
             metrics: Metrics { listen: None, allow: networks(LOOPBACK) },
             replication: Replication::default(),
+            telemetry: Telemetry {
+                otlp_endpoint: None,
+                signals: Signals::All,
+                sampling_ratio: 0.01,
+                metrics_interval: Duration::from_secs(60),
+                queue_spans: 8192,
+            },
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum Reason {
     SearchFailing,
     /// Recoverable keys are encrypted under a master key that is not configured.
     VaultKeyMissing,
-    /// Copies of recoverable keys could not be opened within the last hour.
+    /// Copies of recoverable keys that are damaged were found within the last hour.
     VaultDamaged,
 }
 
@@ -75,7 +75,8 @@ impl Reason {
                  plaintexts cannot be read; `keyward vault status` names it"
             }
             Reason::VaultDamaged => {
-                "copies of recoverable keys could not be opened within the last hour; `keyward vault status` tells of them"
+                "copies of recoverable keys that are damaged were found within the last hour: they verify, but their plaintexts \
+                 cannot be read; `keyward vault status` tells of them"
             }
         }
     }

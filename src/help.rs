@@ -39,6 +39,7 @@ const DOCUMENTS: &[Document] = documents![
     "settings",
     "operate",
     "metrics",
+    "telemetry",
     "security",
     "migrate",
     "clients-without-base-url"

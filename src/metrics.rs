@@ -1,7 +1,7 @@
-//! Metrics: numbers about this server, for Prometheus.
+//! Metrics: numbers about this server, for Prometheus and for a collector of OpenTelemetry.
 //!
 //! [`table`] describes every metric once: its name, its kind, its labels and what it says. From the table come the exposition
-//! ([`Metrics::exposition`]), the page `packaging/docs/metrics.md`, and the tests of the dashboard and of the alert rules.
+//! ([`Metrics::exposition`]), what is exported by OTLP, the page `packaging/docs/metrics.md`, and the tests of the dashboard and of the alert rules.
 //! [`recorder`] counts what requests do, without a lock; everything else is read from the parts themselves when somebody
 //! asks (`gather`).
 //!
@@ -13,6 +13,7 @@ mod gather;
 pub mod page;
 pub mod process;
 pub mod recorder;
+pub mod samples;
 pub mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,9 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use crate::app::Services;
+use crate::otlp;
 use recorder::Recorder;
+use samples::Samples;
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
@@ -33,6 +36,8 @@ pub struct Metrics {
     pub requests: Recorder,
     /// What the HTTP layer holds.
     pub http: HttpNow,
+    /// What was handed to a collector.
+    pub otlp: Arc<otlp::Counts>,
     /// When this process began, unix ms.
     pub started_at_ms: u64,
     began: Instant,
@@ -48,6 +53,7 @@ impl Metrics {
         Metrics {
             requests: Recorder::new(crate::api::OPERATIONS.len()),
             http: HttpNow::default(),
+            otlp: Arc::default(),
             started_at_ms: now_ms,
             began: Instant::now(),
             scrapes: Semaphore::new(SCRAPES_MAX),
@@ -61,7 +67,12 @@ impl Metrics {
 
     /// Every metric as Prometheus reads it. Reads from the parts and from the system: not for a thread that answers requests.
     pub fn exposition(services: &Services) -> String {
-        expose::text(gather::gather(services))
+        expose::text(Metrics::samples(services))
+    }
+
+    /// The same as numbers.
+    pub fn samples(services: &Services) -> Samples {
+        gather::gather(services)
     }
 }
 

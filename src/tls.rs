@@ -184,7 +184,8 @@ impl Tls {
     }
 
     /// Reads the files again, whether they have changed or not. What cannot be used is logged, and what was there stays.
-    pub fn reload(&self) {
+    /// Whether they can be used.
+    pub fn reload(&self) -> bool {
         // Before they are read: a change in between is seen at the next look.
         let seen = Fingerprint::of(&self.settings);
         let outcome = self.take_files();
@@ -193,6 +194,7 @@ impl Tls {
             watched.read = seen;
             watched.changed = None;
         }
+        let is_good = outcome.is_ok();
         match outcome {
             Ok(Some(ends)) => {
                 tracing::info!(ends, "the certificate of the server was read again, and counts from now on")
@@ -203,6 +205,7 @@ impl Tls {
                 "the certificate of the server was changed and cannot be used; the one from before stays"
             ),
         }
+        is_good
     }
 
     /// Takes what the files hold; `None` where that is what we have. `Some` is when the new certificate ends.

@@ -188,7 +188,7 @@ impl Vault {
         self.complaints.count()
     }
 
-    /// Whether a copy could not be opened within the last hour.
+    /// Whether a copy was found within the last hour that is damaged, or has lost its data key.
     pub fn failed_lately(&self) -> bool {
         self.complaints.came_lately()
     }

@@ -103,7 +103,7 @@ fn keys_of_a_file_of_hashes_go_on_working() {
 }
 
 /// KEYS-MIGRATE-9, COM-BODY-02: a batch that the server refuses as a whole goes in halves, down to the key that is to blame,
-/// and a hash that is there twice is named with both its lines.
+/// and a hash that is there twice is named with both its lines before anything is sent, in a dry run too.
 #[test]
 fn a_refused_batch_costs_only_what_is_to_blame() {
     let options = Options::default().setting("KEYWARD_HTTP_MAX_BODY_BYTES", 4096);
@@ -117,7 +117,15 @@ fn a_refused_batch_costs_only_what_is_to_blame() {
     text.push_str(&format!("{},too large,\"{{\"\"x\"\":\"\"{}\"\"}}\"\n", hex("old_large"), "x".repeat(5000)));
     text.push_str(&format!("{},again,\n", hex("old_7")));
     let file = csv(folder.path(), &text);
-    let output = import(&workspace, &["csv", "--api-id", &api, file.to_str().unwrap()]);
+    let arguments = ["csv", "--api-id", &api, file.to_str().unwrap()];
+    let dry = import(&workspace, &[&arguments[..], &["--dry-run"]].concat());
+    let told: Value = serde_json::from_str(&dry.stdout).unwrap();
+    assert_eq!((dry.code, counts(&told, "keys")), (Some(1), [122, 0, 0, 1]), "{dry:?}");
+    assert!(dry.stderr.contains("line 123 has the same hash as line 9"), "{dry:?}");
+    let output = import(&workspace, &arguments);
+    assert!(output.code == Some(1) && output.stderr.contains("nothing was imported"), "{output:?}");
+
+    let output = import(&workspace, &[&arguments[..], &["--skip-bad-rows"]].concat());
     assert_eq!(output.code, Some(1), "{output:?}");
     let told: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(counts(&told, "keys"), [122, 120, 0, 2], "{output:?}");

@@ -9,6 +9,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::authority::ROWS;
+use crate::harness::collector::Collector;
 use crate::harness::program::DataDir;
 use crate::harness::{Options, Reply, Server, Workspace, keyward_with};
 use crate::things::World;
@@ -156,13 +157,19 @@ fn no_secret_is_left_anywhere() {
     let master = base64::engine::general_purpose::STANDARD.encode(master);
     let pepper = marks.add("the pepper", "markPepperThatMustNotBeSeenxxxxx");
     let pepper = base64::engine::general_purpose::STANDARD.encode(pepper);
+    let for_collector = marks.add("a header for the collector", "markCollectorsHeaderThatMustNotBeSeen");
+    let collector = Collector::start(200);
     let dir = DataDir::fresh();
     let export = dir.path().with_file_name("audit.jsonl");
     let options = Options { root_key: Some(root.clone()), ..Options::default() }
         .setting("KEYWARD_LOG_LEVEL", "trace")
         .setting("KEYWARD_MASTER_KEY", &master)
         .setting("KEYWARD_PEPPER", &pepper)
-        .setting("KEYWARD_AUDIT_EXPORT_FILE", export.display());
+        .setting("KEYWARD_AUDIT_EXPORT_FILE", export.display())
+        .setting("KEYWARD_OTLP_HEADERS", format!("Authorization: Bearer {for_collector}"))
+        .setting("KEYWARD_TELEMETRY_OTLP_ENDPOINT", collector.endpoint())
+        .setting("KEYWARD_TELEMETRY_SAMPLING_RATIO", "1")
+        .setting("KEYWARD_TELEMETRY_METRICS_INTERVAL_MS", "1000");
     let server = Arc::new(Server::start_with(dir.clone(), options));
     let workspace = Workspace::on(&server);
     marks.add("a root key made by the command line", &workspace.root);
@@ -241,7 +248,12 @@ fn no_secret_is_left_anywhere() {
     }
     let status = server.operate(&["status"]).stdout;
     leaks.extend(marks.found_in("the status", status.as_bytes()));
-    let secrets = [("KEYWARD_ROOT_KEY", &*root), ("KEYWARD_MASTER_KEY", &*master), ("KEYWARD_PEPPER", &*pepper)];
+    let secrets = [
+        ("KEYWARD_ROOT_KEY", &*root),
+        ("KEYWARD_MASTER_KEY", &*master),
+        ("KEYWARD_PEPPER", &*pepper),
+        ("KEYWARD_OTLP_HEADERS", &*for_collector),
+    ];
     let settings = keyward_with(&["config", "show", "--output", "json"], &secrets);
     assert!(settings.json()["settings"].is_object());
     leaks.extend(marks.found_in("the settings", format!("{}{}", settings.stdout, settings.stderr).as_bytes()));
@@ -249,6 +261,10 @@ fn no_secret_is_left_anywhere() {
     assert!(trail.contains(canary) || trail.contains("Created API"), "the trail is exported");
     leaks.extend(marks.found_in("the audit trail", trail.as_bytes()));
     leaks.extend(searched(&marks, dir.path()));
+    collector.wait_for("every operation is traced", |collector| {
+        let spans = collector.spans();
+        ROWS.iter().all(|row| spans.iter().any(|span| span.of("keyward.operation") == row.name)).then_some(())
+    });
     server.kill();
     leaks.extend(searched(&marks, dir.path()));
     let log = server.log();
@@ -257,6 +273,10 @@ fn no_secret_is_left_anywhere() {
     leaks.extend(searched(&marks, dir.path()));
     let log = format!("{log}{}", server.log());
     leaks.extend(marks.found_in("the log", log.as_bytes()));
+    for post in collector.posts() {
+        leaks.extend(marks.found_in(&post.path, &post.body));
+    }
+    assert!(collector.metrics().is_some_and(|metrics| metrics.len() > 50));
     leaks.extend(marks.found_in("the live export", &std::fs::read(&export).unwrap()));
     leaks.dedup();
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));

@@ -205,6 +205,21 @@ fn only_tls_names_rustls() {
 }
 
 #[test]
+fn nobody_names_opentelemetry() {
+    // src/otlp/ writes the few messages of OTLP itself: the SDK cannot observe histograms that exist already.
+    let words = ["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "opentelemetry_proto", "prost"];
+    only_in("src/otlp/ writes OTLP's messages itself", &words, &[], false);
+}
+
+#[test]
+fn telemetry_knows_no_json_and_no_http_server() {
+    for source in sources().iter().filter(|source| source.under(&["src/otlp"])) {
+        let lines: Vec<usize> = naming(source.product(), &["serde_json", "hyper", "cli", "http"]).collect();
+        assert!(lines.is_empty(), "{}:{lines:?} names a layer above", source.path);
+    }
+}
+
+#[test]
 fn only_cli_names_clap() {
     only_in("only src/cli/ names clap", &["clap"], &["src/cli/", "bench/"], false);
 }

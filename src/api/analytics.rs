@@ -17,6 +17,7 @@ use serde_json::json;
 use super::call::Call;
 use super::operation::{Reply, ReplySchema, envelope};
 use super::problem::{Code, Problem};
+use crate::otlp::trace::{self, Work};
 use crate::rbac::Need;
 
 /// Bytes of a whole answer (AN-LIM-04).
@@ -97,6 +98,7 @@ async fn answer(call: Call, family: Family, ask: Request) -> Result<Rows, Proble
             answer_bytes: ANSWER_BYTES_MAX - around,
         },
     };
+    let _step = trace::step(Work::Query);
     let rows = query.select(select).await.map_err(problem)?;
     Ok(Rows(rows.json))
 }

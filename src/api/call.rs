@@ -14,6 +14,7 @@ use super::problem::{Code, Problem};
 use super::wire::RequestId;
 use crate::app::Services;
 use crate::auth::Principal;
+use crate::otlp::trace::{self, Work};
 use crate::outside::Entropy;
 use crate::rbac::Need;
 use crate::tenants;
@@ -138,6 +139,7 @@ impl Call {
         read: impl FnOnce(&Events) -> io::Result<R> + Send + 'static,
     ) -> Result<R, Problem> {
         let events = self.services.events.clone().ok_or_else(|| unreadable(what))?;
+        let _step = trace::step(Work::ReadEvents);
         let done = tokio::task::spawn_blocking(move || read(&events)).await;
         done.map_err(io::Error::other).flatten().map_err(|error| unreadable(what).because(error))
     }

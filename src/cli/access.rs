@@ -8,8 +8,8 @@ pub mod stored;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use super::http_client::ServerUrl;
 use crate::config::{API_URL_VARIABLE, PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Secret};
+use crate::server_url::ServerUrl;
 
 /// Where a server answers unless somebody says otherwise: `keyward serve`'s own default.
 const DEFAULT_URL: &str = "http://127.0.0.1:7070";

@@ -17,10 +17,10 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::access::{self, Access, Environment, KeyArguments, ServerArguments, SessionArguments};
 use super::ask::Output;
-use super::http_client;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
 use crate::api::operation::Credential;
 use crate::api::{Entry, OPERATIONS};
+use crate::http_client;
 use members::Members;
 pub use reply::{Failure, Reply};
 use rows::{Format, has_rows};

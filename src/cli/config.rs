@@ -7,8 +7,17 @@ use serde_json::{Value, json};
 
 use super::ask::{Output, note, print_answer};
 use super::serve::ServeFlags;
-use super::{EXIT_USAGE, fail};
-use crate::config::{ConfigError, Reading};
+use super::{EXIT_ERROR, EXIT_USAGE, fail};
+use crate::config::{ConfigError, Reading, Settings};
+use crate::otlp::headers::Headers;
+use crate::outside::Outside;
+use crate::pepper::Configured;
+use crate::telemetry::error_chain;
+use crate::tls::{Tls, files};
+use crate::vault::Vault;
+
+/// What is said of settings with which nothing is wrong.
+const GOOD: &str = "the settings are good\n";
 
 /// `keyward config`.
 #[derive(Debug, clap::Args)]
@@ -19,11 +28,15 @@ pub struct ConfigArguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Say what is wrong with the settings, if anything; nothing is started or opened
+    /// Say what is wrong with the settings, and with the secrets and certificates that they name; nothing is started
+    #[command(after_help = CHECK_HELP)]
     Check(Typed),
     /// Print every setting in force, and where it came from
     Show(Typed),
 }
+
+const CHECK_HELP: &str = "Run it as the user the server runs as. Exit code 2 says that settings are refused, 1 that they are good and \
+    that a file they name cannot be used: a secret, a certificate. `keyward serve` ends in the same way.";
 
 /// What `keyward serve` would be started with.
 #[derive(Debug, clap::Args)]
@@ -37,11 +50,11 @@ struct Typed {
 
 /// Runs `keyward config`.
 pub fn run(arguments: ConfigArguments) -> ExitCode {
-    let (typed, text): (Typed, fn(&Reading) -> String) = match arguments.action {
-        Action::Check(typed) => (typed, |_| "the settings are good\n".to_owned()),
-        Action::Show(typed) => (typed, shown),
+    let (typed, is_check) = match arguments.action {
+        Action::Check(typed) => (typed, true),
+        Action::Show(typed) => (typed, false),
     };
-    let reading = match typed.flags.read() {
+    let mut reading = match typed.flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(problems)) => {
             if typed.output == Output::Json {
@@ -51,10 +64,22 @@ pub fn run(arguments: ConfigArguments) -> ExitCode {
             return fail(EXIT_USAGE, problems);
         }
     };
+    if is_check {
+        let Looked { unusable, remarks } = look_at_files(&reading.settings);
+        reading.warnings.extend(remarks);
+        if !unusable.is_empty() {
+            if typed.output == Output::Json {
+                let answer = json!({ "good": false, "problems": unusable, "warnings": reading.warnings });
+                let _ = print_answer(format!("{answer}\n").as_bytes());
+            }
+            return fail(EXIT_ERROR, unusable);
+        }
+    }
     match typed.output {
         Output::Text => {
             note(reading.warnings.iter().map(|warning| format!("warning: {warning}")));
-            print_answer(text(&reading).as_bytes())
+            let text = if is_check { GOOD.to_owned() } else { shown(&reading) };
+            print_answer(text.as_bytes())
         }
         Output::Json => {
             let answer =
@@ -62,6 +87,36 @@ pub fn run(arguments: ConfigArguments) -> ExitCode {
             print_answer(format!("{answer}\n").as_bytes())
         }
     }
+}
+
+/// What is said of the files that settings name.
+#[derive(Default)]
+struct Looked {
+    /// Those that the server would not start with.
+    unusable: Vec<String>,
+    /// What does no harm yet.
+    remarks: Vec<String>,
+}
+
+/// Reads the secrets and the certificates, as the server would.
+fn look_at_files(settings: &Settings) -> Looked {
+    let (secrets, data_dir) = (&settings.secrets, &settings.data_dir);
+    let mut looked = Looked::default();
+    let read = [
+        Vault::open(secrets, data_dir).err(),
+        Configured::open(secrets, data_dir).err(),
+        // They are read where there is somebody to send them to.
+        settings.telemetry.otlp_endpoint.as_ref().and_then(|_| Headers::read(secrets, data_dir).err()),
+    ];
+    looked.unusable.extend(read.into_iter().flatten().map(|error| error_chain(&error)));
+    if settings.tls.is_on() {
+        let tls = Tls::open(&settings.tls, Outside::system().clock).and_then(|_| files::read(&settings.tls));
+        match tls {
+            Ok((_, material)) => looked.remarks.extend(material.remarks()),
+            Err(error) => looked.unusable.push(error_chain(&error)),
+        }
+    }
+    looked
 }
 
 /// The settings as a file has them, each with its place behind it.
@@ -88,12 +143,13 @@ fn words(is_set: bool) -> &'static str {
 }
 
 /// Secrets from the environment, and whether they are there.
-fn secrets(reading: &Reading) -> [(&'static str, bool); 3] {
+fn secrets(reading: &Reading) -> [(&'static str, bool); 4] {
     let settings = &reading.settings;
     [
         ("KEYWARD_ROOT_KEY", settings.first_root_key.is_some()),
         ("KEYWARD_MASTER_KEY", settings.secrets.master_key.is_some()),
         ("KEYWARD_PEPPER", settings.secrets.pepper.is_some()),
+        ("KEYWARD_OTLP_HEADERS", settings.secrets.otlp_headers.is_some()),
     ]
 }
 

@@ -8,6 +8,7 @@ mod batches;
 mod csv;
 mod remote;
 mod rows;
+mod seen;
 mod tally;
 mod unkey;
 
@@ -22,12 +23,13 @@ use super::access::{Access, Environment, KeyArguments, ServerArguments, check_cr
 use super::api::Failure;
 use super::ask::{Output, note, print_answer};
 use super::events::progress::Progress;
-use super::http_client::ServerUrl;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
+use crate::server_url::ServerUrl;
 use batches::{Batches, Migrations};
 use csv::{Bad, Reader, Record};
 use remote::{Remote, Trouble};
 use rows::Columns;
+use seen::Seen;
 use tally::{Complaints, Tally};
 use unkey::{Outcome, Wanted};
 
@@ -158,10 +160,17 @@ fn import_csv(arguments: &CsvArguments) -> Result<ExitCode, Failure> {
     let mut tally = Tally::default();
     let mut complaints = Complaints::default();
     let mut have_start = false;
+    let mut seen = Seen::default();
     each_row(file, |columns, read| {
         have_start = columns.have_start();
         tally.read += 1;
-        if let Err((line, why)) = read {
+        let wrong = match read {
+            Err(wrong) => Some(wrong),
+            Ok((record, row, _)) => seen
+                .note(record.line, row.algorithm, &row.hash)
+                .map(|earlier| (record.line, format!("has the same hash as line {earlier}"))),
+        };
+        if let Some((line, why)) = wrong {
             tally.refused += 1;
             complaints.add(&format!("line {line}"), &why);
         }
@@ -169,6 +178,11 @@ fn import_csv(arguments: &CsvArguments) -> Result<ExitCode, Failure> {
     })
     .map_err(Trouble::failure)?;
     complaints.finish();
+    if seen.is_full() {
+        note([
+            "the file is too long for each hash to be compared with all others: one that is there twice may be missed here",
+        ]);
+    }
     if have_start {
         note(["the column start is not kept: a hash is stored without the key's first characters"]);
     }
@@ -191,7 +205,9 @@ fn import_csv(arguments: &CsvArguments) -> Result<ExitCode, Failure> {
     let mut bytes = 0;
     let mut batches = Batches::new(&target, api_id.clone(), &mut migrations, &mut tally, &mut complaints);
     let sent = each_row(file, |_, read| {
-        if let Ok((record, row, at)) = read {
+        if let Ok((record, row, at)) = read
+            && !seen.is_again(record.line)
+        {
             batches.add(format!("line {}", record.line), row)?;
             bytes = at;
         }

@@ -10,16 +10,17 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod config;
 pub mod doctor;
 pub mod events;
-pub mod http_client;
 pub mod import;
 pub mod operator;
 pub mod pepper;
 mod permission_hints;
 mod progress;
 pub mod promote;
+pub mod restore;
 pub mod root_key;
 pub mod serve;
 mod setting_flags;
@@ -29,6 +30,7 @@ mod text;
 pub mod tls;
 mod values;
 pub mod vault;
+pub mod verify_data;
 pub mod workspace;
 
 use std::ffi::OsString;
@@ -40,8 +42,11 @@ use clap::{CommandFactory, Parser};
 
 use setting_flags::SettingFlags;
 
-use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed};
+use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed, reads_variable};
+use crate::named_file;
 
+/// Bytes of a settings file: all settings with their meanings have some ten thousand.
+const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 /// Something failed.
 pub const EXIT_ERROR: u8 = 1;
 /// The command line or the settings are wrong.
@@ -87,6 +92,12 @@ pub enum Command {
     Promote(promote::PromoteArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
+    /// Write all data, as of one moment, into a directory or an archive
+    Backup(backup::BackupArguments),
+    /// Make a data directory from a backup
+    Restore(restore::RestoreArguments),
+    /// Say whether a data directory or a backup is whole, and what to do where it is not
+    VerifyData(verify_data::VerifyDataArguments),
     /// Make certificates, and show what they say
     Tls(tls::TlsArguments),
     /// Look whether this machine and these settings are fit for the server, and say what to do
@@ -145,7 +156,7 @@ impl SettingsArguments {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Ok(name) = name.into_string() else { continue };
-            if name.starts_with("KEYWARD_") || name.starts_with("UNKEY_") {
+            if reads_variable(&name) {
                 let value = utf8(&format!("the environment variable {name}"), value)?;
                 environment.push((name, value));
             }
@@ -204,7 +215,7 @@ fn utf8(what: &str, text: OsString) -> Result<String, ConfigError> {
 
 fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match named_file::read_text(path, SETTINGS_BYTES_MAX) {
         Ok(text) => Ok((name, text)),
         Err(error) => Err(ConfigError(vec![format!("cannot read the settings file {name}: {error}")])),
     }

@@ -29,6 +29,7 @@ use crate::http::observe;
 use crate::http::peers::{self, PeerListener};
 use crate::http::service_routes::Documents;
 use crate::http::sockets::{self, Listeners};
+use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
 use crate::replication::follow;
@@ -165,19 +166,24 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
+    let otlp = Otlp::start(settings, &services)?;
     let keeper = Keeper::start(&services, settings)
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
             let changes = (level, read, tls);
-            let outcome =
-                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped, peers), changes));
+            let traced = otlp.as_ref();
+            let sockets = (listeners, scraped, peers);
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, sockets, changes, traced));
             // It still reads and writes the store.
             keeper.stop();
             outcome
         }
         Err(reason) => Err(reason),
     };
+    if let Some(otlp) = otlp {
+        otlp.stop();
+    }
     services.shutdown();
     drop(entered);
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
@@ -194,6 +200,7 @@ async fn answer_requests(
     services: &Arc<Services>,
     (listeners, scraped, peers): (Listeners, Option<TcpListener>, Option<PeerListener>),
     (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
+    otlp: Option<&Otlp>,
 ) -> Result<Over, String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
@@ -209,7 +216,7 @@ async fn answer_requests(
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
-    let server = Server::new(Api(Arc::clone(services)), settings, outside, documents);
+    let server = Server::new(Api(Arc::clone(services), otlp.and_then(Otlp::tracer)), settings, outside, documents);
     if let Some(scraped) = scraped {
         if let Ok(address) = scraped.local_addr() {
             tracing::info!(%address, "metrics are served");
@@ -228,7 +235,8 @@ async fn answer_requests(
     let node = Arc::clone(&services.node);
     let watched = Arc::clone(services);
     let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
-    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone() };
+    let otlp = otlp.map(Otlp::changes);
+    let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone(), otlp };
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
     tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
     let mut server = tokio::spawn(server.run(listeners, told(stopped)));

@@ -53,14 +53,14 @@ impl Reading {
             value: in_toml((setting.get)(&self.settings)),
             place: self.places.get(setting.key).cloned(),
         };
-        SETTINGS.iter().map(of).collect()
+        SETTINGS.iter().copied().map(of).collect()
     }
 }
 
 impl Settings {
     /// What differs in `other`.
     pub fn differences(&self, other: &Settings) -> Vec<Difference> {
-        let differ = SETTINGS.iter().filter_map(|setting| {
+        let differ = SETTINGS.iter().copied().filter_map(|setting| {
             let (from, to) = ((setting.get)(self), (setting.get)(other));
             let now = RELOADED.contains(&setting.key);
             (from != to).then(|| Difference { key: setting.key, from: in_toml(from), to: in_toml(to), now })
@@ -87,14 +87,14 @@ pub fn flags() -> Vec<Flag> {
         let value = match setting.kind {
             Kind::Text => "TEXT",
             Kind::Boolean => "true|false",
-            Kind::Integer { .. } => "NUMBER",
+            Kind::Integer { .. } | Kind::Ratio => "NUMBER",
             Kind::Choice(_) => "WORD",
             Kind::List => "A,B,…",
         };
         let help = setting.meaning.replace('\n', " ");
         Flag { key: setting.key, long: flag_name(setting.key), value, help }
     };
-    SETTINGS.iter().filter(|setting| !own(setting.key)).map(of).collect()
+    SETTINGS.iter().copied().filter(|setting| !own(setting.key)).map(of).collect()
 }
 
 /// What stands before the table of settings.
@@ -105,7 +105,7 @@ A setting can be given, from the strongest to the weakest,
 
 1. as a flag of `keyward serve`: `http.max_connections` is `--http-max-connections`;
 2. in the environment: `KEYWARD_HTTP_MAX_CONNECTIONS`; lists are separated by commas;
-3. in the environment by Unkey's own name, for the few below;
+3. in the environment by the names of Unkey and of OpenTelemetry, for the few below;
 4. in the settings file, which `--config` or `KEYWARD_CONFIG` names: `max_connections` in the table `[http]`;
 5. not at all: then its default holds.
 
@@ -113,8 +113,8 @@ A setting can be given, from the strongest to the weakest,
 from; both take the same flags as `keyward serve`. A name that is not known is refused in a file and on the command line,
 with the name that was probably meant; in the environment, where others leave variables, it is a warning.
 
-Secrets are no settings: `KEYWARD_ROOT_KEY` (the first root key, at least 20 characters), `KEYWARD_MASTER_KEY` and
-`KEYWARD_PEPPER` stand in the environment alone and are shown nowhere.
+Secrets are no settings: `KEYWARD_ROOT_KEY` (the first root key, at least 20 characters), `KEYWARD_MASTER_KEY`,
+`KEYWARD_PEPPER` and `KEYWARD_OTLP_HEADERS` stand in the environment alone and are shown nowhere.
 
 SIGHUP (`systemctl kill --signal HUP keyward`) reads everything again. Settings marked with *yes* take effect at once and the log says
 which changed; of others that changed it says that they wait for a restart. When anything at all is wrong, everything stays as
@@ -130,7 +130,7 @@ This page is made from `src/config/`; a test keeps the two the same. `config/key
 pub fn page() -> String {
     let defaults = Settings::default();
     let mut page = HEAD.to_owned();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let default = in_toml((setting.get)(&defaults));
         let kind = describe(&setting.kind);
         let reload = if RELOADED.contains(&setting.key) { "yes" } else { "" };
@@ -138,7 +138,7 @@ pub fn page() -> String {
         // Writing into a string does not fail.
         let _ = writeln!(page, "| `{}` | `{default}` | {kind} | {reload} | {meaning} |", setting.key);
     }
-    page.push_str("\n## Unkey's names\n\n| variable | gives | as |\n| --- | --- | --- |\n");
+    page.push_str("\n## Names of Unkey and of OpenTelemetry\n\n| variable | gives | as |\n| --- | --- | --- |\n");
     for alias in ALIASES {
         let _ = writeln!(page, "| `{}` | `{}` | {} |", alias.variable, alias.setting, alias.meaning);
     }

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{
-    Ack, CreditsJournal, Leader, Listen, LogFormat, LogLevel, LogRequests, Settings, SyslogAddress, Transport,
-};
+use super::{CreditsJournal, Listen, LogFormat, LogLevel, LogRequests, Settings, Signals, SyslogAddress, Transport};
+use crate::server_url::ServerUrl;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -40,6 +40,8 @@ pub(super) enum Kind {
         max: u64,
     },
     Choice(&'static [&'static str]),
+    /// A number from 0 to 1.
+    Ratio,
     /// Texts; in an environment variable they are separated by commas.
     List,
 }
@@ -50,6 +52,7 @@ pub(super) enum Value {
     Text(String),
     Boolean(bool),
     Integer(u64),
+    Ratio(f64),
     List(Vec<String>),
 }
 
@@ -69,6 +72,13 @@ impl Value {
         match self {
             Value::Integer(number) => *number,
             other => unreachable!("a number setting was given {other:?}"),
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        match self {
+            Value::Ratio(ratio) => *ratio,
+            other => unreachable!("a ratio setting was given {other:?}"),
         }
     }
 
@@ -199,8 +209,14 @@ macro_rules! choice {
     };
 }
 
+mod replication;
+
 /// Every setting, in the order of the generated file: names without a table first, then table by table.
-pub(super) static SETTINGS: &[Setting] = &[
+pub(super) static SETTINGS: LazyLock<Vec<&'static Setting>> =
+    LazyLock::new(|| MOST.iter().chain(replication::SETTINGS).collect());
+
+/// All but those that have a file of their own.
+static MOST: &[Setting] = &[
     Setting {
         key: "data_dir",
         kind: Kind::Text,
@@ -601,8 +617,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         key: "audit.export.file",
         kind: Kind::Text,
         meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
-                  readable by its owner alone, and opened again when it was moved away (logrotate). A restart goes on where\n\
-                  it was; an event may then be written twice: event_id tells.",
+                  readable by its owner alone; one that is there keeps its rights, and the log warns where others than its owner\n\
+                  and its group may read it, or others than its owner may change it. It is opened again when it was moved away\n\
+                  (logrotate). A restart goes on where it was; an event may then be written twice: event_id tells.",
         put: |settings, value| {
             settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
             Ok(())
@@ -628,113 +645,67 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        key: "replication.listen",
+        key: "telemetry.otlp_endpoint",
         kind: Kind::Text,
-        meaning: "HOST:PORT to answer other nodes on: followers that take this node's log. Empty means it has none. Where\n\
-                  tls.cert_file is set it speaks TLS with that certificate.",
-        put: |settings, value| {
-            let listen = value.into_text();
-            if !listen.is_empty() {
-                check_listen(&listen)?;
-            }
-            settings.replication.listen = Some(listen).filter(|listen| !listen.is_empty());
-            Ok(())
-        },
-        get: |settings| Value::Text(settings.replication.listen.clone().unwrap_or_default()),
-    },
-    Setting {
-        key: "replication.follow",
-        kind: Kind::Text,
-        meaning: "The leader's replication.listen, https://HOST:PORT or http://HOST:PORT. Then this node is a follower: its\n\
-                  records are the leader's, it verifies keys and hands changes on. Empty means it follows nobody.",
+        meaning: "The URL of a collector of OpenTelemetry, http:// or https://, that takes OTLP over HTTP with Protocol Buffers,\n\
+                  such as http://127.0.0.1:4318; /v1/traces and /v1/metrics are put behind it. Empty: nothing is exported, and\n\
+                  nothing is noted for it. https:// trusts what the machine trusts, or the file that SSL_CERT_FILE names.",
         put: |settings, value| {
             let text = value.into_text();
-            settings.replication.follow = (!text.is_empty()).then(|| parse_leader(&text)).transpose()?;
+            settings.telemetry.otlp_endpoint = (!text.is_empty()).then(|| ServerUrl::parse(&text)).transpose()?;
             Ok(())
         },
-        get: |settings| Value::Text(settings.replication.follow.as_ref().map_or_else(String::new, Leader::to_string)),
-    },
-    optional_path!(
-        "replication.token_file",
-        secrets.replication_token_file,
-        "The file of the token that nodes know each other by, the same on all of them: one line of at least 32 characters,\n\
-         readable by its owner alone, outside of data_dir. The systemd credential keyward-replication-token goes before it,\n\
-         and the variable KEYWARD_REPLICATION_TOKEN can stand in for it."
-    ),
-    optional_path!(
-        "replication.ca_file",
-        replication.ca_file,
-        "Authorities, PEM, that the leader's certificate must come from; empty means those that this machine trusts."
-    ),
-    optional_path!(
-        "replication.client_ca_file",
-        replication.client_ca_file,
-        "Authorities, PEM: then followers must show a certificate that one of them has signed, and need no token where none is\n\
-         set. A follower shows its tls.cert_file."
-    ),
-    Setting {
-        key: "replication.plain",
-        kind: Kind::Boolean,
-        meaning: "Whether other nodes may be talked to without TLS beyond this machine. Whoever reads along sees every record and\n\
-                  the token: only for a network that nobody else is on.",
-        put: |settings, value| {
-            settings.replication.plain = value.boolean();
-            Ok(())
+        get: |settings| {
+            Value::Text(settings.telemetry.otlp_endpoint.as_ref().map_or_else(String::new, ServerUrl::to_string))
         },
-        get: |settings| Value::Boolean(settings.replication.plain),
     },
     Setting {
-        key: "replication.node",
+        key: "telemetry.otlp_headers_file",
         kind: Kind::Text,
-        meaning: "This node's name in status and logs of the others: at most 64 letters, digits, `-`, `_` and `.`.",
+        meaning: "The file of headers that the collector asks for, one a line, `name: value`; empty = none. It must be readable by\n\
+                  its owner alone and lie outside of data_dir, and is read again with a reload. The systemd credential\n\
+                  keyward-otlp-headers goes before it, and the variable KEYWARD_OTLP_HEADERS can stand in for it.",
         put: |settings, value| {
-            let name = value.into_text();
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                return Err("must be 1 to 64 letters, digits, `-`, `_` and `.`".to_owned());
-            }
-            settings.replication.node = name;
+            settings.secrets.otlp_headers_file =
+                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
             Ok(())
         },
-        get: |settings| Value::Text(settings.replication.node.clone()),
+        get: |settings| {
+            let path = settings.secrets.otlp_headers_file.as_deref();
+            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
+        },
     },
     choice!(
-        "replication.ack",
-        Ack { "none" = None, "one" = One, "all" = All },
-        replication.ack,
-        "How many followers hold a change on their disks before it is answered. none: what was answered in the last\n\
-         milliseconds is lost where the leader is, and a follower is promoted. one: nothing answered is lost, if the follower\n\
-         that is furthest is promoted. all: nothing is lost whichever is promoted; while one is away changes are answered 503."
+        "telemetry.signals",
+        Signals { "all" = All, "traces" = Traces, "metrics" = Metrics },
+        telemetry.signals,
+        "What is exported: all is traces and metrics."
+    ),
+    Setting {
+        key: "telemetry.sampling_ratio",
+        kind: Kind::Ratio,
+        meaning: "Part of the requests that is traced. A request whose caller says in `traceparent` whether it is traced is\n\
+                  treated as its caller says, whatever this ratio.",
+        put: |settings, value| {
+            settings.telemetry.sampling_ratio = value.ratio();
+            Ok(())
+        },
+        get: |settings| Value::Ratio(settings.telemetry.sampling_ratio),
+    },
+    millis!(
+        "telemetry.metrics_interval_ms",
+        1_000,
+        HOUR_MS,
+        telemetry.metrics_interval,
+        "Pause between two exports of metrics."
     ),
     size!(
-        "replication.followers",
-        1,
+        "telemetry.queue_spans",
         16,
-        replication.followers,
-        "How many followers there are: so many confirm a change where replication.ack is all."
-    ),
-    millis!(
-        "replication.ack_timeout_ms",
-        1,
-        10 * 60 * SECOND_MS,
-        replication.ack_timeout,
-        "How long an answer waits for followers. Then it is a 503 that says so: the change is made, and will reach them when\n\
-         they are back, but it would be lost with the leader."
-    ),
-    millis!(
-        "replication.silence_ms",
-        100,
-        HOUR_MS,
-        replication.silence,
-        "After so long without a word the other node counts as unreachable, and the connection is made anew."
-    ),
-    number!(
-        "replication.log_bytes",
-        0,
-        1024 * GIB,
-        replication.log_bytes,
-        "Bytes of log that a node with replication.listen keeps for followers, beyond what it needs itself. A follower that\n\
-         was away for longer than that takes all records anew."
+        1_000_000,
+        telemetry.queue_spans,
+        "Traced requests that may wait for the collector, about half a KiB each. When they are that many, further ones are\n\
+         dropped and counted; no request ever waits for a collector."
     ),
 ];
 
@@ -750,11 +721,12 @@ pub(super) static RELOADED: &[&str] = &[
     "http.reply_stall_timeout_ms",
     "http.shutdown_deadline_ms",
     "auth.guess_delay_max_ms",
+    "telemetry.sampling_ratio",
 ];
 
 /// The setting of this name.
 pub(super) fn find(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.key == key)
+    SETTINGS.iter().find(|setting| setting.key == key).copied()
 }
 
 /// What a value of this kind looks like, for messages.
@@ -764,6 +736,7 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Choice(words) => join_words(words),
+        Kind::Ratio => "a number from 0 to 1".to_owned(),
         Kind::List => "a list of texts".to_owned(),
     }
 }
@@ -828,17 +801,6 @@ fn parse_syslog(text: &str) -> Result<SyslogAddress, String> {
     Ok(address)
 }
 
-/// A leader to follow.
-fn parse_leader(text: &str) -> Result<Leader, String> {
-    let (tls, address) = match text.split_once("://") {
-        Some(("https", address)) => (true, address),
-        Some(("http", address)) => (false, address),
-        _ => return Err(format!("`{text}` begins with neither https:// nor http://")),
-    };
-    check_listen(address.strip_suffix('/').unwrap_or(address))?;
-    Ok(Leader { address: address.strip_suffix('/').unwrap_or(address).to_owned(), tls })
-}
-
 /// An address or a network. IPv4 ranges mapped into IPv6 are taken as IPv4, as addresses are before they are compared.
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let refuse = |_| format!("`{text}` is neither an address nor a network like 10.0.0.0/8");
@@ -871,7 +833,7 @@ pub fn default_file() -> String {
          # The first root key can be chosen with KEYWARD_ROOT_KEY (at least 20 characters), and only there.\n",
     );
     let mut table = "";
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let (its_table, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
         if its_table != table {
             let _ = write!(text, "\n[{its_table}]\n");
@@ -888,6 +850,7 @@ pub fn default_file() -> String {
             Kind::Choice(words) => {
                 let _ = writeln!(text, "# Must be {}.", join_words(words));
             }
+            Kind::Ratio => text.push_str("# From 0 to 1.\n"),
             Kind::Text | Kind::Boolean | Kind::List => {}
         }
         if RELOADED.contains(&setting.key) {
@@ -904,6 +867,7 @@ pub(super) fn in_toml(value: Value) -> String {
         Value::Text(text) => toml::Value::String(text).to_string(),
         Value::Boolean(on) => on.to_string(),
         Value::Integer(number) => number.to_string(),
+        Value::Ratio(ratio) => toml::Value::Float(ratio).to_string(),
         Value::List(items) => toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string(),
     }
 }

@@ -20,6 +20,8 @@ pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
 /// Holds the token that nodes of a replicated store know each other by.
 pub const REPLICATION_TOKEN_VARIABLE: &str = "KEYWARD_REPLICATION_TOKEN";
+/// Holds headers for the collector of telemetry, one a line.
+pub const OTLP_HEADERS_VARIABLE: &str = "KEYWARD_OTLP_HEADERS";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -112,11 +114,13 @@ impl Typed {
                 settings.secrets.pepper = Some(Secret(text.clone()));
             } else if variable == REPLICATION_TOKEN_VARIABLE {
                 settings.secrets.replication_token = Some(Secret(text.clone()));
+            } else if variable == OTLP_HEADERS_VARIABLE {
+                settings.secrets.otlp_headers = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
             {
-                match SETTINGS.iter().find(|setting| variable_name(setting.key) == *variable) {
+                match SETTINGS.iter().copied().find(|setting| variable_name(setting.key) == *variable) {
                     Some(setting) => {
                         from_text(
                             setting,
@@ -175,6 +179,14 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
         problems.push(format!("{why}, and tls.cert_file and tls.key_file are not; TLS needs both"));
     }
     settings.replication.check(tls.is_on(), problems);
+}
+
+/// Whether an environment variable of this name is looked at.
+pub fn reads_variable(variable: &str) -> bool {
+    let is_known = || {
+        ALIASES.iter().any(|alias| alias.variable == variable) || UNUSED.iter().any(|(unused, _)| *unused == variable)
+    };
+    variable.starts_with(ENVIRONMENT_PREFIX) || variable.starts_with("UNKEY_") || is_known()
 }
 
 /// `http.max_connections` is `KEYWARD_HTTP_MAX_CONNECTIONS` in the environment.
@@ -245,6 +257,8 @@ fn from_toml(setting: &Setting, value: &toml::Value) -> Result<Value, String> {
         (Kind::Choice(words), toml::Value::String(text)) => one_of(words, text),
         (Kind::Boolean, toml::Value::Boolean(on)) => Ok(Value::Boolean(*on)),
         (Kind::Integer { min, max }, toml::Value::Integer(number)) => in_bounds(*min, *max, i128::from(*number)),
+        (Kind::Ratio, toml::Value::Float(ratio)) => a_ratio(*ratio),
+        (Kind::Ratio, toml::Value::Integer(ratio @ 0..=1)) => a_ratio(*ratio as f64),
         (Kind::List, toml::Value::Array(items)) => items
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
@@ -272,6 +286,7 @@ fn from_text(
         Kind::Integer { min, max } => {
             text.parse::<i128>().map_err(|_| wanted()).and_then(|number| in_bounds(*min, *max, number))
         }
+        Kind::Ratio => text.parse().map_err(|_| wanted()).and_then(a_ratio),
         Kind::List => Ok(Value::List(split(text))),
     };
     match value {
@@ -292,6 +307,14 @@ fn one_of(words: &[&str], text: &str) -> Result<Value, String> {
         Ok(Value::Text(text.to_owned()))
     } else {
         Err(format!("must be {}, not `{text}`", join_words(words)))
+    }
+}
+
+fn a_ratio(ratio: f64) -> Result<Value, String> {
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(Value::Ratio(ratio))
+    } else {
+        Err(format!("must be {}, not {ratio}", describe(&Kind::Ratio)))
     }
 }
 
@@ -322,8 +345,15 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, REPLICATION_TOKEN_VARIABLE]
-        .map(str::to_owned);
+    let others = [
+        CONFIG_VARIABLE,
+        ROOT_KEY_VARIABLE,
+        MASTER_KEY_VARIABLE,
+        PEPPER_VARIABLE,
+        REPLICATION_TOKEN_VARIABLE,
+        OTLP_HEADERS_VARIABLE,
+    ]
+    .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

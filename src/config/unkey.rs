@@ -1,4 +1,4 @@
-//! Environment variables of Unkey's own server: those that mean the same here are taken, so that a set-up can be moved as it
+//! Environment variables of Unkey's own server, and of OpenTelemetry where that server reads them: those that mean the same here are taken, so that a set-up can be moved as it
 //! is; those that mean nothing here are named in the log, once, with what takes their place.
 //!
 //! `KEYWARD_…` beats them, and they beat the settings file.
@@ -40,6 +40,30 @@ pub(super) static ALIASES: &[Alias] = &[
         },
         meaning: "the same; 0 is refused, since here there is always a limit",
     },
+    Alias {
+        variable: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        setting: "telemetry.otlp_endpoint",
+        take: as_it_is,
+        meaning: "the same: the URL that stands before /v1/traces and /v1/metrics",
+    },
+    Alias {
+        variable: "UNKEY_OTEL_OTLP_ENDPOINT",
+        setting: "telemetry.otlp_endpoint",
+        take: as_it_is,
+        meaning: "the same",
+    },
+    Alias {
+        variable: "UNKEY_OTEL_TRACE_SAMPLING_RATE",
+        setting: "telemetry.sampling_ratio",
+        take: as_it_is,
+        meaning: "the same",
+    },
+    Alias {
+        variable: "OTEL_METRIC_EXPORT_INTERVAL",
+        setting: "telemetry.metrics_interval_ms",
+        take: as_it_is,
+        meaning: "the same",
+    },
 ];
 
 /// Those that mean nothing here, and why not.
@@ -59,8 +83,11 @@ pub(super) static UNUSED: &[(&str, &str)] = &[
     ("UNKEY_VAULT_S3_ACCESS_KEY_ID", "keyward's vault keeps what it encrypts in data_dir"),
     ("UNKEY_VAULT_S3_ACCESS_KEY_SECRET", "keyward's vault keeps what it encrypts in data_dir"),
     ("UNKEY_LOGS_COLOR", "logs are coloured on a terminal, unless NO_COLOR is set"),
-    ("UNKEY_OTEL", "keyward has no OpenTelemetry export; it has Prometheus metrics, see metrics.*"),
-    ("UNKEY_OTEL_TRACE_SAMPLING_RATE", "keyward has no OpenTelemetry export"),
+    ("UNKEY_OTEL", "telemetry is exported where telemetry.otlp_endpoint names a collector"),
+    (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "headers for the collector stand in the file of telemetry.otlp_headers_file, in a systemd credential, or in KEYWARD_OTLP_HEADERS",
+    ),
 ];
 
 fn as_it_is(text: &str) -> Result<String, String> {

@@ -34,6 +34,7 @@ use crate::api::problem::{self, Code, JSON, Problem};
 use crate::api::wire::{Authorization, ContentType, Failure, Inbound, Outbound, RequestId};
 use crate::metrics::Metrics;
 use crate::metrics::recorder::Outcome;
+use crate::otlp::trace::{self, Ending, Trace};
 use crate::telemetry::error_chain;
 
 /// Bodies up to this size are read without asking; the connections' limit bounds their sum.
@@ -53,6 +54,7 @@ const USER_AGENT_BYTES: usize = 512;
 /// Lines about refused requests in one second; the rest are counted (COM-LOG-07, and a flood must not fill a disk).
 const REFUSAL_LINES_PER_SECOND: u32 = 100;
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -83,16 +85,23 @@ pub(super) async fn answer<A: Application>(
         request_id: arrived.request_id,
         metrics: site.application.metrics(),
         operation: None,
+        trace: None,
         begun,
         answered: false,
     };
 
     let path = head.uri.path();
     let (mut failure, mut caller) = (None, None);
-    let mut reply = if let Some(operation) = site.application.find(path) {
+    let mut reply = if let Err(why) = names_its_host(head.version, &head.headers) {
+        failure = Some(Box::new(Failure { code: Code::InvalidInput, cause: None }));
+        refuse(&head, &mut body, arrived, &Problem::new(Code::InvalidInput, why)).await
+    } else if let Some(operation) = site.application.find(path) {
         unanswered.operation = Some(site.application.number(operation));
+        if let Some(tracer) = site.application.tracer() {
+            unanswered.trace = tracer.begin(traceparent(&head.headers), begun, now_ms);
+        }
         if head.method == Method::POST {
-            let mut outbound = operate(&connection, operation, &head, body, arrived).await;
+            let mut outbound = operate(&connection, operation, &head, body, arrived, unanswered.trace.as_ref()).await;
             let reply = reply_of(&mut outbound, &head.headers);
             (failure, caller) = (outbound.failure, outbound.caller);
             reply
@@ -123,12 +132,13 @@ pub(super) async fn answer<A: Application>(
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     unanswered.answered = true;
-    unanswered.count(Outcome::of(reply.status().as_u16(), failure.as_ref().map(|failure| failure.code)));
+    unanswered.end(reply.status().as_u16(), failure.as_ref().map(|failure| failure.code));
     let is_refused = reply.status().as_u16() >= 400;
     if is_refused || (unanswered.operation.is_some() && site.limits.logs_all()) {
         let hops = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let client_ip = site.trusted_proxies.client_of(connection.peer, hops);
-        let ended = Ended { head: &head, status: reply.status(), arrived, begun, client_ip, caller, failure };
+        let trace = unanswered.trace.as_deref();
+        let ended = Ended { head: &head, status: reply.status(), arrived, begun, client_ip, caller, failure, trace };
         if is_refused {
             site.refusals.log(site.outside.clock.now_ms(), &ended);
         } else {
@@ -153,22 +163,28 @@ struct Unanswered<'a> {
     metrics: &'a Metrics,
     /// The number of its operation.
     operation: Option<usize>,
+    /// Where it is traced.
+    trace: Option<Arc<Trace>>,
     begun: Instant,
     answered: bool,
 }
 
 impl Unanswered<'_> {
     /// Counts how the request ended, and when.
-    fn count(&self, outcome: Outcome) {
+    fn end(&self, status: u16, code: Option<Code>) {
         let nanos = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.metrics.requests.request(self.operation, outcome, nanos);
+        self.metrics.requests.request(self.operation, Outcome::of(status, code), nanos);
+        if let (Some(trace), Some(operation)) = (&self.trace, self.operation) {
+            let method = known_method(&self.head.method);
+            trace.end(Ending { operation, method, status, code, request_id: self.request_id });
+        }
     }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.count(Outcome::of(Code::ClientClosedRequest.status(), Some(Code::ClientClosedRequest)));
+            self.end(Code::ClientClosedRequest.status(), Some(Code::ClientClosedRequest));
             tracing::debug!(
                 status = Code::ClientClosedRequest.status(),
                 method = %self.head.method,
@@ -195,6 +211,7 @@ async fn operate<A: Application>(
     head: &Parts,
     mut body: Incoming,
     arrived: Arrived,
+    trace: Option<&Arc<Trace>>,
 ) -> Outbound {
     let site = &*connection.site;
     let limit = site.limits.max_body_bytes();
@@ -226,7 +243,13 @@ async fn operate<A: Application>(
         let inbound = inbound_of(connection, head, bytes, arrived);
         // Calling it may panic as well as running it.
         let answer = match catch_unwind(AssertUnwindSafe(|| site.application.respond(operation, inbound))) {
-            Ok(answer) => Running { answer: Some(answer), stops, place: Arc::clone(&connection.place), room }.await,
+            Ok(answer) => {
+                let answer = match trace {
+                    Some(trace) => Box::pin(trace::within(Arc::clone(trace), answer)),
+                    None => answer,
+                };
+                Running { answer: Some(answer), stops, place: Arc::clone(&connection.place), room }.await
+            }
             Err(_) => Err(Panicked),
         };
         answer.unwrap_or_else(|Panicked| {
@@ -470,6 +493,19 @@ fn text(value: &HeaderValue) -> Box<str> {
     String::from_utf8_lossy(value.as_bytes()).into()
 }
 
+/// The caller's trace. Where several are named none is meant.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok()
+}
+
+/// A method by a name that is not the client's own.
+fn known_method(method: &Method) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = ["POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
+    KNOWN.into_iter().find(|known| method.as_str() == *known)
+}
+
 /// COM-HDR-05.
 fn test_time(value: &HeaderValue) -> Option<i64> {
     let time = std::str::from_utf8(value.as_bytes()).ok().and_then(|text| text.trim().parse().ok());
@@ -557,15 +593,40 @@ fn error_content_type(request: &HeaderMap) -> &'static str {
 
 /// 404, or 405 where methods are `allowed` (COM-RT-06).
 async fn refuse_route(head: &Parts, body: &mut Incoming, arrived: Arrived, allowed: Option<&'static str>) -> Reply {
-    discard(head, body).await;
     let problem =
         if allowed.is_some() { Problem::method_not_allowed() } else { Problem::no_such_route(head.uri.path()) };
-    let mut reply = reply_of(&mut outbound_of(&problem, arrived.request_id), &head.headers);
+    let mut reply = refuse(head, body, arrived, &problem).await;
     if let Some(allowed) = allowed {
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
+    reply
+}
+
+/// An error before any operation.
+async fn refuse(head: &Parts, body: &mut Incoming, arrived: Arrived, problem: &Problem) -> Reply {
+    discard(head, body).await;
+    let mut reply = reply_of(&mut outbound_of(problem, arrived.request_id), &head.headers);
     reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// Whether a request says which host it is for, as HTTP/1 asks for it (RFC 9112, 3.2): with none, two or one that is no host,
+/// those on its way may have understood another request than we do. HTTP/2 has it elsewhere, and checked already.
+///
+/// # Errors
+/// What is to be told.
+pub(super) fn names_its_host(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+    if version > Version::HTTP_11 {
+        return Ok(());
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let is_sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_11 => Err("The request has no Host header, which HTTP/1.1 asks for."),
+        (_, Some(_)) => Err("The request has more than one Host header."),
+        (Some(host), None) if !host.as_bytes().iter().all(is_sign) => Err("The request's Host header names no host."),
+        _ => Ok(()),
+    }
 }
 
 /// The page that a GET with `//`, `/./` or `/../` in its path meant (COM-RT-05). A POST is never redirected: clients
@@ -612,6 +673,7 @@ struct Ended<'a> {
     client_ip: IpAddr,
     caller: Option<(WorkspaceId, KeyId)>,
     failure: Option<Box<Failure>>,
+    trace: Option<&'a Trace>,
 }
 
 /// Longest piece of a client's text in a line of the log, bytes.
@@ -639,7 +701,7 @@ impl Refusals {
 impl Ended<'_> {
     /// Writes its line: nothing of its headers but where it came from, nothing of its body (COM-LOG-07).
     fn log(&self) {
-        let Ended { head, status, arrived, begun, client_ip, caller, failure } = self;
+        let Ended { head, status, arrived, begun, client_ip, caller, failure, trace } = self;
         let failure = failure.as_deref();
         let (status, request_id) = (status.as_u16(), arrived.request_id);
         let method = shortened(head.method.as_str());
@@ -647,13 +709,15 @@ impl Ended<'_> {
         let code = failure.map(|failure| failure.code.path());
         let workspace = caller.map(|(workspace, _)| workspace.to_string());
         let root_key = caller.map(|(_, key)| key.to_string());
+        let trace_id = trace.map(Trace::spelled_id);
         let cause = failure.and_then(|failure| failure.cause.as_deref());
         // To the microsecond: finer digits are noise.
         let latency_ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         macro_rules! line {
             ($level:ident, $text:literal) => {
                 tracing::$level!(
-                    status, code, method, path, %client_ip, workspace, root_key, %request_id, latency_ms, cause, $text
+                    status, code, method, path, %client_ip, workspace, root_key, %request_id, trace_id, latency_ms, cause,
+                    $text
                 )
             };
         }

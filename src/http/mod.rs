@@ -32,6 +32,7 @@ use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
 use crate::health::{self, Reason};
 use crate::metrics::Metrics;
+use crate::otlp::trace::Tracer;
 
 /// An answer in the making. Unless its operation [stops](Application::stops) it is never dropped half-way: whoever stops
 /// waiting for it lets it run to its end elsewhere.
@@ -61,12 +62,15 @@ pub trait Application: Send + Sync + 'static {
     /// Its counters.
     fn metrics(&self) -> &Metrics;
 
+    /// What begins traces, where requests are traced at all.
+    fn tracer(&self) -> Option<&Arc<Tracer>>;
+
     /// All its metrics, as Prometheus reads them.
     fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>>;
 }
 
-/// The operations of this program, on its storage.
-pub struct Api(pub Arc<Services>);
+/// The operations of this program, on its storage, and what traces requests for them.
+pub struct Api(pub Arc<Services>, pub Option<Arc<Tracer>>);
 
 impl Application for Api {
     type Operation = (usize, &'static crate::api::Entry);
@@ -93,6 +97,10 @@ impl Application for Api {
 
     fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.1.as_ref()
     }
 
     fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {

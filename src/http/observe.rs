@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::exchange::names_its_host;
 use super::service_routes;
 use crate::app::Services;
 use crate::metrics::Metrics;
@@ -75,6 +76,11 @@ pub async fn run(listener: TcpListener, services: Arc<Services>, stop: impl Futu
 }
 
 async fn answer(services: Arc<Services>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if let Err(why) = names_its_host(request.version(), request.headers()) {
+        let mut response = Response::new(Full::new(Bytes::from_static(why.as_bytes())));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(response);
+    }
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     let response = if request.uri().path() == service_routes::METRICS_PATH && is_read {
         service_routes::metrics(Metrics::scrape(services).await)

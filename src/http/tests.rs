@@ -20,6 +20,7 @@ use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RateLimitH
 use crate::config::Settings;
 use crate::health::Reason;
 use crate::metrics::Metrics;
+use crate::otlp::trace::Tracer;
 use crate::outside::Outside;
 
 /// The second implementer of [`Application`]: an operation for each behaviour the layer has to cope with.
@@ -80,6 +81,10 @@ impl Application for Behaviours {
 
     fn metrics(&self) -> &Metrics {
         self.metrics.get_or_init(|| Metrics::new(0))
+    }
+
+    fn tracer(&self) -> Option<&Arc<Tracer>> {
+        None
     }
 
     fn exposition(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {

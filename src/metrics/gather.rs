@@ -1,13 +1,14 @@
 //! Asks every part for its numbers.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use keyward_query::search::Freshness;
 use keyward_storage::Distribution;
 
-use super::expose::Samples;
 use super::process;
 use super::recorder::{FOUND, INDEXES, LATENCIES_NS, Outcome, VERIFIED};
+use super::samples::Samples;
 use super::table::{self as metric, Metric};
 use crate::api::OPERATIONS;
 use crate::app::Services;
@@ -31,6 +32,7 @@ pub fn gather(services: &Services) -> Samples {
     events_and_queries(services, &mut to);
     search(services, &mut to);
     secrets_and_trail(services, &mut to);
+    telemetry(services, &mut to);
     of_process(services, &mut to);
     to
 }
@@ -173,6 +175,13 @@ fn secrets_and_trail(services: &Services, to: &mut Samples) {
     to.add(&metric::GUESSES_SLOWED, &["yes".into()], guesses.slowed);
     to.add(&metric::GUESSES_SLOWED, &["no".into()], guesses.unslowed);
     to.set(&metric::GUESSES_HELD, guesses.held as u64);
+}
+
+fn telemetry(services: &Services, to: &mut Samples) {
+    let counts = &services.metrics.otlp;
+    to.set(&metric::OTLP_SPANS, counts.spans_exported.load(Ordering::Relaxed));
+    to.set(&metric::OTLP_DROPPED, counts.spans_dropped.load(Ordering::Relaxed));
+    to.set(&metric::OTLP_FAILURES, counts.exports_failed.load(Ordering::Relaxed));
 }
 
 fn of_process(services: &Services, to: &mut Samples) {

@@ -35,6 +35,20 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// Its unit as UCUM has it, `1` where it counts things: for OTLP.
+    pub fn unit(&self) -> &'static str {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        if name.ends_with("_seconds") {
+            "s"
+        } else if name.ends_with("_bytes") {
+            "By"
+        } else {
+            "1"
+        }
+    }
+}
+
 /// Makes a constant of each metric, and the list of all.
 macro_rules! metrics {
     ($($id:ident = $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {
@@ -174,6 +188,12 @@ metrics! {
         "Of these, the ones beyond the free attempts of their address: held back (yes), or answered at once because too many were held back already (no)";
     GUESSES_HELD = "keyward_root_key_guesses_held" Gauge []
         "Answers that are held back now";
+    OTLP_SPANS = "keyward_otlp_spans_exported_total" Counter []
+        "Traced requests that the collector of telemetry took; 0 where none is set up";
+    OTLP_DROPPED = "keyward_otlp_spans_dropped_total" Counter []
+        "Traced requests that were lost to the collector: the queue was full, or it did not take them";
+    OTLP_FAILURES = "keyward_otlp_export_failures_total" Counter []
+        "Tries to hand spans or metrics to the collector that failed";
     PROCESS_START = "process_start_time_seconds" Gauge []
         "When the process began, Unix time";
     PROCESS_CPU = "process_cpu_seconds_total" Counter []

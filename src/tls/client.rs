@@ -11,8 +11,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::named_file;
+
 /// Names the file of trusted certificates, as OpenSSL and curl have it.
 const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
+/// Bytes of such a file; those of systems have some hundred KiB.
+const BUNDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Where systems keep theirs: Debian and Alpine, Fedora, SUSE, macOS and the BSDs.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -69,7 +73,9 @@ pub(super) fn bundle() -> Result<PathBuf, String> {
 /// Those whom a file of PEM certificates names.
 pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
     let unreadable = |why: String| format!("cannot read the trusted certificates in {}: {why}", path.display());
-    let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut text = Vec::new();
+    let read = named_file::open(path).and_then(|file| file.take(BUNDLE_BYTES_MAX).read_to_end(&mut text));
+    read.map_err(|error| unreadable(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! The files that TLS is set up with: read as a whole, known again by what they look like from outside.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::certificates::{self, Certificate};
 use crate::config;
+use crate::named_file;
 
 /// Bytes of one file: a chain has some kilobytes, a bundle of authorities some hundred.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -141,7 +142,7 @@ pub fn read(settings: &config::Tls) -> Result<(Fingerprint, Material<'_>), TlsEr
 /// A file's bytes and its rights.
 fn read_file(what: &'static str, path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), TlsError> {
     let fail = |source| TlsError::Unreadable { what, path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
+    let file = named_file::open(path).map_err(fail)?;
     let found = file.metadata().map_err(fail)?;
     // Room for all of it at once: a buffer that grows leaves pieces of a key behind.
     let room = usize::try_from(found.size().min(FILE_BYTES_MAX)).unwrap_or(0) + 1;

@@ -24,7 +24,7 @@ const LATELY: Duration = Duration::from_secs(3600);
 pub struct Complaints {
     count: AtomicU64,
     began: Instant,
-    /// Seconds after `began` of the last failure, plus one; 0 where there was none.
+    /// Seconds after `began` of the last failure that is no lack of a master key, plus one; 0 where there was none.
     last: AtomicU64,
     told: Mutex<Told>,
 }
@@ -47,7 +47,10 @@ impl Complaints {
     /// then logged another time. With all places taken it is counted only.
     pub fn tell(&self, workspace: WorkspaceId, key: KeyId, why: Unopened) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.last.store(self.began.elapsed().as_secs() + 1, Ordering::Relaxed);
+        // A copy whose master key is not configured is whole, and is told of as such.
+        if !matches!(why, Unopened::MasterKeyMissing(_)) {
+            self.last.store(self.began.elapsed().as_secs() + 1, Ordering::Relaxed);
+        }
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due(key, Instant::now()) {
             tracing::error!(
                 %workspace,
@@ -59,7 +62,7 @@ impl Complaints {
         }
     }
 
-    /// Whether a copy could not be opened within the last hour.
+    /// Whether a copy was found within the last hour that cannot be opened although its master key is configured.
     pub fn came_lately(&self) -> bool {
         match self.last.load(Ordering::Relaxed) {
             0 => false,

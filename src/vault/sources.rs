@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::{Secret, SecretSources};
+use crate::named_file;
 
 /// Bytes of a file of secrets.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -95,7 +96,7 @@ pub enum SourceError {
 pub fn find(wanted: Wanted<'_>, sources: &SecretSources, data_dir: &Path) -> Result<Option<Found>, SourceError> {
     if let Some(path) = sources.credentials_dir.as_ref().map(|dir| dir.join(wanted.credential)) {
         // Who may read a credential is systemd's to decide, and its mode shows an access list as rights of the group.
-        match File::open(&path) {
+        match named_file::open(&path) {
             Ok(file) => return read(wanted.what, path, file).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(SourceError::Unreadable { what: wanted.what, path, source }),
@@ -105,7 +106,7 @@ pub fn find(wanted: Wanted<'_>, sources: &SecretSources, data_dir: &Path) -> Res
         let path = path.to_owned();
         let what = wanted.what;
         let unreadable = |source| SourceError::Unreadable { what, path: path.clone(), source };
-        let file = File::open(&path).map_err(unreadable)?;
+        let file = named_file::open(&path).map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             return Err(SourceError::Open { what, path, mode });

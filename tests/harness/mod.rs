@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod client;
+pub mod collector;
 pub mod document;
 pub mod program;
 pub mod world;

@@ -6,9 +6,9 @@ use super::reply::{Failure, Refusal, quoted};
 use crate::api::Entry;
 use crate::api::problem::TYPE_BASE;
 use crate::cli::access::Access;
-use crate::cli::http_client::PostError;
 use crate::cli::text::printable;
 use crate::cli::{EXIT_ERROR, EXIT_UNREACHABLE};
+use crate::http_client::PostError;
 
 /// No answer came.
 pub fn no_answer(access: &Access, error: &PostError) -> Failure {

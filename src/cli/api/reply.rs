@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::rows::{Format, Rows};
 use crate::cli::ask::{Output, note, print_answer};
-use crate::cli::http_client::Answer;
 use crate::cli::text::{printable, steers};
+use crate::http_client::Answer;
 
 /// Why a command that talks to a server brought no reply.
 #[derive(Debug)]

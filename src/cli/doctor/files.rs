@@ -6,19 +6,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Finding;
-use crate::app::ROOT_KEY_FILE;
+use crate::app::{RIGHTS_OF_OTHERS, ROOT_KEY_FILE, WRITE_OF_OTHERS};
+use crate::audit::file;
 use crate::config::Settings;
 use crate::http::admin::Operator;
+use crate::otlp::headers::Headers;
+use crate::pepper::Configured;
 use crate::telemetry::error_chain;
 use crate::vault::Vault;
-
-/// Rights of anybody but the owner.
-const OTHERS: u32 = 0o077;
 
 pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![data_dir(&settings.data_dir)];
     findings.extend(root_key(&settings.data_dir.join(ROOT_KEY_FILE)));
     findings.push(master_key(settings));
+    findings.push(pepper(settings));
+    findings.extend(telemetry_headers(settings));
+    findings.extend(audit_export(settings));
     findings
 }
 
@@ -40,7 +43,13 @@ fn data_dir(path: &Path) -> Finding {
     };
     let mode = found.mode() & 0o7777;
     let me = Operator::current();
-    if mode & OTHERS != 0 {
+    if mode & WRITE_OF_OTHERS != 0 {
+        Finding::problem(
+            check,
+            format!("{shown} has mode {mode:04o}: other users may change and replace what is in it"),
+            format!("who writes there decides which keys are valid: chmod 700 {shown}"),
+        )
+    } else if mode & RIGHTS_OF_OTHERS != 0 {
         let advice = format!("it holds hashes of keys and the audit trail: chmod 700 {shown}");
         Finding::warning(check, format!("{shown} has mode {mode:04o}: other users may look into it"), advice)
     } else if found.uid() != me.uid && me.uid != 0 {
@@ -59,7 +68,7 @@ fn root_key(path: &Path) -> Option<Finding> {
     let check = "files.root_key";
     let mode = fs::metadata(path).ok()?.mode() & 0o7777;
     let shown = path.display();
-    Some(if mode & OTHERS != 0 {
+    Some(if mode & RIGHTS_OF_OTHERS != 0 {
         Finding::problem(
             check,
             format!("{shown} has mode {mode:04o}: other users may read a key that opens everything"),
@@ -86,6 +95,41 @@ fn master_key(settings: &Settings) -> Finding {
     }
 }
 
+fn pepper(settings: &Settings) -> Finding {
+    let check = "files.pepper";
+    match Configured::open(&settings.secrets, &settings.data_dir) {
+        Ok(pepper) => match pepper.place {
+            Some(place) => {
+                Finding::ok(check, format!("a pepper is in {place}; keep a copy of it where no backup goes"))
+            }
+            None => Finding::ok(check, "none is set up: hashes are stored without one"),
+        },
+        Err(error) => Finding::problem(check, error_chain(&error), "the server would not start with it"),
+    }
+}
+
+fn telemetry_headers(settings: &Settings) -> Option<Finding> {
+    let check = "files.telemetry_headers";
+    settings.telemetry.otlp_endpoint.as_ref()?;
+    Some(match Headers::read(&settings.secrets, &settings.data_dir) {
+        Ok(headers) if headers.is_empty() => Finding::ok(check, "the collector of telemetry is sent no credential"),
+        Ok(_) => Finding::ok(check, "the headers for the collector of telemetry can be used"),
+        Err(error) => Finding::problem(check, error_chain(&error), "the server would not start with it"),
+    })
+}
+
+fn audit_export(settings: &Settings) -> Option<Finding> {
+    let check = "files.audit_export";
+    let path = settings.audit.export_file.as_deref()?;
+    let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let (mode, shown) = (found.mode() & 0o7777, path.display());
+    Some(if file::is_too_open(mode) {
+        Finding::warning(check, format!("{shown} has mode {mode:04o}"), file::rights_advice(path))
+    } else {
+        Finding::ok(check, format!("{shown} is written by its owner alone"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -105,7 +149,9 @@ mod tests {
             set(&key, mode);
             assert_eq!(root_key(&key).expect("it is there").state, state, "{mode:o}");
         }
-        for (mode, state) in [(0o700, State::Ok), (0o750, State::Warning)] {
+        for (mode, state) in
+            [(0o700, State::Ok), (0o750, State::Warning), (0o720, State::Problem), (0o777, State::Problem)]
+        {
             set(home.path(), mode);
             assert_eq!(data_dir(home.path()).state, state, "{mode:o}");
         }

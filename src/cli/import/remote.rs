@@ -11,10 +11,11 @@ use serde_json::Value;
 use crate::api::problem::TYPE_BASE;
 use crate::cli::api::Failure;
 use crate::cli::ask::note;
-use crate::cli::http_client::{Answer, PostError, ServerUrl, post};
 use crate::cli::text::printable;
 use crate::cli::{EXIT_ERROR, EXIT_UNREACHABLE};
 use crate::config::Secret;
+use crate::http_client::{Answer, PostError, post};
+use crate::server_url::ServerUrl;
 
 /// Pauses before a request is sent again, in seconds; after the last of them it has failed.
 const PAUSES_S: [u64; 6] = [1, 2, 4, 8, 15, 30];

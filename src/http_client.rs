@@ -1,13 +1,13 @@
-//! One request over HTTP/1.1, encrypted or not, and its answer: what `keyward api`, `auth` and `import` need of a client.
+//! One request over HTTP/1.1, encrypted or not, and its answer: what commands and the exporter of telemetry need of a client.
 //!
-//! Blocking and without a runtime: a command asks one thing and ends. A connection serves one request. Everything that
-//! comes back is a stranger's: heads, bodies and waiting are bounded.
+//! Blocking and without a runtime: a command asks one thing and ends, the exporter has a thread of its own. A connection
+//! serves one request. Everything that comes back is a stranger's: heads, bodies and waiting are bounded.
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::server_url::ServerUrl;
 use crate::tls::client::{self, Encrypted};
 
 /// How long one address may take to be connected to.
@@ -20,80 +20,6 @@ const HEAD_BYTES_MAX: u64 = 64 * 1024;
 const BODY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Interim answers (1xx) that are passed over.
 const INTERIM_MAX: usize = 8;
-
-/// Where a server is: an `http://` or `https://` URL, which may have a path that stands before the operations' own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUrl {
-    is_encrypted: bool,
-    /// As in a `Host` header: an IPv6 address is in brackets, and the port is there unless it is the scheme's own.
-    authority: String,
-    host: String,
-    port: u16,
-    /// Begins with `/` where there is one, and never ends with one.
-    prefix: String,
-}
-
-impl ServerUrl {
-    /// Reads a URL.
-    ///
-    /// # Errors
-    /// A sentence that says what to type instead.
-    pub fn parse(text: &str) -> Result<ServerUrl, String> {
-        let refuse = |why: &str| Err(format!("the server's URL {text:?} {why}"));
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return refuse("has no scheme: write it as http://HOST:PORT");
-        };
-        let (is_encrypted, usual_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (false, 80),
-            "https" => (true, 443),
-            _ => return refuse("is not of the form http://HOST:PORT or https://HOST:PORT"),
-        };
-        if rest.contains(['?', '#', '@']) || rest.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii())
-        {
-            return refuse("holds more than a host, a port and a path");
-        }
-        let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, rest)) => match rest.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None => return refuse("is not of the form http://HOST:PORT"),
-            },
-            None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
-        };
-        let port = match port.map(|port| (port.bytes().all(|byte| byte.is_ascii_digit()), port.parse::<u16>())) {
-            None => usual_port,
-            Some((true, Ok(port))) if port > 0 => port,
-            Some(_) => return refuse("has no port from 1 to 65535 behind its host"),
-        };
-        if host.is_empty() || host.contains(['[', ']']) {
-            return refuse("names no host");
-        }
-        let host = host.to_ascii_lowercase();
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let authority = if port == usual_port { shown } else { format!("{shown}:{port}") };
-        let prefix = path.trim_end_matches('/').to_owned();
-        Ok(ServerUrl { is_encrypted, authority, host, port, prefix })
-    }
-
-    /// Whether what is sent there can be read by nobody on the way.
-    pub fn is_encrypted(&self) -> bool {
-        self.is_encrypted
-    }
-
-    /// Whether what is sent there stays on this machine, as far as the name tells.
-    pub fn is_loopback(&self) -> bool {
-        let address = self.host.parse::<std::net::IpAddr>();
-        address.map_or_else(|_| self.host == "localhost", |address| address.is_loopback())
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_encrypted { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
-    }
-}
 
 /// An answer as it came.
 #[derive(Debug)]
@@ -120,33 +46,59 @@ pub enum PostError {
     Strange(String),
 }
 
+/// A POST in the making.
+pub struct Request<'a> {
+    /// Behind the URL's own path; begins with `/`.
+    pub path: &'a str,
+    /// The media type of the body, and of the answer that is wished for.
+    pub media_type: &'a str,
+    /// More headers: names and values, checked by the caller to be of one line.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: &'a [u8],
+    /// When the answer must be whole.
+    pub until: Instant,
+    /// Bytes of the answer's body; a longer one is an error.
+    pub answer_bytes_max: u64,
+}
+
 /// Sends one POST with a JSON body. `headers` are names and values, checked by the caller to be of one line.
 ///
 /// # Errors
 /// See [`PostError`]. A refusal is an answer.
 pub fn post(url: &ServerUrl, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, PostError> {
+    let until = Instant::now() + CONNECT_TIME_MAX + ANSWER_TIME_MAX;
+    let media_type = "application/json";
+    send(url, &Request { path, media_type, headers, body, until, answer_bytes_max: BODY_BYTES_MAX })
+}
+
+/// Sends one POST.
+///
+/// # Errors
+/// See [`PostError`]. A refusal is an answer.
+pub fn send(url: &ServerUrl, request: &Request<'_>) -> Result<Answer, PostError> {
     let begun = Instant::now();
-    let stream = connect(url)?;
+    let Request { path, media_type, body, .. } = request;
+    let stream = Timed { stream: connect(url, request.until)?, until: request.until };
     let mut head = format!(
-        "POST {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json\r\n\
+        "POST {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nAccept: {media_type}\r\n\
          User-Agent: keyward/{}\r\nConnection: close\r\nContent-Length: {}\r\n",
-        url.prefix,
-        url.authority,
+        url.prefix(),
+        url.authority(),
         env!("CARGO_PKG_VERSION"),
         body.len()
     );
-    for (name, value) in headers {
+    for (name, value) in request.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let stream = Timed { stream, until: begun + CONNECT_TIME_MAX + ANSWER_TIME_MAX };
-    let mut stream = match url.is_encrypted {
+    let mut stream = match url.is_encrypted() {
         false => Wire::Plain(stream),
-        true => Wire::Encrypted(Box::new(client::encrypt(stream, &url.host).map_err(PostError::Unreachable)?)),
+        true => Wire::Encrypted(Box::new(client::encrypt(stream, url.host()).map_err(PostError::Unreachable)?)),
     };
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
     // A server may refuse a request before it has read the whole of it: its answer says more than the broken pipe.
-    let (status, body) = match (read_answer(&mut BufReader::new(stream)), sent) {
+    let (status, body) = match (read_answer(&mut BufReader::new(stream), request.answer_bytes_max), sent) {
         (Ok(answer), _) => answer,
         (Err(PostError::Lost(_)), Err(error)) | (Err(PostError::Lost(error)), Ok(())) => {
             return Err(PostError::Lost(error));
@@ -157,11 +109,15 @@ pub fn post(url: &ServerUrl, path: &str, headers: &[(&str, &str)], body: &[u8]) 
 }
 
 /// Connects to the first address of the host that answers.
-fn connect(url: &ServerUrl) -> Result<TcpStream, PostError> {
+fn connect(url: &ServerUrl, until: Instant) -> Result<TcpStream, PostError> {
     let unreachable = |error: io::Error| PostError::Unreachable(format!("cannot reach {url}: {error}"));
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (url.host.as_str(), url.port).to_socket_addrs().map_err(unreachable)? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIME_MAX) {
+    for address in (url.host(), url.port()).to_socket_addrs().map_err(unreachable)? {
+        let patience = until.saturating_duration_since(Instant::now()).min(CONNECT_TIME_MAX);
+        if patience.is_zero() {
+            return Err(unreachable(io::ErrorKind::TimedOut.into()));
+        }
+        match TcpStream::connect_timeout(&address, patience) {
             Ok(stream) => {
                 // A request is one or two writes and then waits: there is nothing to gather.
                 stream.set_nodelay(true).map_err(unreachable)?;
@@ -239,8 +195,8 @@ fn strange(what: impl Into<String>) -> PostError {
     PostError::Strange(what.into())
 }
 
-/// Reads one answer: its status and body.
-fn read_answer(stream: &mut impl BufRead) -> Result<(u16, Vec<u8>), PostError> {
+/// Reads one answer: its status, and its body of so many bytes at most.
+fn read_answer(stream: &mut impl BufRead, bytes_max: u64) -> Result<(u16, Vec<u8>), PostError> {
     for _ in 0..=INTERIM_MAX {
         let (status, framing) = read_head(stream)?;
         if (100..200).contains(&status) {
@@ -248,8 +204,8 @@ fn read_answer(stream: &mut impl BufRead) -> Result<(u16, Vec<u8>), PostError> {
         }
         let body = match framing {
             _ if matches!(status, 204 | 304) => Vec::new(),
-            Framing::Chunked => read_chunks(stream)?,
-            Framing::Length(length) if length > BODY_BYTES_MAX => return Err(strange("its answer is too long")),
+            Framing::Chunked => read_chunks(stream, bytes_max)?,
+            Framing::Length(length) if length > bytes_max => return Err(strange("its answer is too long")),
             Framing::Length(length) => {
                 let mut body = Vec::new();
                 stream.take(length).read_to_end(&mut body).map_err(PostError::Lost)?;
@@ -260,8 +216,8 @@ fn read_answer(stream: &mut impl BufRead) -> Result<(u16, Vec<u8>), PostError> {
             }
             Framing::ToTheEnd => {
                 let mut body = Vec::new();
-                stream.take(BODY_BYTES_MAX + 1).read_to_end(&mut body).map_err(PostError::Lost)?;
-                if body.len() as u64 > BODY_BYTES_MAX {
+                stream.take(bytes_max + 1).read_to_end(&mut body).map_err(PostError::Lost)?;
+                if body.len() as u64 > bytes_max {
                     return Err(strange("its answer is too long"));
                 }
                 body
@@ -322,7 +278,7 @@ fn read_line(stream: &mut impl BufRead) -> Result<String, PostError> {
     String::from_utf8(line.to_vec()).map_err(|_| strange("a line is not text"))
 }
 
-fn read_chunks(stream: &mut impl BufRead) -> Result<Vec<u8>, PostError> {
+fn read_chunks(stream: &mut impl BufRead, bytes_max: u64) -> Result<Vec<u8>, PostError> {
     let mut body = Vec::new();
     loop {
         let line = read_line(&mut stream.by_ref().take(HEAD_BYTES_MAX))?;
@@ -332,7 +288,7 @@ fn read_chunks(stream: &mut impl BufRead) -> Result<Vec<u8>, PostError> {
             // Trailers have nothing that anybody asked for.
             return Ok(body);
         }
-        if size > BODY_BYTES_MAX.saturating_sub(body.len() as u64) {
+        if size > bytes_max.saturating_sub(body.len() as u64) {
             return Err(strange("its answer is too long"));
         }
         let before = body.len() as u64;
@@ -350,49 +306,8 @@ fn read_chunks(stream: &mut impl BufRead) -> Result<Vec<u8>, PostError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn urls_are_read_strictly_and_shown_alike() {
-        for (typed, shown) in [
-            ("http://127.0.0.1:7070", "http://127.0.0.1:7070"),
-            ("HTTP://LocalHost:7070/", "http://localhost:7070"),
-            ("http://keys.internal", "http://keys.internal"),
-            ("http://keys.internal:80/", "http://keys.internal"),
-            ("http://[::1]:7070", "http://[::1]:7070"),
-            ("http://gate:8080/keyward/", "http://gate:8080/keyward"),
-            ("https://Keys.Example.com:443", "https://keys.example.com"),
-            ("https://keys.example.com:80", "https://keys.example.com:80"),
-            ("http://keys.example.com:443", "http://keys.example.com:443"),
-        ] {
-            let url = ServerUrl::parse(typed).expect(typed);
-            assert_eq!(url.to_string(), shown);
-            assert_eq!(ServerUrl::parse(shown).as_ref(), Ok(&url), "what is shown can be typed");
-        }
-        for (typed, why) in [
-            ("127.0.0.1:7070", "no scheme"),
-            ("localhost", "no scheme"),
-            ("ftp://x", "http://HOST:PORT"),
-            ("http://", "no host"),
-            ("http://:7070", "no host"),
-            ("http://x:0", "port"),
-            ("http://x:99999", "port"),
-            ("http://x:+80", "port"),
-            ("http://[::1", "port"),
-            ("http://[::1]7", "http://HOST:PORT"),
-            ("http://user@x", "more than"),
-            ("http://x/?a=1", "more than"),
-            ("http://x/\r\nEvil: 1", "more than"),
-            ("http://exämple", "more than"),
-        ] {
-            let told = ServerUrl::parse(typed).expect_err(typed);
-            assert!(told.contains(why), "{typed}: {told}");
-        }
-        let loopback = |url: &str| ServerUrl::parse(url).expect(url).is_loopback();
-        assert!(loopback("http://127.0.0.2") && loopback("http://[::1]:1") && loopback("http://localhost"));
-        assert!(!loopback("http://10.0.0.1") && !loopback("http://localhost.example"));
-    }
-
     fn answer(text: &str) -> Result<(u16, Vec<u8>), PostError> {
-        read_answer(&mut text.as_bytes())
+        read_answer(&mut text.as_bytes(), BODY_BYTES_MAX)
     }
 
     /// Each framing ends where it says, and what is cut short is not taken for whole.
