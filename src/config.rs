@@ -21,7 +21,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::server_url::ServerUrl;
-
 pub use replication::{Ack, CreditsOffline, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
@@ -64,10 +63,10 @@ pub struct Settings {
     pub auth: Auth,
     /// Who may read metrics.
     pub metrics: Metrics,
-    /// What is handed to a collector of OpenTelemetry.
-    pub telemetry: Telemetry,
     /// Other nodes with the same records.
     pub replication: Replication,
+    /// What is handed to a collector of OpenTelemetry.
+    pub telemetry: Telemetry,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -84,14 +83,14 @@ pub struct SecretSources {
     pub pepper_file: Option<PathBuf>,
     /// The pepper, from the environment. Never read from the settings file, never printed.
     pub pepper: Option<Secret>,
-    /// The file of headers that go to the collector of telemetry.
-    pub otlp_headers_file: Option<PathBuf>,
-    /// These headers, from the environment. Never read from the settings file, never printed.
-    pub otlp_headers: Option<Secret>,
     /// The file of the token that nodes know each other by.
     pub replication_token_file: Option<PathBuf>,
     /// That token, from the environment. Never read from the settings file, never printed.
     pub replication_token: Option<Secret>,
+    /// The file of headers that go to the collector of telemetry.
+    pub otlp_headers_file: Option<PathBuf>,
+    /// These headers, from the environment. Never read from the settings file, never printed.
+    pub otlp_headers: Option<Secret>,
 }
 
 /// A place to answer HTTP at.
@@ -447,6 +446,7 @@ impl Default for Settings {
             audit: Audit { export_file: None, export_syslog: None },
             auth: Auth { guess_delay_max: Duration::from_secs(4) },
             metrics: Metrics { listen: None, allow: networks(LOOPBACK) },
+            replication: Replication::default(),
             telemetry: Telemetry {
                 otlp_endpoint: None,
                 signals: Signals::All,
@@ -454,7 +454,6 @@ impl Default for Settings {
                 metrics_interval: Duration::from_secs(60),
                 queue_spans: 8192,
             },
-            replication: Replication::default(),
         }
     }
 }

@@ -13,8 +13,8 @@ mod gather;
 pub mod page;
 pub mod process;
 pub mod recorder;
-pub mod samples;
 pub mod replication;
+pub mod samples;
 pub mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};

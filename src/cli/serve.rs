@@ -173,8 +173,8 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
         Ok(keeper) => {
             let changes = (level, read, tls);
             let traced = otlp.as_ref();
-            let outcome =
-                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped, peers), changes, traced));
+            let sockets = (listeners, scraped, peers);
+            let outcome = runtime.block_on(answer_requests(settings, outside, &services, sockets, changes, traced));
             // It still reads and writes the store.
             keeper.stop();
             outcome

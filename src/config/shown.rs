@@ -53,14 +53,14 @@ impl Reading {
             value: in_toml((setting.get)(&self.settings)),
             place: self.places.get(setting.key).cloned(),
         };
-        SETTINGS.iter().map(of).collect()
+        SETTINGS.iter().copied().map(of).collect()
     }
 }
 
 impl Settings {
     /// What differs in `other`.
     pub fn differences(&self, other: &Settings) -> Vec<Difference> {
-        let differ = SETTINGS.iter().filter_map(|setting| {
+        let differ = SETTINGS.iter().copied().filter_map(|setting| {
             let (from, to) = ((setting.get)(self), (setting.get)(other));
             let now = RELOADED.contains(&setting.key);
             (from != to).then(|| Difference { key: setting.key, from: in_toml(from), to: in_toml(to), now })
@@ -94,7 +94,7 @@ pub fn flags() -> Vec<Flag> {
         let help = setting.meaning.replace('\n', " ");
         Flag { key: setting.key, long: flag_name(setting.key), value, help }
     };
-    SETTINGS.iter().filter(|setting| !own(setting.key)).map(of).collect()
+    SETTINGS.iter().copied().filter(|setting| !own(setting.key)).map(of).collect()
 }
 
 /// What stands before the table of settings.
@@ -130,7 +130,7 @@ This page is made from `src/config/`; a test keeps the two the same. `config/key
 pub fn page() -> String {
     let defaults = Settings::default();
     let mut page = HEAD.to_owned();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let default = in_toml((setting.get)(&defaults));
         let kind = describe(&setting.kind);
         let reload = if RELOADED.contains(&setting.key) { "yes" } else { "" };

@@ -18,10 +18,10 @@ pub const ROOT_KEY_VARIABLE: &str = "KEYWARD_ROOT_KEY";
 pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 /// Holds the pepper, or several.
 pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
-/// Holds headers for the collector of telemetry, one a line.
-pub const OTLP_HEADERS_VARIABLE: &str = "KEYWARD_OTLP_HEADERS";
 /// Holds the token that nodes of a replicated store know each other by.
 pub const REPLICATION_TOKEN_VARIABLE: &str = "KEYWARD_REPLICATION_TOKEN";
+/// Holds headers for the collector of telemetry, one a line.
+pub const OTLP_HEADERS_VARIABLE: &str = "KEYWARD_OTLP_HEADERS";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -112,15 +112,15 @@ impl Typed {
                 settings.secrets.master_key = Some(Secret(text.clone()));
             } else if variable == PEPPER_VARIABLE {
                 settings.secrets.pepper = Some(Secret(text.clone()));
-            } else if variable == OTLP_HEADERS_VARIABLE {
-                settings.secrets.otlp_headers = Some(Secret(text.clone()));
             } else if variable == REPLICATION_TOKEN_VARIABLE {
                 settings.secrets.replication_token = Some(Secret(text.clone()));
+            } else if variable == OTLP_HEADERS_VARIABLE {
+                settings.secrets.otlp_headers = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
             {
-                match SETTINGS.iter().find(|setting| variable_name(setting.key) == *variable) {
+                match SETTINGS.iter().copied().find(|setting| variable_name(setting.key) == *variable) {
                     Some(setting) => {
                         from_text(
                             setting,
@@ -350,8 +350,8 @@ fn unknown_variable(variable: &str) -> String {
         ROOT_KEY_VARIABLE,
         MASTER_KEY_VARIABLE,
         PEPPER_VARIABLE,
-        OTLP_HEADERS_VARIABLE,
         REPLICATION_TOKEN_VARIABLE,
+        OTLP_HEADERS_VARIABLE,
     ]
     .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {

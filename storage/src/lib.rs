@@ -12,9 +12,9 @@
 //! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
 //! - [`pepper`]: secrets from outside that stored hashes are keyed with;
+//! - [`replication`]: the same records on several machines;
 //! - [`backup`]: the records out of an open store, and into a new one;
 //! - [`verify`]: whether a data directory is whole;
-//! - [`replication`]: the same records on several machines;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.

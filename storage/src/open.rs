@@ -16,14 +16,14 @@ use crate::error::OpenError;
 use crate::feed::{FEED_BYTES_MAX_DEFAULT, Feeds, Source};
 use crate::hot::load;
 use crate::hot::window::WindowJournal;
-use crate::log::{self, Log, LogOptions, OpenLogError};
+use crate::log::{self, Log, LogOptions, OpenLogError, Recovered};
 use crate::pepper::{self, Pepper, Peppers};
 use crate::position::{Position, Term};
 use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
 use crate::replication::acks::Acks;
 use crate::replication::install::{install, node_id};
-use crate::replication::{Role, Standing};
+use crate::replication::{NodeId, Role, Standing};
 use crate::storage::{Storage, drop_all};
 use crate::store::{State, Store};
 use crate::upgrade;
@@ -145,7 +145,7 @@ impl Storage {
     fn open_unguarded(options: Options) -> Result<Storage, OpenError> {
         let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
         let min_free_bytes = options.min_free_bytes;
-        Storage::open_it(options).map_err(|error| match error {
+        Storage::open_it(&options).map_err(|error| match error {
             // Otherwise the words might send the operator after a backup.
             error if error.is_no_space() => {
                 OpenError::NoSpace { free_bytes: disk.free_bytes(&dir).ok(), path: dir, min_free_bytes }
@@ -155,74 +155,14 @@ impl Storage {
         })
     }
 
-    fn open_it(options: Options) -> Result<Storage, OpenError> {
-        let Options { dir, disk, clock, .. } = &options;
-        disk.create_dir_all(dir).map_err(io_error(dir))?;
-        refuse_foreign_files(&**disk, dir)?;
-        let lock_path = dir.join("LOCK");
-        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
-            _ => OpenError::Io { path: lock_path.clone(), source },
-        })?;
-        let format = read_format(&**disk, dir)?;
-        upgrade::keep(&**disk, dir, format)?;
-        install(&**disk, dir)?;
-        let node = node_id(&**disk, dir, &options.fresh)?;
-        let log_dir = dir.join("log");
-        let (mut store, mut state) = open_checkpoint(&options, format.is_some(), &log_dir)?;
-        store.peppers = Arc::new(Peppers::new(options.peppers.clone()));
-        let mut checkpoint = state.position;
-        let (mut log, recovered) = {
-            let mut replay = Replay::new(&store, state);
-            let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
-            disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
-            let opened = Log::open(Arc::clone(disk), &log_dir, log_options, checkpoint, |position, term, record| {
-                replay.take(position, term, record)
-            });
-            let opened = opened.map_err(|error| match error {
-                OpenLogError::Replay { source, .. } => source,
-                OpenLogError::Log(error) => OpenError::Log(Box::new(error)),
-            })?;
-            state = replay.finish()?;
-            opened
-        };
-        if format == Some(FORMAT) {
-            write_version(&**disk, dir)?;
-        } else {
-            // Only now: a directory with this file has a log, so one without is a log that was lost.
-            write_format(&**disk, dir)?;
-        }
-        if !recovered.strangers.is_empty() {
-            tracing::warn!(files = ?recovered.strangers, "the log directory holds files that are not keyward's; they are left alone");
-        }
-        if recovered.replayed > 0 || recovered.torn_bytes > 0 {
-            tracing::info!(
-                records = recovered.replayed,
-                torn_bytes = recovered.torn_bytes,
-                position = state.position.0,
-                "the write-ahead log was replayed"
-            );
-        }
-
-        let switched = pepper::load(&store.peppers, &store.snapshot()?)?
-            .is_some_and(|row| row.ended_at.is_some() && row.cleared_at.is_none());
-        let mut cleared = false;
-        if switched && options.clear_after_switch {
-            match clear(&options, &store, state, &mut log) {
-                Ok(anew) => (store, checkpoint, cleared) = (anew, state.position, true),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "records.redb could not be written anew after the switch of the pepper: space in it that is free again may \
-                     hold older hashes of keys; the next start tries again"
-                ),
-            }
-        }
-        let store = Arc::new(store);
-        let snapshot = store.snapshot()?;
-        let hot = Arc::new(load::load(&options, &snapshot, Arc::clone(&store.peppers), state.seed)?);
-        drop(snapshot);
-        let (journal, loaded) =
-            WindowJournal::open(Arc::clone(disk), dir, state.store_id, &hot.windows, clock()).map_err(io_error(dir))?;
+    fn open_it(options: &Options) -> Result<Storage, OpenError> {
+        let Options { dir, disk, clock, .. } = options;
+        let Parts { writer, source, node, recovered, cleared } = Parts::open(options)?;
+        let (hot, store) = (Arc::clone(&writer.hot), Arc::clone(&writer.store));
+        let (waiting, status) = (Arc::clone(&writer.waiting), Arc::clone(&writer.status));
+        let (standing, acks) = (Arc::clone(&writer.standing), Arc::clone(&writer.acks));
+        let (journal, loaded) = WindowJournal::open(Arc::clone(disk), dir, source.store_id, &hot.windows, clock())
+            .map_err(io_error(dir))?;
         tracing::debug!(cells = loaded.kept, "rate-limit cells loaded");
         if loaded.ignored_bytes > 0 || loaded.no_room > 0 || loaded.unread.is_some() {
             tracing::warn!(
@@ -232,45 +172,6 @@ impl Storage {
                 "some rate-limit windows could not be read back: what was counted in them is forgotten"
             );
         }
-
-        let status = Arc::new(Status::default());
-        status.position.store(state.position.0, Ordering::Relaxed);
-        status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
-        let feeds = Arc::new(Feeds::new(options.feed_bytes_max, options.expected_reader));
-        let source = Source {
-            disk: Arc::clone(disk),
-            log_dir,
-            store_id: state.store_id,
-            store: Arc::clone(&store),
-            status: Arc::clone(&status),
-            feeds: Arc::clone(&feeds),
-            _lock: Arc::from(lock),
-        };
-        let waiting = Arc::new(Waiting::default());
-        let standing = Arc::new(Standing::new(options.role));
-        standing.see(state.term);
-        let acks = Arc::new(Acks::new(options.acks_wanted, options.ack_timeout));
-        let mut writer = Writer {
-            disk: Arc::clone(disk),
-            dir: dir.clone(),
-            store: Arc::clone(&store),
-            checkpointed_bytes: log.bytes_written(),
-            log,
-            hot: Arc::clone(&hot),
-            state,
-            waiting: Arc::clone(&waiting),
-            status: Arc::clone(&status),
-            feeds,
-            min_free_bytes: options.min_free_bytes,
-            room: Room::Enough,
-            full_at: None,
-            now: clock(),
-            standing: Arc::clone(&standing),
-            acks: Arc::clone(&acks),
-            keep_log_bytes: options.keep_log_bytes,
-            on_commit: options.on_commit.clone(),
-        };
-        writer.look_at_room();
         let (commands, told) = bounded(MAX_COMMANDS);
         let left_over = told.clone();
         let queue = Arc::new(Queue::default());
@@ -326,6 +227,126 @@ impl Storage {
             ask_windows,
             stopped: AtomicBool::new(false),
         })
+    }
+}
+
+/// A store without its threads: what they drive, and what was found.
+pub(crate) struct Parts {
+    pub writer: Writer,
+    pub source: Source,
+    pub node: NodeId,
+    recovered: Recovered,
+    cleared: bool,
+}
+
+impl Parts {
+    /// Opens everything but the rate-limit windows' journal.
+    pub fn open(options: &Options) -> Result<Parts, OpenError> {
+        let Options { dir, disk, clock, .. } = options;
+        disk.create_dir_all(dir).map_err(io_error(dir))?;
+        refuse_foreign_files(&**disk, dir)?;
+        let lock_path = dir.join("LOCK");
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
+            _ => OpenError::Io { path: lock_path.clone(), source },
+        })?;
+        install(&**disk, dir)?;
+        let node = node_id(&**disk, dir, &options.fresh)?;
+        let format = read_format(&**disk, dir)?;
+        upgrade::keep(&**disk, dir, format)?;
+        let log_dir = dir.join("log");
+        let (mut store, mut state) = open_checkpoint(options, format.is_some(), &log_dir)?;
+        store.peppers = Arc::new(Peppers::new(options.peppers.clone()));
+        let mut checkpoint = state.position;
+        let (mut log, recovered) = {
+            let mut replay = Replay::new(&store, state);
+            let log_options = LogOptions { segment_bytes: options.segment_bytes, store_id: state.store_id };
+            disk.create_dir_all(&log_dir).map_err(io_error(&log_dir))?;
+            let opened = Log::open(Arc::clone(disk), &log_dir, log_options, checkpoint, |position, term, record| {
+                replay.take(position, term, record)
+            });
+            let opened = opened.map_err(|error| match error {
+                OpenLogError::Replay { source, .. } => source,
+                OpenLogError::Log(error) => OpenError::Log(Box::new(error)),
+            })?;
+            state = replay.finish()?;
+            opened
+        };
+        if format == Some(FORMAT) {
+            write_version(&**disk, dir)?;
+        } else {
+            // Only now: a directory with this file has a log, so one without is a log that was lost.
+            write_format(&**disk, dir)?;
+        }
+        if !recovered.strangers.is_empty() {
+            tracing::warn!(files = ?recovered.strangers, "the log directory holds files that are not keyward's; they are left alone");
+        }
+        if recovered.replayed > 0 || recovered.torn_bytes > 0 {
+            tracing::info!(
+                records = recovered.replayed,
+                torn_bytes = recovered.torn_bytes,
+                position = state.position.0,
+                "the write-ahead log was replayed"
+            );
+        }
+
+        let switched = pepper::load(&store.peppers, &store.snapshot()?)?
+            .is_some_and(|row| row.ended_at.is_some() && row.cleared_at.is_none());
+        let mut cleared = false;
+        if switched && options.clear_after_switch {
+            match clear(options, &store, state, &mut log) {
+                Ok(anew) => (store, checkpoint, cleared) = (anew, state.position, true),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "records.redb could not be written anew after the switch of the pepper: space in it that is free again may \
+                     hold older hashes of keys; the next start tries again"
+                ),
+            }
+        }
+        let store = Arc::new(store);
+        let snapshot = store.snapshot()?;
+        let hot = Arc::new(load::load(options, &snapshot, Arc::clone(&store.peppers), state.seed)?);
+        drop(snapshot);
+
+        let status = Arc::new(Status::default());
+        status.position.store(state.position.0, Ordering::Relaxed);
+        status.checkpoint.store(checkpoint.0, Ordering::Relaxed);
+        let feeds = Arc::new(Feeds::new(options.feed_bytes_max, options.expected_reader));
+        let source = Source {
+            disk: Arc::clone(disk),
+            log_dir,
+            store_id: state.store_id,
+            store: Arc::clone(&store),
+            status: Arc::clone(&status),
+            feeds: Arc::clone(&feeds),
+            _lock: Arc::from(lock),
+        };
+        let waiting = Arc::new(Waiting::default());
+        let standing = Arc::new(Standing::new(options.role));
+        standing.see(state.term);
+        let acks = Arc::new(Acks::new(options.acks_wanted, options.ack_timeout));
+        let mut writer = Writer {
+            disk: Arc::clone(disk),
+            dir: dir.clone(),
+            store: Arc::clone(&store),
+            checkpointed_bytes: log.bytes_written(),
+            log,
+            hot: Arc::clone(&hot),
+            state,
+            waiting: Arc::clone(&waiting),
+            status: Arc::clone(&status),
+            feeds,
+            min_free_bytes: options.min_free_bytes,
+            room: Room::Enough,
+            full_at: None,
+            now: clock(),
+            standing: Arc::clone(&standing),
+            acks: Arc::clone(&acks),
+            keep_log_bytes: options.keep_log_bytes,
+            on_commit: options.on_commit.clone(),
+        };
+        writer.look_at_room();
+        Ok(Parts { writer, source, node, recovered, cleared })
     }
 }
 

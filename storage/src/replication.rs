@@ -21,6 +21,9 @@ pub mod messages;
 pub mod serving;
 pub mod standing;
 
+#[cfg(test)]
+mod simulation;
+
 pub use apply::{NotApplied, NotPromoted, Promotion};
 pub use following::{Following, Order};
 pub use history::{History, Parting, Reign};

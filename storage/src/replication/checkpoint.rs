@@ -73,7 +73,7 @@ impl Sender {
     /// What reading says.
     pub fn new(source: &Source) -> Result<Sender, ReadError> {
         let snapshot = source.snapshot()?;
-        let state = snapshot.state();
+        let state = snapshot.state()?;
         let mut tables = snapshot.tables()?;
         tables.reverse();
         Ok(Sender { snapshot, state, tables, after: None, stage: Stage::Begin, sum: Sum::default() })
