@@ -136,8 +136,11 @@ fn recorded(workspace: &Workspace) -> (u64, u64) {
     (rows[0]["n"].as_u64().unwrap(), rows[0]["d"].as_u64().unwrap())
 }
 
+/// A row: its table, key and value.
+type Row = (u16, Vec<u8>, Vec<u8>);
+
 /// Every row of a stopped node's records, and its position.
-fn records(dir: &Path) -> (u64, Vec<(u16, Vec<u8>, Vec<u8>)>) {
+fn records(dir: &Path) -> (u64, Vec<Row>) {
     let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
     let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
     let snapshot = storage.snapshot().unwrap();

@@ -14,6 +14,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use keyward_storage::Position;
 use keyward_storage::records::change::ChangeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::link::{Body, Link, LinkError, whole};
 use crate::api::operation::Pace;
@@ -32,6 +33,8 @@ pub const OPERATIONS_PATH: &str = "/v2/";
 const REPLY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of a request that a leader takes: as many as a client may be allowed to send.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Bytes of all bodies from other nodes at one time; further ones wait.
+const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Longest that a leader lets a follower wait.
 const TIME_MAX: Duration = Duration::from_secs(600);
 
@@ -147,8 +150,19 @@ impl Asked<'_> {
     }
 }
 
-/// Answers a request that another node has handed on. `test_mode` says whether it may set its own time.
-pub async fn answer(services: &Arc<Services>, test_mode: bool, request: Request<Incoming>) -> Response<Body> {
+/// Room for bodies from other nodes, in KiB.
+pub fn room_for_bodies() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BODIES_BYTES_MAX / 1024))
+}
+
+/// Answers a request that another node has handed on. `test_mode` says whether it may set its own time, `room` is shared by all
+/// bodies.
+pub async fn answer(
+    services: &Arc<Services>,
+    test_mode: bool,
+    room: &Arc<Semaphore>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (head, mut body) = request.into_parts();
     let Some(entry) = api::find(head.uri.path()).filter(|_| head.method == Method::POST) else {
         return bare(StatusCode::NOT_FOUND);
@@ -156,8 +170,8 @@ pub async fn answer(services: &Arc<Services>, test_mode: bool, request: Request<
     if !services.node.is_leader() && services.node.link().is_none() {
         return bare(StatusCode::MISDIRECTED_REQUEST);
     }
-    let bytes = match gather(&mut body, REQUEST_BYTES_MAX).await {
-        Ok(bytes) => bytes,
+    let (bytes, _room) = match gather_within(&mut body, REQUEST_BYTES_MAX, room).await {
+        Ok(read) => read,
         Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
         Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
     };
@@ -296,6 +310,22 @@ pub(super) fn bare(status: StatusCode) -> Response<Body> {
 pub(super) enum Unread {
     TooLarge,
     Broken(hyper::Error),
+}
+
+/// Reads a body of at most `max` bytes when there is room for it among the others, and keeps that room until it is dropped.
+pub(super) async fn gather_within(
+    body: &mut Incoming,
+    max: usize,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), Unread> {
+    // Nodes send bodies that are there as a whole, so their length is known.
+    let length = body.size_hint().exact().unwrap_or(max as u64);
+    if length > max as u64 {
+        return Err(Unread::TooLarge);
+    }
+    let kib = u32::try_from(length.div_ceil(1024)).map_err(|_| Unread::TooLarge)?;
+    let taken = Arc::clone(room).acquire_many_owned(kib).await.map_err(|_| Unread::TooLarge)?;
+    gather(body, max).await.map(|bytes| (bytes, taken))
 }
 
 /// Reads a body of at most `max` bytes.

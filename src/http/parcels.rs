@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use keyward_query::events::{Marks, PARCEL_BYTES_MAX, Taken, Untaken};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::forward::{Unread, bare, gather};
+use super::forward::{Unread, bare, gather_within};
 use super::link::{Body, Link, LinkError, whole};
 use crate::app::Services;
 
@@ -90,7 +91,7 @@ fn marks_of(headers: &HeaderMap) -> Option<Marks> {
 }
 
 /// Answers another node that asks for its marks, or brings a parcel.
-pub async fn answer(services: &Arc<Services>, request: Request<Incoming>) -> Response<Body> {
+pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Request<Incoming>) -> Response<Body> {
     let (head, mut body) = request.into_parts();
     let Some(events) = services.events.clone().filter(|_| services.node.is_leader()) else {
         return said(StatusCode::MISDIRECTED_REQUEST, None, "this node does not lead");
@@ -103,8 +104,8 @@ pub async fn answer(services: &Arc<Services>, request: Request<Incoming>) -> Res
             Ok(Err(_)) | Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, None, "the store of events has stopped"),
         };
     }
-    let parcel = match gather(&mut body, PARCEL_BYTES_MAX).await {
-        Ok(parcel) => parcel,
+    let (parcel, _room) = match gather_within(&mut body, PARCEL_BYTES_MAX, room).await {
+        Ok(read) => read,
         Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
         Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
     };

@@ -12,9 +12,9 @@ use super::{forward, parcels};
 /// Answers a request of another node, which has shown who it is.
 pub(super) async fn answer(peers: &Arc<Peers>, address: SocketAddr, request: Request<Incoming>) -> Response<Reply> {
     match request.uri().path() {
-        parcels::PATH => parcels::answer(&peers.services, request).await,
+        parcels::PATH => parcels::answer(&peers.services, &peers.bodies, request).await,
         path if path.starts_with(forward::OPERATIONS_PATH) => {
-            forward::answer(&peers.services, peers.test_mode, request).await
+            forward::answer(&peers.services, peers.test_mode, &peers.bodies, request).await
         }
         path => {
             tracing::debug!(%address, path, "another node asked for something that this version does not know");

@@ -105,6 +105,8 @@ pub(super) struct Peers {
     pub(super) services: Arc<Services>,
     /// Whether requests that are handed on may set their own time.
     pub(super) test_mode: bool,
+    /// Room for the bodies of what they hand on and bring.
+    pub(super) bodies: Arc<Semaphore>,
 }
 
 /// Answers other nodes until `stop` is ready. Their streams are cut then: they come again.
@@ -120,6 +122,7 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
         silence: settings.replication.silence,
         services,
         test_mode: settings.test_mode,
+        bodies: super::forward::room_for_bodies(),
     });
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = pin!(stop);

@@ -65,7 +65,13 @@ impl Carrier {
         if self.services.node.role() == Role::Leader {
             if self.events.relays_as().is_some() {
                 self.marks = None;
-                self.blocking(|events| events.keep()).await?;
+                let undelivered = self.events.undelivered();
+                if self.blocking(|events| events.keep()).await? {
+                    tracing::info!(
+                        undelivered,
+                        "events are this node's own from now on, and so are the batches that were not delivered"
+                    );
+                }
             }
             return Ok(Turn::Idle(LOOK_EVERY));
         }

@@ -259,15 +259,16 @@ impl Events {
     }
 
     /// Keeps rows as this store's own from now on, also those that were not delivered: they are sealed here, and seen by queries
-    /// then. Blocks until that is begun.
+    /// then. Blocks until that is begun. Whether it was, just now.
     ///
     /// # Errors
     /// The disk has no room for the journal: ask again.
-    pub fn keep(&self) -> io::Result<()> {
-        if self.core().relaying().is_none() {
-            return Ok(());
+    pub fn keep(&self) -> io::Result<bool> {
+        if self.core().relaying().is_none() || self.is_adopting() {
+            return Ok(false);
         }
-        self.ask_for(Ask::Keep)?
+        self.ask_for(Ask::Keep)??;
+        Ok(true)
     }
 
     /// The name under which this store's rows go to another one; `None` where they are its own.
