@@ -61,7 +61,7 @@ struct Trouble {
 /// Spans that go together.
 #[derive(Default)]
 struct Batch {
-    spans: Vec<Box<Span>>,
+    spans: Vec<Span>,
     tries: u32,
     /// When it goes; of no meaning while it is empty.
     due: Option<Instant>,
@@ -122,7 +122,7 @@ impl Exporter {
                 continue;
             }
             match queue.recv_timeout(pause) {
-                Ok(Item::Span(span)) => batch.add(span),
+                Ok(Item::Span(span)) => batch.add(*span),
                 Ok(Item::Wake) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -154,7 +154,7 @@ impl Exporter {
         loop {
             while batch.spans.len() < BATCH_MAX {
                 match queue.try_recv() {
-                    Ok(Item::Span(span)) => batch.add(span),
+                    Ok(Item::Span(span)) => batch.add(*span),
                     Ok(Item::Wake) => {}
                     Err(_) => break,
                 }
@@ -179,7 +179,7 @@ impl Exporter {
         }
     }
 
-    fn send_spans(&self, spans: &[Box<Span>], until: Instant) -> Result<(), Refused> {
+    fn send_spans(&self, spans: &[Span], until: Instant) -> Result<(), Refused> {
         let body = messages::traces(&self.resource, spans, &self.outside.entropy);
         let answer = self.send("/v1/traces", &body, until)?;
         let mut taken = spans.len() as u64;
@@ -268,7 +268,7 @@ impl Exporter {
 }
 
 impl Batch {
-    fn add(&mut self, span: Box<Span>) {
+    fn add(&mut self, span: Span) {
         let now = Instant::now();
         self.spans.push(span);
         let due = self.due.unwrap_or(now + BATCH_DELAY);
