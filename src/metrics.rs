@@ -38,6 +38,8 @@ pub struct Metrics {
     pub http: HttpNow,
     /// What was handed to a collector.
     pub otlp: Arc<otlp::Counts>,
+    /// Reads that met damaged rows of the records.
+    pub damaged_reads: AtomicU64,
     /// When this process began, unix ms.
     pub started_at_ms: u64,
     began: Instant,
@@ -54,6 +56,7 @@ impl Metrics {
             requests: Recorder::new(crate::api::OPERATIONS.len()),
             http: HttpNow::default(),
             otlp: Arc::default(),
+            damaged_reads: AtomicU64::new(0),
             started_at_ms: now_ms,
             began: Instant::now(),
             scrapes: Semaphore::new(SCRAPES_MAX),

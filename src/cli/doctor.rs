@@ -78,7 +78,7 @@ impl Finding {
 
 /// Runs `keyward doctor`.
 pub fn run(arguments: DoctorArguments) -> ExitCode {
-    let Reading { settings, warnings, .. } = match arguments.flags.read() {
+    let Reading { settings, warnings, file, .. } = match arguments.flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };
@@ -89,6 +89,7 @@ pub fn run(arguments: DoctorArguments) -> ExitCode {
         findings.push(Finding::ok("settings", "they are read and make sense"));
     }
     findings.extend(machine::look(&settings, &clock));
+    findings.extend(file.as_deref().and_then(files::settings));
     findings.extend(files::look(&settings));
     findings.extend(disk::look(&settings));
     let tls = network::tls(&settings, &clock, &mut findings);
