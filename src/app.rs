@@ -44,9 +44,9 @@ pub const ROOT_KEY_FILE: &str = "root.key";
 /// Fewest characters of a root key the operator chooses (EXT-1).
 pub const CHOSEN_ROOT_KEY_CHARS_MIN: usize = 20;
 /// The directory of the search index, below the data directory.
-const SEARCH_DIR: &str = "search";
+pub const SEARCH_DIR: &str = "search";
 /// The directory of events, below the data directory.
-const EVENTS_DIR: &str = "events";
+pub const EVENTS_DIR: &str = "events";
 /// What a second of peak load is where the queue of events is sized.
 const PEAK_EVENTS_PER_SECOND: usize = 65_536;
 /// Before a step that found no place with the writer is tried again, and how often it is.

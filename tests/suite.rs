@@ -12,6 +12,7 @@ mod api_cli;
 mod apis;
 mod audit;
 mod authority;
+mod backup;
 mod cli;
 mod contract;
 mod doctor;

@@ -12,6 +12,8 @@
 
 mod columns;
 mod compact;
+mod constant;
+pub mod copy;
 mod core;
 pub mod event;
 pub mod files;
@@ -32,6 +34,7 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 mod transfer;
+pub mod verify;
 
 pub use core::Retention;
 pub use datafusion::arrow::array::RecordBatch;

@@ -3,7 +3,7 @@
 
 mod error;
 pub mod events;
-mod priority;
+pub mod priority;
 pub mod search;
 pub mod sql;
 

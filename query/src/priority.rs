@@ -7,7 +7,7 @@
 
 /// How much a thread yields to those that answer requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Priority {
+pub enum Priority {
     /// Work that piles up when it is not done.
     Background = 5,
     /// Work that may be late.
@@ -18,7 +18,7 @@ pub(crate) enum Priority {
 
 /// Gives the calling thread, and those it starts, a priority. On Linux priorities belong to threads; elsewhere they would
 /// be the whole program's, and nothing is changed.
-pub(crate) fn set(priority: Priority) {
+pub fn set(priority: Priority) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, priority as i32) {
         let thread = std::thread::current();

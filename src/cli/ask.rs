@@ -141,6 +141,11 @@ impl Reach {
         }
     }
 
+    /// The settings that lead there.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Begins a command that moves frames where its store is; a directory is opened with its events.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! never paths.
 
 mod files;
-mod interrupt;
+pub(super) mod interrupt;
 pub(super) mod progress;
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ pub mod api;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod config;
 pub mod doctor;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod operator;
 pub mod pepper;
 mod permission_hints;
 mod progress;
+pub mod restore;
 pub mod root_key;
 pub mod serve;
 mod setting_flags;
@@ -27,6 +29,7 @@ mod text;
 pub mod tls;
 mod values;
 pub mod vault;
+pub mod verify_data;
 pub mod workspace;
 
 use std::ffi::OsString;
@@ -87,6 +90,12 @@ pub enum Command {
     Pepper(pepper::PepperArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
+    /// Write all data, as of one moment, into a directory or an archive
+    Backup(backup::BackupArguments),
+    /// Make a data directory from a backup
+    Restore(restore::RestoreArguments),
+    /// Say whether a data directory or a backup is whole, and what to do where it is not
+    VerifyData(verify_data::VerifyDataArguments),
     /// Make certificates, and show what they say
     Tls(tls::TlsArguments),
     /// Look whether this machine and these settings are fit for the server, and say what to do

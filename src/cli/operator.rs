@@ -6,6 +6,7 @@
 //! nowhere else.
 
 pub mod audit;
+pub mod backup;
 pub mod events;
 pub mod pepper;
 pub mod status;
@@ -71,6 +72,7 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
         command if vault::is_streamed(command) => vault::stream(&streaming, request, frames),
         command if pepper::is_streamed(command) => pepper::stream(&streaming, request, frames),
         command if audit::is_streamed(command) => audit::stream(&streaming, request, frames),
+        command if backup::is_streamed(command) => backup::stream(&streaming, request, frames),
         _ => events::stream(&streaming, request, frames),
     });
     Dispatch {
@@ -81,6 +83,7 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
                 || vault::is_streamed(command)
                 || pepper::is_streamed(command)
                 || audit::is_streamed(command)
+                || backup::is_streamed(command)
         },
     }
 }

@@ -10,6 +10,15 @@ use crate::log;
 /// The newest data directory format this build reads and writes.
 pub const FORMAT: u32 = 1;
 
+/// In a directory into which a backup is being restored.
+pub const RESTORING: &str = "RESTORING";
+/// Which program wrote here last: so that one that is too old can name the version to install.
+const VERSION_FILE: &str = "VERSION";
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Longest version that is believed.
+const VERSION_BYTES_MAX: u64 = 64;
+
 /// Names the file or directory that an error was about.
 pub fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
     move |source| OpenError::Io { path: path.to_owned(), source }
@@ -28,10 +37,12 @@ pub fn explain(disk: &dyn Disk, path: PathBuf, source: io::Error) -> OpenError {
 }
 
 /// Files that a start may leave behind before there is a log, wherever it is killed, and what file systems put there.
-const OWN_FILES: [&str; 9] = [
+const OWN_FILES: [&str; 11] = [
     "LOCK",
     "FORMAT",
     "FORMAT.new",
+    VERSION_FILE,
+    "VERSION.new",
     "root.key",
     "root.key.new",
     "admin.sock",
@@ -45,6 +56,9 @@ const OWN_DIRS: [&str; 4] = ["log", "windows", "admin.sock.new", "lost+found"];
 /// make an empty store beside the real one. Runs before the lock, so that such a directory is left as it is.
 pub fn refuse_foreign_files(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let files = disk.list(dir).map_err(io_error(dir))?;
+    if files.iter().any(|name| name == RESTORING) {
+        return Err(OpenError::HalfRestored(dir.to_owned()));
+    }
     if files.iter().any(|name| name == "FORMAT") {
         return Ok(());
     }
@@ -61,35 +75,57 @@ pub fn refuse_foreign_files(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError
 
 const FORMAT_HEAD: &str = "keyward data format ";
 
-/// Reads the format file; refuses a newer format. Whether there is one: a store that was opened before.
-pub fn read_format(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
+/// Reads the format file; refuses a newer format. `None` where there is none, or none yet: no store was ever opened there.
+pub fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, OpenError> {
     let path = dir.join("FORMAT");
-    if !disk.list(dir).map_err(io_error(dir))?.iter().any(|name| name == "FORMAT") {
-        return Ok(false);
-    }
-    let file = disk.open(&path, false).map_err(io_error(&path))?;
-    let length = file.len().map_err(io_error(&path))?;
-    if length == 0 {
-        return Ok(false);
-    }
-    let mut bytes = vec![0; usize::try_from(length.min(256)).expect("at most 256")];
-    file.read_exact_at(0, &mut bytes).map_err(io_error(&path))?;
-    let found = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|text| text.strip_prefix(FORMAT_HEAD))
+    let Some(text) = short_text(disk, dir, "FORMAT", 256)? else { return Ok(None) };
+    let found = text
+        .strip_prefix(FORMAT_HEAD)
         .and_then(|number| number.trim_end().parse::<u32>().ok())
         .ok_or_else(|| OpenError::NotAStore(path.clone()))?;
     if found > FORMAT {
-        return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
+        let version = short_text(disk, dir, VERSION_FILE, VERSION_BYTES_MAX)?;
+        // Only what a version is made of is repeated to the operator.
+        let of_version = |sign: char| sign.is_ascii_alphanumeric() || "+-.".contains(sign);
+        let version = version.map(|text| text.trim_end().to_owned()).filter(|text| text.chars().all(of_version));
+        return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT, version });
     }
-    Ok(true)
+    Ok(Some(found))
 }
 
-/// Writes the format file: a power cut must not leave one that nobody understands.
+/// The text of a small file of a directory; `None` where it is absent or empty. Bytes that are no text read as none of ours.
+fn short_text(disk: &dyn Disk, dir: &Path, name: &str, most: u64) -> Result<Option<String>, OpenError> {
+    let path = dir.join(name);
+    if !disk.list(dir).map_err(io_error(dir))?.iter().any(|other| other == name) {
+        return Ok(None);
+    }
+    let file = disk.open(&path, false).map_err(io_error(&path))?;
+    let length = file.len().map_err(io_error(&path))?.min(most);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(0, &mut bytes).map_err(io_error(&path))?;
+    Ok((length > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Writes the format file: a power cut must not leave one that nobody understands. Beside it, and before it, which version
+/// writes here.
 pub fn write_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    let path = dir.join("FORMAT");
-    disk::replace(disk, &dir.join("FORMAT.new"), &path, |file| {
-        file.write_all_at(0, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes())?;
+    write_version(disk, dir)?;
+    write_text(disk, dir, "FORMAT", &format!("{FORMAT_HEAD}{FORMAT}\n"))
+}
+
+/// Notes which version writes here, where that is another one than before.
+pub fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let text = format!("{VERSION}\n");
+    match short_text(disk, dir, VERSION_FILE, VERSION_BYTES_MAX)? {
+        Some(before) if before == text => Ok(()),
+        _ => write_text(disk, dir, VERSION_FILE, &text),
+    }
+}
+
+fn write_text(disk: &dyn Disk, dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
+    let path = dir.join(name);
+    disk::replace(disk, &dir.join(format!("{name}.new")), &path, |file| {
+        file.write_all_at(0, text.as_bytes())?;
         file.sync_data()
     })
     .map_err(io_error(&path))

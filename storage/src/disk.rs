@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub mod memory;
+pub mod overlay;
 pub mod real;
 
 pub use memory::MemoryDisk;
+pub use overlay::Overlay;
 pub use real::RealDisk;
 
 /// What a store needs of a disk. Its second implementer is the faulty disk of the tests.
@@ -35,8 +37,17 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Removes a file's name; open handles go on working. Durable once `sync_dir` of the directory has returned.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Gives a file a new name, replacing what had it; durable once `sync_dir` of the directory has returned.
+    /// Gives a file a new name, replacing what had it, or a directory one that is free; durable once `sync_dir` of the directory
+    /// has returned.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a directory with all that is in it; nothing happens where it is absent. Durable once `sync_dir` of the directory
+    /// that held it has returned. A symbolic link in it is removed, not followed.
+    fn remove_tree(&self, dir: &Path) -> io::Result<()>;
+    /// Gives a file another name besides, `to`, which must be free; durable once `sync_dir` of the directory has returned.
+    /// `Unsupported` where a file has one name only: whoever wants a second one copies it.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes a user without privileges may still write below this directory.

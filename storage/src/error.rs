@@ -79,7 +79,9 @@ pub enum OpenError {
     Locked(PathBuf),
     /// Written by a newer keyward.
     #[error(
-        "the data directory {dir} has format {found}, and this keyward knows formats up to {known}; install a newer keyward"
+        "the data directory {dir} has format {found}, and this keyward ({}) knows formats up to {known}; install keyward {}",
+        crate::directory::VERSION,
+        version.as_deref().map_or_else(|| "in a newer version".to_owned(), |version| format!("{version} or newer"))
     )]
     NewerFormat {
         /// The directory.
@@ -88,6 +90,31 @@ pub enum OpenError {
         found: u32,
         /// The newest format this build reads.
         known: u32,
+        /// The version that wrote there last, where that is known.
+        version: Option<String>,
+    },
+    /// A restore was interrupted.
+    #[error(
+        "a backup was being restored into {0} and that did not end; run keyward restore into it again, or remove all that is in it"
+    )]
+    HalfRestored(PathBuf),
+    /// The state of the directory before an upgrade could not be kept.
+    #[error(
+        "the data directory {dir} has format {found}, which this keyward changes to {known}; before that it keeps a copy of what \
+         must change in {snapshot}, and could not make it; nothing was changed: make room, or go on with the version before"
+    )]
+    NoSnapshot {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one it would get.
+        known: u32,
+        /// Where the copy would be.
+        snapshot: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The format file cannot be understood.
     #[error("{0} is not a keyward format file; is this a keyward data directory?")]
@@ -195,6 +222,8 @@ impl OpenError {
         match self {
             OpenError::NoSpace { .. } => true,
             OpenError::Io { source, .. } => is_no_space(source),
+            // It says itself what to do.
+            OpenError::NoSnapshot { .. } => false,
             OpenError::Checkpoint(cause) => is_redb_no_space(cause),
             OpenError::Read(ReadError::Redb(cause)) => is_redb_no_space(cause),
             OpenError::Log(cause) => {

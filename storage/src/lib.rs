@@ -12,10 +12,13 @@
 //! - [`feed`]: a reader's side of the log, for whatever is derived from the records;
 //! - [`hot`]: what requests read without a lock;
 //! - [`pepper`]: secrets from outside that stored hashes are keyed with;
+//! - [`backup`]: the records out of an open store, and into a new one;
+//! - [`verify`]: whether a data directory is whole;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.
 
+pub mod backup;
 mod directory;
 pub mod disk;
 pub mod error;
@@ -36,6 +39,8 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tx;
+mod upgrade;
+pub mod verify;
 mod windows_thread;
 mod writer;
 mod writer_thread;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 
-use crate::directory::{explain, io_error, read_format, refuse_foreign_files, write_format};
+use crate::directory::{FORMAT, explain, io_error, read_format, refuse_foreign_files, write_format, write_version};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::feed::{FEED_BYTES_MAX_DEFAULT, Feeds, Source};
@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
 use crate::storage::{Storage, drop_all};
 use crate::store::{State, Store};
+use crate::upgrade;
 use crate::windows_thread;
 use crate::writer::{Fatal, Room, Status, Waiting, Writer};
 use crate::writer_thread::{self, MAX_COMMANDS, Timing};
@@ -145,9 +146,10 @@ impl Storage {
             io::ErrorKind::WouldBlock => OpenError::Locked(dir.clone()),
             _ => OpenError::Io { path: lock_path.clone(), source },
         })?;
-        let known = read_format(&**disk, dir)?;
+        let format = read_format(&**disk, dir)?;
+        upgrade::keep(&**disk, dir, format)?;
         let log_dir = dir.join("log");
-        let (mut store, mut state) = open_checkpoint(&options, known, &log_dir)?;
+        let (mut store, mut state) = open_checkpoint(&options, format.is_some(), &log_dir)?;
         store.peppers = Arc::new(Peppers::new(options.peppers.clone()));
         let mut checkpoint = state.position;
         let (mut log, recovered) = {
@@ -164,7 +166,9 @@ impl Storage {
             state = replay.finish()?;
             opened
         };
-        if !known {
+        if format == Some(FORMAT) {
+            write_version(&**disk, dir)?;
+        } else {
             // Only now: a directory with this file has a log, so one without is a log that was lost.
             write_format(&**disk, dir)?;
         }
@@ -263,11 +267,11 @@ impl Storage {
             ended.store(true, Ordering::SeqCst);
             drop_all(&told);
         })?;
-        let (stop_windows, windows_stop) = bounded(0);
+        let (ask_windows, windows_asked) = bounded(0);
         let windows_hot = Arc::clone(&hot);
         let clock = Arc::clone(clock);
         let windows_thread = spawn("keyward-windows", dir, move || {
-            windows_thread::run(journal, &windows_hot, &clock, &windows_stop);
+            windows_thread::run(journal, &windows_hot, &clock, &windows_asked);
         })?;
         Ok(Storage {
             hot,
@@ -284,7 +288,7 @@ impl Storage {
             replayed: recovered.replayed,
             torn_bytes: recovered.torn_bytes,
             threads: Mutex::new(vec![writer_thread, windows_thread]),
-            stop_windows,
+            ask_windows,
             stopped: AtomicBool::new(false),
         })
     }

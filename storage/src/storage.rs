@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::error::{ReadError, Unavailable};
 use crate::feed::Source;
@@ -22,6 +22,7 @@ use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
 use crate::store::{Snapshot, Store};
 use crate::tx::{Abort, Tx};
+use crate::windows_thread;
 use crate::writer::{Answer, Fate, Job, MAX_TOUCHES, MAX_WAITING_SPENDS, Ran, Status, StrictSpend, Waiting};
 use crate::writer_thread::Command;
 
@@ -150,7 +151,7 @@ pub struct Storage {
     pub(crate) replayed: u64,
     pub(crate) torn_bytes: u64,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(crate) stop_windows: Sender<()>,
+    pub(crate) ask_windows: Sender<windows_thread::Ask>,
     pub(crate) stopped: AtomicBool,
 }
 
@@ -462,6 +463,14 @@ impl Storage {
         self.drop_after_end();
     }
 
+    /// Writes down at once what rate limits have counted. Blocks.
+    pub fn write_windows(&self) {
+        let (tell, told) = bounded(1);
+        if self.ask_windows.send(windows_thread::Ask::Write(tell)).is_ok() {
+            let _ = told.recv();
+        }
+    }
+
     /// Whether changes are refused for lack of room.
     pub fn is_read_only(&self) -> bool {
         self.status.read_only.load(Ordering::Acquire)
@@ -503,7 +512,7 @@ impl Storage {
         }
         let _ = self.commands.send(Command::Stop);
         self.drop_after_end();
-        let _ = self.stop_windows.send(());
+        let _ = self.ask_windows.send(windows_thread::Ask::Stop);
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A writer that panicked has said so through its panic; nothing is left to do here.
             let _ = thread.join();

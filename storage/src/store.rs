@@ -90,7 +90,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn to_bytes(self) -> [u8; 49] {
+    pub fn to_bytes(self) -> [u8; 49] {
         let mut out = [0; 49];
         out[0] = 1;
         out[1..9].copy_from_slice(&self.position.0.to_le_bytes());
@@ -100,7 +100,7 @@ impl State {
         out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<State> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<State> {
         let bytes: &[u8; 49] = bytes.try_into().ok()?;
         (bytes[0] == 1).then(|| State {
             position: Position(u64::from_le_bytes(bytes[1..9].try_into().expect("eight bytes"))),
@@ -169,7 +169,7 @@ impl Store {
             let table = store.db.begin_read()?.open_table(STATE)?;
             table.get("state")?.and_then(|bytes| State::from_bytes(bytes.value()))
         };
-        let state = state.ok_or_else(|| redb::Error::Corrupted("the state row cannot be read".to_owned()))?;
+        let state = state.ok_or_else(unreadable_state)?;
         Ok(Some((store, state)))
     }
 
@@ -181,6 +181,24 @@ impl Store {
             store.checkpoint(state)?;
             Ok(store)
         })
+    }
+
+    /// Reads the whole file and compares its checksums. Whether it was whole; where it was not, it was repaired. Nothing may be
+    /// reading or writing it.
+    pub fn check_integrity(&mut self) -> Result<bool, redb::Error> {
+        Ok(self.db.check_integrity()?)
+    }
+
+    /// Applies rows in one commit, which is not durable and leaves the state as it is: for a store that is being made.
+    pub fn fill(&self, effects: &[Effect]) -> Result<(), redb::Error> {
+        let txn = self.begin()?;
+        {
+            let tables = Tables::new(&txn);
+            for effect in effects {
+                tables.apply(effect)?;
+            }
+        }
+        Ok(txn.commit()?)
     }
 
     /// Says that what is committed from here on is not published yet, until the guard is dropped. Only the writer does.
@@ -250,6 +268,10 @@ impl Store {
         txn.commit()?;
         Ok(())
     }
+}
+
+fn unreadable_state() -> redb::Error {
+    redb::Error::Corrupted("the state row cannot be read".to_owned())
 }
 
 /// Rows copied in one commit.
@@ -323,6 +345,22 @@ impl Snapshot {
             Some(opened) => Ok(run(opened)?),
             None => Ok(empty),
         }
+    }
+
+    /// The store's own facts at this moment.
+    pub(crate) fn state(&self) -> Result<State, ReadError> {
+        let state = self.txn.open_table(STATE).map_err(redb::Error::from)?;
+        let row = state.get("state").map_err(redb::Error::from)?;
+        row.and_then(|bytes| State::from_bytes(bytes.value())).ok_or_else(|| unreadable_state().into())
+    }
+
+    /// The numbers of all tables that have ever had a row, in order; those this build does not know among them.
+    pub(crate) fn tables(&self) -> Result<Vec<TableNo>, ReadError> {
+        let names = self.txn.list_tables().map_err(redb::Error::from)?;
+        let number = |name: &str| name.strip_prefix('t').filter(|digits| digits.len() == 5)?.parse().ok();
+        let mut tables: Vec<TableNo> = names.filter_map(|table| number(table.name())).collect();
+        tables.sort_unstable();
+        Ok(tables)
     }
 
     /// Calls `each` with every row of a table, in key order.

@@ -1,8 +1,10 @@
 //! Which parts to merge into one.
 //!
 //! Roll-ups of a day (a month for months) are merged until there is one part: then a scan gives each group key once
-//! without work. Merging after every seal would write a busy day over and over, so while a day grows its newest parts wait
-//! until they are worth it. Raw rows need no merging for their meaning, only fewer files.
+//! without work. Merging after every seal would write a busy day over and over, so while a day grows parts wait until there
+//! are some of about the same size: a row is then written again when its part has doubled at least, and a day has a few
+//! parts for each doubling (O'Neil et al., "The log-structured merge-tree", 1996; size-tiered, as others call it). Raw rows
+//! need no merging for their meaning, only fewer files.
 
 use std::sync::Arc;
 
@@ -12,12 +14,10 @@ use super::tables::Level;
 
 /// Most parts that are merged at once.
 const INPUTS_MAX: usize = 32;
-/// Parts of a day that are always merged.
+/// Parts of a day that wait for each other.
 const MANY: usize = 8;
 /// Rows that are merged without further thought.
-const CHEAP_ROWS: u64 = 100_000;
-/// New rows are worth it when they are at least this part of all.
-const WORTH: u64 = 4;
+const CHEAP_ROWS: u64 = 10_000;
 /// A raw part of so many rows is large enough.
 const RAW_ROWS: u64 = 1_000_000;
 
@@ -48,10 +48,23 @@ fn rolled(day: &[Arc<Part>], eager: Eagerness) -> Option<Vec<Arc<Part>>> {
     if day.len() < 2 {
         return None;
     }
+    let mut chosen = smallest(day.iter());
     let rows: u64 = day.iter().map(|part| part.info.rows).sum();
-    let largest = day.iter().map(|part| part.info.rows).max().unwrap_or(0);
-    let worth = day.len() >= MANY || rows <= CHEAP_ROWS || (rows - largest) * WORTH >= rows;
-    (worth || eager != Eagerness::Busy).then(|| smallest(day.iter()))
+    if eager == Eagerness::Busy && rows > CHEAP_ROWS {
+        // The smallest ones, up to the last that those before it outweigh together.
+        let (mut before, mut alike) = (0, 0);
+        for (at, part) in chosen.iter().enumerate() {
+            if part.info.rows <= before {
+                alike = at + 1;
+            }
+            before += part.info.rows;
+        }
+        chosen.truncate(alike);
+        if alike < MANY {
+            return None;
+        }
+    }
+    Some(chosen)
 }
 
 fn raw(day: &[Arc<Part>], past: bool, eager: Eagerness) -> Option<Vec<Arc<Part>>> {

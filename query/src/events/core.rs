@@ -91,7 +91,9 @@ impl Core {
             added: added.to_vec(),
             removed: removed.iter().map(|part| part.info.no).collect(),
         };
-        self.manifest().commit(&edit)?;
+        // Held until queries see it, so that whoever holds it sees the two agree.
+        let mut manifest = self.manifest();
+        manifest.commit(&edit)?;
         self.view.change(|live| {
             live.remove_parts(removed);
             live.add_parts(added.iter().map(|info| Arc::new(Part::new(&self.dir, *info))));

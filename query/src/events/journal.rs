@@ -24,7 +24,7 @@ use keyward_storage::disk::{Disk, DiskFile};
 
 use super::tables::{Family, Level, Table};
 
-const MAGIC: &[u8; 8] = b"KWEVJ001";
+pub(crate) const MAGIC: &[u8; 8] = b"KWEVJ001";
 const HEADER_BYTES: usize = 4 + 4 + 1 + 4 + 8;
 /// Largest payload that is believed; a flush is far smaller.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
@@ -46,6 +46,12 @@ pub(crate) struct Segment {
     pub no: u64,
     file: Arc<dyn DiskFile>,
     length: u64,
+    frames: Frames,
+}
+
+/// The frames of one segment, in memory: they go on from each other, so each must be written, in its order.
+#[derive(Default)]
+pub(crate) struct Frames {
     streams: [Option<StreamWriter<Vec<u8>>>; 2],
 }
 
@@ -60,11 +66,45 @@ pub(crate) struct Journaled {
 pub(crate) struct Contents {
     pub batches: Vec<Journaled>,
     pub bytes: u64,
+    /// Where reading ended.
+    pub end: u64,
     pub whole: bool,
 }
 
 pub(crate) fn path(dir: &Path, no: u64) -> PathBuf {
     dir.join(format!("{no:016x}{SUFFIX}"))
+}
+
+/// Payloads that are looked for behind a gap, and the bytes that are summed up for it.
+const SOUGHT_BYTES_MAX: usize = 1 << 20;
+const SUMMED_BYTES_MAX: usize = 256 << 20;
+
+/// Whether a whole frame stands behind the place where a segment stops being readable: then what is missing was whole once. A
+/// write that did not finish is the last one of its segment. Gives up, saying no, where that would take too long.
+pub(crate) fn goes_on_behind(disk: &dyn Disk, dir: &Path, no: u64, gap: u64) -> io::Result<bool> {
+    let file = disk.open(&path(dir, no), false)?;
+    let length = usize::try_from(file.len()?.saturating_sub(gap)).unwrap_or(usize::MAX).min(SUMMED_BYTES_MAX);
+    let mut bytes = vec![0; length];
+    file.read_exact_at(gap, &mut bytes)?;
+    let mut summed = 0;
+    for at in 1..length.saturating_sub(HEADER_BYTES) {
+        let (header, rest) = bytes[at..].split_at(HEADER_BYTES);
+        let payload = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+        if header[8] > 1 || payload == 0 || payload > rest.len().min(SOUGHT_BYTES_MAX) {
+            continue;
+        }
+        summed += payload;
+        if summed > SUMMED_BYTES_MAX {
+            return Ok(false);
+        }
+        let mut seen = crc32fast::Hasher::new();
+        seen.update(&header[8..]);
+        seen.update(&rest[..payload]);
+        if seen.finalize() == u32::from_le_bytes(header[4..8].try_into().expect("four bytes")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The numbers of the segments in a directory, in order.
@@ -92,7 +132,7 @@ impl Segment {
         file.set_len(0)?;
         file.write_all_at(0, MAGIC)?;
         disk.sync_dir(dir)?;
-        Ok(Segment { no, file, length: MAGIC.len() as u64, streams: [None, None] })
+        Ok(Segment { no, file, length: MAGIC.len() as u64, frames: Frames::default() })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -106,9 +146,23 @@ impl Segment {
 
     /// Writes a batch. After an error the segment takes no more.
     pub fn append(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<()> {
+        let frame = self.frames.next(id, family, rows)?;
+        self.file.write_all_at(self.length, frame)?;
+        self.length += frame.len() as u64;
+        Ok(())
+    }
+}
+
+impl Frames {
+    /// The frame of a batch. After an error there is none any more.
+    pub fn next(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<&[u8]> {
         let stream = &mut self.streams[index(family)];
         let stream = match stream {
-            Some(stream) => stream,
+            Some(stream) => {
+                // The frame before is written. (A new stream begins with its schema.)
+                stream.get_mut().truncate(HEADER_BYTES);
+                stream
+            }
             None => stream.insert(StreamWriter::try_new(vec![0; HEADER_BYTES], &rows.schema()).map_err(arrow)?),
         };
         stream.write(rows).map_err(arrow)?;
@@ -121,10 +175,7 @@ impl Segment {
         frame[13..HEADER_BYTES].copy_from_slice(&id.number.to_le_bytes());
         let sum = crc32fast::hash(&frame[8..]);
         frame[4..8].copy_from_slice(&sum.to_le_bytes());
-        self.file.write_all_at(self.length, frame)?;
-        self.length += frame.len() as u64;
-        frame.truncate(HEADER_BYTES);
-        Ok(())
+        Ok(frame)
     }
 }
 
@@ -132,7 +183,7 @@ impl Segment {
 pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents> {
     let file = disk.open(&path(dir, no), false)?;
     let bytes = file.len()?;
-    let mut contents = Contents { batches: Vec::new(), bytes, whole: false };
+    let mut contents = Contents { batches: Vec::new(), bytes, end: 0, whole: false };
     let mut magic = [0; MAGIC.len()];
     if bytes < magic.len() as u64 {
         return Ok(contents);
@@ -144,6 +195,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents>
     let schemas = Family::ALL.map(|family| Table { family, level: Level::Raw }.schema());
     let mut streams = [StreamDecoder::new(), StreamDecoder::new()];
     let mut at = magic.len() as u64;
+    contents.end = at;
     while at + HEADER_BYTES as u64 <= bytes {
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(at, &mut header)?;
@@ -181,6 +233,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents>
         };
         contents.batches.push(Journaled { id, family, rows });
         at = end;
+        contents.end = at;
     }
     contents.whole = at == bytes;
     Ok(contents)

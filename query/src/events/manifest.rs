@@ -30,7 +30,8 @@ const FRAME_HEADER_BYTES: usize = 8;
 const PART_BYTES: usize = 8 + 1 + 16 + 4 + 8 + 8 + 8 + 8;
 /// Edits are folded into a new first frame when they have grown beyond it and this.
 const FOLD_BYTES: u64 = 1 << 20;
-const NAME: &str = "MANIFEST";
+/// The file's name in the store's directory.
+pub(crate) const NAME: &str = "MANIFEST";
 const ASIDE: &str = "MANIFEST.new";
 
 /// What the manifest says of a Parquet file.
@@ -79,6 +80,22 @@ impl State {
         }
     }
 
+    /// What the manifest of a directory says; `None` where there is none.
+    pub fn of(disk: &dyn Disk, dir: &Path) -> io::Result<Option<State>> {
+        match disk.open(&dir.join(NAME), false) {
+            Ok(file) => read(&*file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A manifest that holds this state in its first frame.
+    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&frame(&self.as_edit())?);
+        Ok(bytes)
+    }
+
     fn as_edit(&self) -> Edit {
         Edit {
             sealed: self.sealed.iter().map(|(source, batch)| (*source, *batch)).collect(),
@@ -102,11 +119,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Reads the manifest of a directory, or begins one.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Manifest> {
-        let state = match disk.open(&dir.join(NAME), false) {
-            Ok(file) => read(&*file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
-            Err(error) => return Err(error),
-        };
+        let state = State::of(&*disk, dir)?.unwrap_or_default();
         let mut manifest = Manifest { disk, dir: dir.to_path_buf(), file: None, length: 0, folded: 0, state };
         manifest.fold()?;
         Ok(manifest)
@@ -146,8 +159,7 @@ impl Manifest {
 
     /// Replaces the file by one that holds the state in its first frame.
     fn fold(&mut self) -> io::Result<()> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&frame(&self.state.as_edit())?);
+        let bytes = self.state.to_bytes()?;
         self.file = None;
         let file = disk::replace(&*self.disk, &self.dir.join(ASIDE), &self.dir.join(NAME), |file| {
             file.write_all_at(0, &bytes)?;
@@ -194,7 +206,7 @@ fn frame(edit: &Edit) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn damaged(what: &str) -> io::Error {
+pub(crate) fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the manifest of the events is damaged: {what}"))
 }
 

@@ -1,8 +1,9 @@
 //! Roll-ups: raw rows summed up per UTC minute, hour, day and month, exactly (AN-ROLL).
 //!
 //! A *series* is a distinct combination of the group columns without time (AN-ROLL-02, AN-ROLL-03). Rows are first mapped to
-//! series by hash; minutes are summed per (series, minute), and each coarser level from the finer one. The result is sorted
-//! by (workspace, day of the directory, series, bucket), which is the order parts are kept in and merged by.
+//! series by hash, and minutes are summed per (series, minute). They are sorted by (workspace, day of the directory, series,
+//! bucket), which is the order parts are kept in and merged by; in it the minutes of an hour are neighbours, and so are the
+//! hours of a day, so that each coarser level is one pass over the finer one.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use hashbrown::HashTable;
 use keyward_storage::ids::WorkspaceId;
 
+use super::constant::is_constant;
 use super::event::workspace_of;
 use super::tables::{Family, Level, Table};
 
@@ -93,6 +95,13 @@ struct Group {
     sums: [i64; SUMS_MAX],
 }
 
+impl Group {
+    fn add(&mut self, sums: [i64; SUMS_MAX]) {
+        // Sums wrap as ClickHouse's do (AN-SEM-08).
+        self.sums.iter_mut().zip(sums).for_each(|(held, more)| *held = held.wrapping_add(more));
+    }
+}
+
 /// Sums raw rows of one family up, one result per level of [`LEVELS`]. The batches are read where they lie: put together
 /// first, they would take as much memory once more.
 pub(crate) fn roll_up(family: Family, raw: &[RecordBatch]) -> Result<[Rolled; 4], ArrowError> {
@@ -126,10 +135,6 @@ pub(crate) fn roll_up(family: Family, raw: &[RecordBatch]) -> Result<[Rolled; 4]
             }
         }
     }
-    let hours = minutes.coarser(|minute| minute.div_euclid(60));
-    let days = hours.coarser(|hour| hour.div_euclid(24));
-    let months = days.coarser(month_of);
-
     let distinct: Vec<ArrayRef> = (0..group_columns(family).len())
         .map(|at| {
             let columns: Vec<&dyn Array> = keys.iter().map(|keys| keys[at].as_ref()).collect();
@@ -138,12 +143,15 @@ pub(crate) fn roll_up(family: Family, raw: &[RecordBatch]) -> Result<[Rolled; 4]
         .collect::<Result<_, _>>()?;
     let order = SeriesOrder::of(&distinct)?;
     let table = |level| Table { family, level };
-    Ok([
-        rolled(table(Level::Minute), &distinct, &order, minutes)?,
-        rolled(table(Level::Hour), &distinct, &order, hours)?,
-        rolled(table(Level::Day), &distinct, &order, days)?,
-        rolled(table(Level::Month), &distinct, &order, months)?,
-    ])
+    let minutes = Sorted::of(Level::Minute, minutes.groups, &order);
+    let hours = minutes.coarser(Level::Hour, &order, |minute| minute.div_euclid(60));
+    let days = hours.coarser(Level::Day, &order, |hour| hour.div_euclid(24));
+    let months = days.coarser(Level::Month, &order, month_of);
+    let minutes = rolled(table(Level::Minute), &distinct, &order, &minutes, None)?;
+    let hours = rolled(table(Level::Hour), &distinct, &order, &hours, Some(&minutes))?;
+    let days = rolled(table(Level::Day), &distinct, &order, &days, Some(&hours))?;
+    let months = rolled(table(Level::Month), &distinct, &order, &months, Some(&days))?;
+    Ok([minutes.0, hours.0, days.0, months.0])
 }
 
 fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef, ArrowError> {
@@ -156,6 +164,14 @@ type At = (usize, usize);
 
 /// The series of every row of every batch, numbered as they come, and the first row of each.
 fn series(batches: &[Vec<ArrayRef>]) -> Result<(Vec<Vec<u32>>, Vec<At>), ArrowError> {
+    // What is the same everywhere tells no rows apart. One column stays, for its length.
+    let all = batches.first().map_or(0, Vec::len);
+    let mut telling: Vec<usize> = (0..all).filter(|at| !is_constant(batches.iter().map(|keys| &keys[*at]))).collect();
+    if telling.is_empty() {
+        telling.extend((0..all).take(1));
+    }
+    let batches = batches.iter().map(|keys| telling.iter().map(|at| Arc::clone(&keys[*at])).collect());
+    let batches: Vec<Vec<ArrayRef>> = batches.collect();
     let columns: Vec<Vec<Key<'_>>> = batches.iter().map(|keys| keys.iter().map(Key::of).collect()).collect();
     let same = |one: At, other: At| {
         let keys = columns[one.0].iter().zip(&columns[other.0]);
@@ -253,11 +269,7 @@ impl Groups {
             group.series == series && group.bucket == bucket
         });
         match found {
-            Some(&at) => {
-                let held = &mut groups[at as usize].sums;
-                // Sums wrap as ClickHouse's do (AN-SEM-08).
-                held.iter_mut().zip(sums).for_each(|(held, more)| *held = held.wrapping_add(more));
-            }
+            Some(&at) => groups[at as usize].add(sums),
             None => {
                 let at = u32::try_from(groups.len()).expect("no more groups than rows");
                 groups.push(Group { series, bucket, sums });
@@ -268,13 +280,39 @@ impl Groups {
             }
         }
     }
+}
 
-    fn coarser(&self, bucket: impl Fn(i64) -> i64) -> Groups {
-        let mut coarse = Groups::new();
-        for group in &self.groups {
-            coarse.add(group.series, bucket(group.bucket), group.sums);
+/// The groups of a level in the order of its parts.
+struct Sorted {
+    level: Level,
+    groups: Vec<Group>,
+}
+
+impl Sorted {
+    fn of(level: Level, mut groups: Vec<Group>, order: &SeriesOrder) -> Sorted {
+        groups.sort_unstable_by_key(|group| order.place(level, group));
+        Sorted { level, groups }
+    }
+
+    /// The next coarser level: neighbours that fall into one bucket are one group.
+    fn coarser(&self, level: Level, order: &SeriesOrder, bucket: impl Fn(i64) -> i64) -> Sorted {
+        let mut coarse: Vec<Group> = Vec::with_capacity(self.groups.len());
+        let finer = self.groups.iter().map(|group| Group { bucket: bucket(group.bucket), ..*group });
+        finer.for_each(|group| add_to_last(&mut coarse, group));
+        // The days of a month lie apart, each with all its series.
+        if !coarse.is_sorted_by_key(|group| order.place(level, group)) {
+            let finer = Sorted::of(level, std::mem::take(&mut coarse), order).groups;
+            finer.into_iter().for_each(|group| add_to_last(&mut coarse, group));
         }
-        coarse
+        Sorted { level, groups: coarse }
+    }
+}
+
+/// Adds a group to the last one where both are of one series and bucket, else behind it.
+fn add_to_last(groups: &mut Vec<Group>, group: Group) {
+    match groups.last_mut() {
+        Some(last) if (last.series, last.bucket) == (group.series, group.bucket) => last.add(group.sums),
+        _ => groups.push(group),
     }
 }
 
@@ -305,6 +343,12 @@ impl SeriesOrder {
         }
         Ok(order)
     }
+
+    /// What the groups of a level are sorted by.
+    fn place(&self, level: Level, group: &Group) -> (u32, i32, u32, i64) {
+        let series = group.series as usize;
+        (self.workspace[series], directory_day(level, group.bucket), self.rank[series], group.bucket)
+    }
 }
 
 /// The day whose directory a bucket belongs to.
@@ -317,17 +361,19 @@ fn directory_day(level: Level, bucket: i64) -> i32 {
     i32::try_from(day).expect("times are bounded when rows are taken")
 }
 
-fn rolled(table: Table, distinct: &[ArrayRef], order: &SeriesOrder, groups: Groups) -> Result<Rolled, ArrowError> {
-    let mut groups = groups.groups;
-    let key = |group: &Group| {
-        let series = group.series as usize;
-        (order.workspace[series], directory_day(table.level, group.bucket), order.rank[series], group.bucket)
-    };
-    groups.sort_unstable_by_key(key);
+/// A level as rows, and its group columns. Where the `finer` level has a row for each of its rows, the columns are the same.
+fn rolled(
+    table: Table,
+    distinct: &[ArrayRef],
+    order: &SeriesOrder,
+    sorted: &Sorted,
+    finer: Option<&(Rolled, Vec<ArrayRef>)>,
+) -> Result<(Rolled, Vec<ArrayRef>), ArrowError> {
+    let groups = &sorted.groups;
     let mut slices: Vec<Slice> = Vec::new();
     let mut slice_of = None;
     for (at, group) in groups.iter().enumerate() {
-        let (workspace, day, ..) = key(group);
+        let (workspace, day, ..) = order.place(sorted.level, group);
         if slice_of != Some((workspace, day)) {
             slice_of = Some((workspace, day));
             let name = &order.workspaces[workspace as usize];
@@ -339,8 +385,14 @@ fn rolled(table: Table, distinct: &[ArrayRef], order: &SeriesOrder, groups: Grou
             slice.length += 1;
         }
     }
-    let firsts: UInt32Array = groups.iter().map(|group| group.series).collect();
-    let keys: Vec<ArrayRef> = distinct.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?;
+    let keys: Vec<ArrayRef> = match finer {
+        // One group of each is one of the other, in the same order, unless days were brought together.
+        Some((finer, keys)) if finer.rows.num_rows() == groups.len() && finer.slices.len() == slices.len() => keys.clone(),
+        _ => {
+            let firsts: UInt32Array = groups.iter().map(|group| group.series).collect();
+            distinct.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?
+        }
+    };
     let buckets = groups.iter().map(|group| group.bucket);
     let days = |day: i64| i32::try_from(day).expect("times are bounded when rows are taken");
     let time: ArrayRef = match table.level {
@@ -350,7 +402,7 @@ fn rolled(table: Table, distinct: &[ArrayRef], order: &SeriesOrder, groups: Grou
     };
     let sum = |at: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values(groups.iter().map(|it| it.sums[at]))) };
     let rows = assemble(table, time, &keys, sum)?;
-    Ok(Rolled { rows, slices })
+    Ok((Rolled { rows, slices }, keys))
 }
 
 /// Puts the columns of a roll-up into the order of the table.

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::interleave_record_batch;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{interleave, take};
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::error::ArrowError;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -19,6 +20,7 @@ use datafusion::parquet::schema::types::ColumnPath;
 use keyward_storage::disk::{Disk, DiskFile};
 use keyward_storage::ids::WorkspaceId;
 
+use super::constant::is_constant;
 use super::event::workspace_of;
 use super::manifest::PartInfo;
 use super::merge::{RUN_MS, cluster, cluster_column};
@@ -68,12 +70,12 @@ impl Sealer {
 
     fn seal_into(&self, parts: &mut Vec<PartInfo>, family: Family, raw: &[RecordBatch]) -> io::Result<()> {
         let table = Table { family, level: Level::Raw };
-        let batches: Vec<&RecordBatch> = raw.iter().collect();
+        let gather = Gather::of(raw);
         let starts = starts(raw)?;
         for (workspace, day, order) in runs(family, raw, &starts)? {
             let chunks = order.chunks(BATCH_ROWS).map(|chunk| {
                 let rows: Vec<(usize, usize)> = chunk.iter().map(|row| place(&starts, *row)).collect();
-                interleave_record_batch(&batches, &rows).map_err(io::Error::other)
+                gather.rows(&rows).map_err(io::Error::other)
             });
             parts.extend(self.write(table, workspace, day, chunks)?);
         }
@@ -140,6 +142,37 @@ impl Sealer {
         self.disk.sync_dir(dir)?;
         let bytes = output.at;
         Ok(Some(PartInfo { no, table, workspace, day, rows, bytes, least_time: least, greatest_time: greatest }))
+    }
+}
+
+/// Rows out of several batches of a table.
+struct Gather<'a> {
+    batches: &'a [RecordBatch],
+    /// For each column whether it holds one text only.
+    constant: Vec<bool>,
+}
+
+impl Gather<'_> {
+    fn of(batches: &[RecordBatch]) -> Gather<'_> {
+        let columns = batches.first().map_or(0, RecordBatch::num_columns);
+        let constant = (0..columns).map(|at| is_constant(batches.iter().map(|batch| batch.column(at)))).collect();
+        Gather { batches, constant }
+    }
+
+    /// These rows, each named by its batch and its place there.
+    fn rows(&self, places: &[(usize, usize)]) -> Result<RecordBatch, ArrowError> {
+        let (Some(first), Some(place)) = (self.batches.first(), places.first()) else {
+            return Err(ArrowError::InvalidArgumentError("there are no rows to gather".to_owned()));
+        };
+        let same = UInt32Array::from(vec![u32::try_from(place.1).unwrap_or(0); places.len()]);
+        let columns = self.constant.iter().enumerate().map(|(at, constant)| match constant {
+            true => take(self.batches[place.0].column(at), &same, None),
+            false => {
+                let columns: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(at).as_ref()).collect();
+                interleave(&columns, places)
+            }
+        });
+        RecordBatch::try_new(first.schema(), columns.collect::<Result<_, _>>()?)
     }
 }
 

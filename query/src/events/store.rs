@@ -20,7 +20,7 @@ use super::event::{Event, workspace_of};
 use super::journal::{self, OWN};
 use super::keeper::{Job, Keeper};
 use super::live::Unsealed;
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::parts::{self, Part};
 use super::recorder::{Ask, Closed, Recorder, Recovered, SealAt};
 use super::ring::Ring;
@@ -314,6 +314,15 @@ impl Events {
         }
     }
 
+    /// Begins a copy of all events there are: what was recorded before is in it. Blocks.
+    ///
+    /// # Errors
+    /// The manifest of the copy would be too large.
+    pub fn copy(&self) -> io::Result<super::copy::Copy> {
+        self.flush();
+        super::copy::Copy::new(&self.core)
+    }
+
     /// Returns when queries see everything recorded before. Blocks.
     pub fn flush(&self) {
         self.ask(Ask::Flush);
@@ -371,8 +380,9 @@ pub(crate) fn open(options: Options, seal_at: SealAt) -> io::Result<Opened> {
     let journal_dir = dir.join(JOURNAL_DIR);
     disk.create_dir_all(&dir)?;
     disk.create_dir_all(&journal_dir)?;
-    let manifest = Manifest::open(Arc::clone(&disk), &dir)?;
     let on_disk = parts::walk(&*disk, &dir)?;
+    refuse_lost_manifest(&*disk, &dir, &on_disk)?;
+    let manifest = Manifest::open(Arc::clone(&disk), &dir)?;
     let greatest = on_disk.iter().map(|(no, _)| *no).chain(manifest.state().parts.keys().copied()).max();
     sweep_orphans(&*disk, &manifest, &on_disk)?;
     let live = live_parts(&dir, &manifest, &on_disk);
@@ -395,6 +405,17 @@ pub(crate) fn open(options: Options, seal_at: SealAt) -> io::Result<Opened> {
         Recorder::new(Arc::clone(&core), &region, asked, jobs.clone(), Arc::clone(&sealed), seal_at, &recovered);
     let keeper = Keeper::new(Arc::clone(&core), told, sealed, journal.closed);
     Ok(Opened { core, recorder, keeper, asks, jobs, last_uses: journal.last_uses })
+}
+
+/// Refuses files of events without a manifest, which would be taken for orphans, all of them.
+pub(crate) fn refuse_lost_manifest(disk: &dyn Disk, dir: &Path, on_disk: &[(u64, PathBuf)]) -> io::Result<()> {
+    if on_disk.is_empty() || disk.list(dir)?.iter().any(|name| name == manifest::NAME) {
+        return Ok(());
+    }
+    let files = on_disk.len();
+    Err(manifest::damaged(&format!(
+        "it is missing, though {files} files of events are there; put it back, or restore a backup"
+    )))
 }
 
 /// Removes files that the manifest does not name: seals, merges and imports that never took effect.

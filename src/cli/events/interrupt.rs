@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The status of a process that a signal has ended, as shells count: this and the signal's number.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// Removes this file and ends the process when somebody interrupts or terminates it. A file that is gone, or has another
+/// Removes this file, or this directory with all in it, and ends the process when somebody interrupts or terminates it. A file that is gone, or has another
 /// name by then, is none of its business.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ pub fn remove_if_interrupted(file: &Path) -> io::Result<()> {
             }
         });
         // It has its own name and is of no use to anybody.
-        let _ = std::fs::remove_file(&file);
+        let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir_all(&file));
         #[expect(
             clippy::disallowed_methods,
             reason = "whoever interrupts a command wants its end, and main is in a write"

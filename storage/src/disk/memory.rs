@@ -162,6 +162,9 @@ enum NameChange {
     Link(PathBuf, Inode),
     Unlink(PathBuf),
     Rename(PathBuf, PathBuf, Inode),
+    /// A directory, with all names below it.
+    RenameTree(PathBuf, PathBuf),
+    UnlinkTree(PathBuf),
 }
 
 struct Fault {
@@ -399,16 +402,32 @@ impl NameChange {
                 names.remove(from);
                 names.insert(to.clone(), *inode);
             }
+            NameChange::RenameTree(from, to) => {
+                let below: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in below {
+                    let inode = names.remove(&path).expect("it was just listed");
+                    names.insert(moved(&path, from, to), inode);
+                }
+            }
+            NameChange::UnlinkTree(dir) => names.retain(|path, _| !path.starts_with(dir)),
         }
     }
 
     fn touches(&self, dir: &Path) -> bool {
         let within = |path: &PathBuf| path.parent() == Some(dir);
         match self {
-            NameChange::Link(path, _) | NameChange::Unlink(path) => within(path),
-            NameChange::Rename(from, to, _) => within(from) || within(to),
+            NameChange::Link(path, _) | NameChange::Unlink(path) | NameChange::UnlinkTree(path) => within(path),
+            NameChange::Rename(from, to, _) | NameChange::RenameTree(from, to) => within(from) || within(to),
         }
     }
+}
+
+/// The name of what lay below a directory that has another name now.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    path.strip_prefix(from).map_or_else(
+        |_| path.to_path_buf(),
+        |rest| if rest.as_os_str().is_empty() { to.to_path_buf() } else { to.join(rest) },
+    )
 }
 
 fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
@@ -533,16 +552,44 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let inode = *state.names.get(from).ok_or_else(|| no_such_file(from))?;
+        let (from_path, to_path) = (from.to_path_buf(), to.to_path_buf());
+        let is_dir = state.dirs.contains(from);
+        let change = match state.names.get(from) {
+            Some(&inode) => NameChange::Rename(from_path, to_path, inode),
+            None if is_dir && !state.has_dir(to) => NameChange::RenameTree(from_path, to_path),
+            None if is_dir => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            None => return Err(no_such_file(from)),
+        };
         let verdict = state.admit(Call::Rename, from)?;
         if let Verdict::Fails(error) = verdict {
             return Err(error);
         }
-        state.rename_in_memory(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), inode));
+        state.rename_in_memory(change);
+        if is_dir {
+            state.dirs = state.dirs.iter().map(|dir| moved(dir, from, to)).collect();
+        }
         if let Verdict::PowerGoes = verdict {
             return Err(power_is_out());
         }
         state.journal.push(Op::Rename { from: from.to_path_buf(), to: to.to_path_buf() });
+        Ok(())
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.dirs.contains(dir) {
+            return Ok(());
+        }
+        let verdict = state.admit(Call::Remove, dir)?;
+        if let Verdict::Fails(error) = verdict {
+            return Err(error);
+        }
+        state.rename_in_memory(NameChange::UnlinkTree(dir.to_path_buf()));
+        state.dirs.retain(|other| !other.starts_with(dir));
+        if let Verdict::PowerGoes = verdict {
+            return Err(power_is_out());
+        }
+        state.journal.push(Op::Remove(dir.to_path_buf()));
         Ok(())
     }
 

@@ -46,6 +46,65 @@ const SLOTS_AT_ONCE: usize = 4_096;
 /// Slots below which a file is not worth writing anew: some 700 KiB.
 const SMALL_FILE_SLOTS: u64 = 16_384;
 
+/// Makes the file of another store this one's, whose secret is the same. A file that is not there, or that no start would read,
+/// stays as it is.
+///
+/// # Errors
+/// The disk's.
+pub fn rehome(disk: &dyn Disk, data: &Path, store_id: [u8; 16]) -> io::Result<()> {
+    let file = match disk.open(&data.join(DIRECTORY).join(FILE), false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut header = [0; HEADER_BYTES];
+    if file.len()? < HEADER_BYTES as u64 {
+        return Ok(());
+    }
+    file.read_exact_at(0, &mut header)?;
+    let is_whole = header[..8] == MAGIC
+        && header[8..12] == FORMAT.to_le_bytes()
+        && header[36..] == crc32fast::hash(&header[..36]).to_le_bytes();
+    if is_whole {
+        header[12..28].copy_from_slice(&store_id);
+        let crc = crc32fast::hash(&header[..36]);
+        header[36..].copy_from_slice(&crc.to_le_bytes());
+        file.write_all_at(0, &header)?;
+        file.sync_data()?;
+    }
+    Ok(())
+}
+
+/// How many bytes of the file a start could not use: those of another store or format, and slots whose checksum is wrong. 0 where
+/// there is no file.
+///
+/// # Errors
+/// The disk's.
+pub fn survey(disk: &dyn Disk, data: &Path, store_id: [u8; 16]) -> io::Result<u64> {
+    let file = match disk.open(&data.join(DIRECTORY).join(FILE), false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        opened => opened?,
+    };
+    let length = file.len()?;
+    let mut header = [0; HEADER_BYTES];
+    if length < HEADER_BYTES as u64 {
+        return Ok(length);
+    }
+    file.read_exact_at(0, &mut header)?;
+    if header[..8] != MAGIC || header[8..12] != FORMAT.to_le_bytes() || header[12..28] != store_id {
+        return Ok(length);
+    }
+    let slots = (length - HEADER_BYTES as u64) / SLOT_BYTES as u64;
+    let mut unread = (length - HEADER_BYTES as u64) % SLOT_BYTES as u64;
+    let mut slot = [0; SLOT_BYTES];
+    for number in 0..slots {
+        file.read_exact_at(HEADER_BYTES as u64 + number * SLOT_BYTES as u64, &mut slot)?;
+        if slot[SLOT_BYTES - 4..] != crc32fast::hash(&slot[..SLOT_BYTES - 4]).to_le_bytes() {
+            unread += SLOT_BYTES as u64;
+        }
+    }
+    Ok(unread)
+}
+
 /// What was found at the start.
 #[derive(Debug, Default)]
 pub struct Loaded {
