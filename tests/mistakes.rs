@@ -296,12 +296,12 @@ fn damage_is_named_and_holds_nothing_else_up() {
     let workspace = Workspace::on(&Arc::new(Server::start()));
     let api = workspace.api();
     let whole = workspace.key(&api, json!({"name": "the whole key"}));
-    let canary = "canaryNameOfTheDamagedKey";
-    workspace.key(&api, json!({"name": canary}));
+    let canary = "canaryNameOfTheDamagedApi";
+    workspace.ok("apis.createApi", json!({"name": canary}));
     workspace.ok("apis.createApi", json!({"name": "what came later"}));
     assert_eq!(workspace.server.stop(), Some(0));
     let dir = workspace.server.dir.clone();
-    assert!(damage(&dir.path().join("records.redb"), canary) >= 2, "the key and its event");
+    assert!(damage(&dir.path().join("records.redb"), canary) >= 2, "the API and its event");
 
     let folder = Folder::new();
     let live = folder.path("live.jsonl");
@@ -313,7 +313,7 @@ fn damage_is_named_and_holds_nothing_else_up() {
         fs::read_to_string(&live).is_ok_and(|text| text.contains("what came later"))
     });
     wait_for("the log names the event", || server.log().contains("audit events are damaged and were not exported"));
-    let refused = workspace.call("apis.listKeys", json!({"apiId": api}));
+    let refused = workspace.call("apis.listApis", json!({}));
     refused.expect_problem(500, "unkey/application/service_unavailable").mentioning("keyward verify-data");
     assert_eq!(workspace.code(&whole, json!({})), "VALID");
     workspace.key(&api, json!({"name": "made beside the damage"}));
