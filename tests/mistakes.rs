@@ -290,7 +290,7 @@ fn damage(path: &Path, text: &str) -> usize {
 
 /// Rows that the disk has changed cost what reads them and nothing else: the answer says whom to tell and what to run, health
 /// and metrics say so, and an export of the audit trail, live or asked for, with a server and without, names the damaged event
-/// and goes on with the rest. KEYS-GET-3, AL-EV-01
+/// and goes on with the rest. KEYS-GEN-9, AL-EV-01
 #[test]
 fn damage_is_named_and_holds_nothing_else_up() {
     let workspace = Workspace::on(&Arc::new(Server::start()));
@@ -313,8 +313,15 @@ fn damage_is_named_and_holds_nothing_else_up() {
         fs::read_to_string(&live).is_ok_and(|text| text.contains("what came later"))
     });
     wait_for("the log names the event", || server.log().contains("audit events are damaged and were not exported"));
-    let refused = workspace.call("apis.listApis", json!({}));
-    refused.expect_problem(500, "unkey/application/service_unavailable").mentioning("keyward verify-data");
+    let refused = server.exchange(workspace.call("apis.listApis", json!({})).ask());
+    let error = &refused.json["error"];
+    assert_eq!(refused.status, 500, "{error}");
+    assert!(error["type"].as_str().unwrap().ends_with("/unkey/application/service_unavailable"), "{error}");
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("We could not load the requested APIs") && detail.contains("keyward verify-data"),
+        "{detail}"
+    );
     assert_eq!(workspace.code(&whole, json!({})), "VALID");
     workspace.key(&api, json!({"name": "made beside the damage"}));
     let health = server.get("/health/ready");

@@ -387,7 +387,9 @@ fn rolled(
     }
     let keys: Vec<ArrayRef> = match finer {
         // One group of each is one of the other, in the same order, unless days were brought together.
-        Some((finer, keys)) if finer.rows.num_rows() == groups.len() && finer.slices.len() == slices.len() => keys.clone(),
+        Some((finer, keys)) if finer.rows.num_rows() == groups.len() && finer.slices.len() == slices.len() => {
+            keys.clone()
+        }
         _ => {
             let firsts: UInt32Array = groups.iter().map(|group| group.series).collect();
             distinct.iter().map(|key| take(key, &firsts, None)).collect::<Result<_, _>>()?
