@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Ok(Command::VerifyData(arguments)) => cli::verify_data::run(arguments),
         Ok(Command::Tls(arguments)) => cli::tls::run(arguments),
         Ok(Command::Doctor(arguments)) => cli::doctor::run(arguments),
+        Ok(Command::SupportBundle(arguments)) => cli::support_bundle::run(arguments),
         Ok(Command::Api(arguments)) => cli::api::run(arguments),
         Ok(Command::Auth(arguments)) => cli::auth::run(arguments),
         Ok(Command::Completions(arguments)) => cli::shell::completions(&arguments, cli::tree()),

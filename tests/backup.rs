@@ -399,3 +399,65 @@ fn an_upgrade_keeps_the_directory_as_it_was() {
     let refused = keyward(&["serve", "--data-dir", dir.text(), "--listen", "127.0.0.1:0"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("install keyward 5.6.7 or newer"), "{refused:?}");
 }
+
+/// A block of shell commands of the operator's page.
+fn commands<'a>(page: &'a str, name: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("<!-- {name}:begin -->")).unwrap_or_else(|| panic!("no block {name}"));
+    let (block, _) = rest.split_once(&format!("<!-- {name}:end -->")).expect("the block ends");
+    block.trim().strip_prefix("```sh\n").and_then(|block| block.strip_suffix("\n```")).expect("a block of sh")
+}
+
+/// The operator's page on backups, every command of it run as it stands: but for the paths, for `sudo`, and for `systemctl`, which
+/// stops and starts the server of this test.
+#[test]
+fn the_commands_of_the_operators_page_work() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/docs/operate.md")).unwrap();
+    let shelf = Shelf::new();
+    let home = DataDir::named("keyward");
+    let server = Arc::new(Server::start_with(home.clone(), Options::default()));
+    let world = World::on(&server);
+    let prelude = r#"
+        keyward() { "$PROGRAM" "$@"; }
+        sudo() { if [ "$1" = -u ]; then shift 2; fi; "$@"; }
+        install() { mkdir -m 700 "${@: -1}"; }
+        journalctl() { echo "a line of the log"; }
+    "#;
+    let run = |script: &str| {
+        let backups = shelf.place("");
+        let data = home.text().to_owned();
+        let script = script.replace("/backup/", &backups).replace("/var/lib/keyward", &data);
+        let mut command = Command::new("bash");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWARD")) {
+            command.env_remove(name);
+        }
+        let script = format!("{prelude}\n{script}");
+        let ran = command.args(["-euo", "pipefail", "-c", &script]).env("PROGRAM", binary()).output().unwrap();
+        let shown =
+            format!("{script}\n{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{shown}");
+        shown
+    };
+    let told = run(commands(&page, "backup"));
+    assert!(told.contains("All of it is whole."), "{told}");
+    let told = run(commands(&page, "support"));
+    assert!(told.contains("settings.json") && told.contains("log.txt"), "{told}");
+    // What lies between the two `systemctl` is what the operator does while no server runs.
+    let restoring = commands(&page, "restore");
+    let (first, rest) = restoring.split_once('\n').unwrap();
+    let (middle, last) = rest.rsplit_once('\n').unwrap();
+    assert!(first.contains("systemctl stop") && last.contains("systemctl start"));
+    let World { workspace, api, keys, events } = world;
+    drop(server);
+    let Workspace { server, id, root } = workspace;
+    let server = Arc::try_unwrap(server).unwrap_or_else(|_| panic!("nobody else has it"));
+    server.stop();
+    let told = run(middle);
+    assert!(told.contains("All of it is whole."), "{told}");
+    let started = Arc::new(Server::start_with(home.clone(), Options::default()));
+    let world = World { workspace: Workspace { server: Arc::clone(&started), id, root }, api, keys, events };
+    let compressed = DataDir::fresh();
+    let from =
+        format!("gzip -dc {} | keyward restore - --data-dir {}", shelf.place("keyward.tar.gz"), compressed.text());
+    run(&from);
+    world.check(Server::start_with(compressed, Options::default()));
+}

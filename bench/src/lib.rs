@@ -11,6 +11,7 @@
 //! - [`compare`]: keyward against the floor in one run, as a ratio.
 //! - [`restart`]: start-up time and memory of a store with many keys.
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
+//! - [`backup`]: a backup of a large store while keys are verified.
 //! - [`vault_rotate`]: a rotation of the vault while keys are verified.
 //! - [`audit_verify`]: verification of a long chain of audit events.
 //! - [`search`]: the search index: its size, searches, its lag, and verifications beside it.
@@ -20,6 +21,7 @@
 
 pub mod analytics;
 pub mod audit_verify;
+pub mod backup;
 pub mod beside;
 pub mod child;
 pub mod client;

@@ -12,7 +12,7 @@ use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
 use keyward_bench::{
-    Error, Result, analytics, audit_verify, beside, compare, create_key, delete_role, floor, restart, search,
+    Error, Result, analytics, audit_verify, backup, beside, compare, create_key, delete_role, floor, restart, search,
     vault_rotate,
 };
 use serde::Serialize;
@@ -45,6 +45,8 @@ enum Command {
     DeleteRole(DeleteRole),
     /// Rotating the vault while keys are verified.
     VaultRotate(VaultRotate),
+    /// Backing a large store up while keys are verified, and restoring it.
+    Backup(Backup),
     /// Ingest of events, their bytes on disk, and SELECTs over them.
     Analytics(Analytics),
     /// Verifications beside heavy queries, and how soon a query sees one.
@@ -200,6 +202,28 @@ struct CreateKey {
     /// Exit with 1 below so many keys a second.
     #[arg(long)]
     least: Option<f64>,
+}
+
+#[derive(Args)]
+struct Backup {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keys in the store.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    /// Verifiers, each with a connection in a closed loop.
+    #[arg(long, default_value_t = 4)]
+    verifiers: usize,
+    /// Exit with 1 where verifications beside the backup are fewer than this part of what is normal.
+    #[arg(long)]
+    least_ratio: Option<f64>,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -384,6 +408,7 @@ fn main() -> ExitCode {
         Command::Restart(arguments) => start_again(arguments),
         Command::DeleteRole(arguments) => delete(arguments),
         Command::VaultRotate(arguments) => rotate(arguments),
+        Command::Backup(arguments) => back_up(arguments),
         Command::Analytics(arguments) => ask(arguments),
         Command::Beside(arguments) => ask_beside(arguments),
         Command::AuditVerify(arguments) => verify(arguments),
@@ -548,6 +573,14 @@ fn rotate(arguments: VaultRotate) -> Result<()> {
     let VaultRotate { keyward, directory, keys, verifiers, most_seconds, json } = arguments;
     let options = vault_rotate::Options { keyward, directory, keys, verifiers, most_seconds };
     let report = vault_rotate::vault_rotate(&options, &mut say)?;
+    print(json, &report, || report.table())?;
+    report.judge(&options)
+}
+
+fn back_up(arguments: Backup) -> Result<()> {
+    let Backup { keyward, directory, keys, verifiers, least_ratio, json } = arguments;
+    let options = backup::Options { keyward, directory, keys, verifiers, least_ratio };
+    let report = backup::backup(&options, &mut say)?;
     print(json, &report, || report.table())?;
     report.judge(&options)
 }

@@ -104,8 +104,9 @@ fn back_up(reach: &Reach, place: &Place) -> Result<Manifest, String> {
     if let Some(aside) = place.aside() {
         interrupt::remove_if_interrupted(&aside).map_err(|error| format!("cannot listen for signals: {error}"))?;
     }
-    // Writing must not take from a server on the same machine what it answers requests with.
-    priority::set(Priority::Background);
+    // Writing must not take from a server on the same machine what it answers requests with: where there are two busy threads
+    // for each core, this takes a thirtieth of one.
+    priority::set(Priority::Patient);
     let mut line = Line::new("bytes");
     let written = match reach.begin("backup", &NoArguments {})? {
         Way::Server(mut frames, told) => {

@@ -153,7 +153,8 @@ fn secrets(reading: &Reading) -> [(&'static str, bool); 4] {
     ]
 }
 
-fn values(reading: &Reading) -> Value {
+/// Every setting with its value and its place, for programs. Secrets are no settings.
+pub(super) fn values(reading: &Reading) -> Value {
     let settings = reading.shown().into_iter().map(|shown| {
         let value = json!({ "value": shown.value, "from": shown.place.unwrap_or_else(|| "default".to_owned()) });
         (shown.key.to_owned(), value)

@@ -48,7 +48,7 @@ enum State {
 
 /// What one look has found.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     /// What was looked at, such as `disk.sync`.
     check: &'static str,
     state: State,
@@ -78,22 +78,11 @@ impl Finding {
 
 /// Runs `keyward doctor`.
 pub fn run(arguments: DoctorArguments) -> ExitCode {
-    let Reading { settings, warnings, file, .. } = match arguments.flags.read() {
+    let reading = match arguments.flags.read() {
         Ok(reading) => reading,
         Err(ConfigError(reasons)) => return fail(EXIT_USAGE, reasons),
     };
-    let clock = Outside::system().clock;
-    let mut findings: Vec<Finding> =
-        warnings.iter().map(|warning| Finding::warning("settings", warning, "correct the name, or unset it")).collect();
-    if findings.is_empty() {
-        findings.push(Finding::ok("settings", "they are read and make sense"));
-    }
-    findings.extend(machine::look(&settings, &clock));
-    findings.extend(file.as_deref().and_then(files::settings));
-    findings.extend(files::look(&settings));
-    findings.extend(disk::look(&settings));
-    let tls = network::tls(&settings, &clock, &mut findings);
-    findings.extend(network::look(&settings, tls.as_deref()));
+    let findings = look(&reading);
 
     let is_wrong = findings.iter().any(|finding| finding.state == State::Problem);
     let answer = match arguments.output {
@@ -102,6 +91,24 @@ pub fn run(arguments: DoctorArguments) -> ExitCode {
     };
     let printed = print_answer(answer.as_bytes());
     if is_wrong { ExitCode::from(EXIT_ERROR) } else { printed }
+}
+
+/// Looks at everything.
+pub(super) fn look(reading: &Reading) -> Vec<Finding> {
+    let Reading { settings, warnings, file, .. } = reading;
+    let clock = Outside::system().clock;
+    let mut findings: Vec<Finding> =
+        warnings.iter().map(|warning| Finding::warning("settings", warning, "correct the name, or unset it")).collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("settings", "they are read and make sense"));
+    }
+    findings.extend(machine::look(settings, &clock));
+    findings.extend(file.as_deref().and_then(files::settings));
+    findings.extend(files::look(settings));
+    findings.extend(disk::look(settings));
+    let tls = network::tls(settings, &clock, &mut findings);
+    findings.extend(network::look(settings, tls.as_deref()));
+    findings
 }
 
 /// The findings for people: a line each, and what to do below it.

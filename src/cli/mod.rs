@@ -25,6 +25,7 @@ pub mod serve;
 mod setting_flags;
 pub mod shell;
 pub mod status;
+pub mod support_bundle;
 mod text;
 pub mod tls;
 mod values;
@@ -100,6 +101,8 @@ pub enum Command {
     Tls(tls::TlsArguments),
     /// Look whether this machine and these settings are fit for the server, and say what to do
     Doctor(doctor::DoctorArguments),
+    /// Gather what helps to find out what is wrong, without secrets, into one archive
+    SupportBundle(support_bundle::SupportBundleArguments),
     /// Call an operation of the API
     Api(api::ApiArguments),
     /// Store and check the root key that `keyward api` uses

@@ -110,6 +110,10 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
             let NoArguments {} = read(arguments)?;
             done(status::status(services)?)
         }
+        "metrics" => {
+            let NoArguments {} = read(arguments)?;
+            done(json!({ "exposition": crate::metrics::Metrics::exposition(services) }))
+        }
         "vault.status" => {
             let NoArguments {} = read(arguments)?;
             done(vault::status(services)?)

@@ -87,7 +87,8 @@ pub fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<u32>, OpenError
         let version = short_text(disk, dir, VERSION_FILE, VERSION_BYTES_MAX)?;
         // Only what a version is made of is repeated to the operator.
         let of_version = |sign: char| sign.is_ascii_alphanumeric() || "+-.".contains(sign);
-        let version = version.map(|text| text.trim_end().to_owned()).filter(|text| text.chars().all(of_version));
+        let version = version.map(|text| text.trim_end().to_owned());
+        let version = version.filter(|text| text.chars().all(of_version) && text != VERSION);
         return Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT, version });
     }
     Ok(Some(found))

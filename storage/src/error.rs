@@ -79,9 +79,9 @@ pub enum OpenError {
     Locked(PathBuf),
     /// Written by a newer keyward.
     #[error(
-        "the data directory {dir} has format {found}, and this keyward ({}) knows formats up to {known}; install keyward {}",
+        "the data directory {dir} has format {found}, and this keyward ({}) knows formats up to {known}; install {}",
         crate::directory::VERSION,
-        version.as_deref().map_or_else(|| "in a newer version".to_owned(), |version| format!("{version} or newer"))
+        version.as_deref().map_or_else(|| "a newer keyward".to_owned(), |version| format!("keyward {version} or newer"))
     )]
     NewerFormat {
         /// The directory.

@@ -287,3 +287,131 @@ pub fn check(disk: &dyn Disk, place: &Place) -> Result<(), String> {
         Err(error) => Err(format!("{} cannot be looked into: {error}; make that directory first", dir.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_storage::disk::MemoryDisk;
+
+    fn told() -> Told {
+        Told {
+            version: "0.1.0".to_owned(),
+            store_id: "00".to_owned(),
+            position: 1,
+            term: 1,
+            created_at: 1,
+            rows: 2,
+            events: 0,
+            peppers: Vec::new(),
+            master_keys: Vec::new(),
+        }
+    }
+
+    /// Writes a backup of some files.
+    fn write(disk: &MemoryDisk, place: &Place) -> Result<Manifest, String> {
+        let mut target = Target::begin(Arc::new(disk.clone()), place.clone())?;
+        let part = "events/ratelimits_v1/ws=ws_aaaaaaaaaaaaaaaa/day=2026-11-30/0000000000000001.parquet";
+        for (path, length) in [(names::STATE, 49), (names::rows(1).as_str(), 3000), (names::WINDOWS, 0), (part, 700)] {
+            target.file(path, length)?;
+            for piece in vec![7; length as usize].chunks(256) {
+                target.bytes(piece)?;
+            }
+        }
+        target.finish(told())
+    }
+
+    /// What lies at a place after a crash: nothing with the backup's name, or all of it.
+    fn whole_or_nothing(disk: &MemoryDisk, place: &Place, expected: &Manifest) -> bool {
+        let at = place.final_name().unwrap();
+        let is_named = match place {
+            Place::Archive(_) => disk.contents(at).is_some(),
+            _ => ["FORMAT", "BACKUP.json", "records/state"].iter().any(|name| disk.contents(&at.join(name)).is_some()),
+        };
+        if !is_named {
+            return false;
+        }
+        match place {
+            Place::Archive(_) => {
+                let bytes = disk.contents(at).unwrap();
+                let mut last = Vec::new();
+                archive::read(&mut &*bytes, &mut |path, _, from| {
+                    last.clear();
+                    from.read_to_end(&mut last).map_err(|error| format!("{path}: {error}"))?;
+                    Ok(())
+                })
+                .unwrap();
+                assert_eq!(Manifest::parse(&last).as_ref(), Ok(expected));
+            }
+            _ => {
+                let text = disk.contents(&at.join(MANIFEST_FILE)).expect("what has the name has its manifest");
+                assert_eq!(Manifest::parse(&text).as_ref(), Ok(expected));
+                for file in &expected.files {
+                    let mut sum = Sum::new(&file.path);
+                    sum.add(&disk.contents(&at.join(&file.path)).unwrap_or_else(|| panic!("{} is there", file.path)));
+                    assert_eq!(sum.entry(), *file);
+                }
+            }
+        }
+        true
+    }
+
+    /// The power goes, or the process is killed, at every change of the disk: what has the backup's name is all of it.
+    #[test]
+    fn a_backup_has_its_name_when_it_is_whole() {
+        for place in [Place::Directory("/shelf/one".into()), Place::Archive("/shelf/one.tar".into())] {
+            let whole = MemoryDisk::new();
+            whole.create_dir_all(Path::new("/shelf")).unwrap();
+            let expected = write(&whole, &place).unwrap();
+            let mut cuts = 0;
+            loop {
+                let disk = MemoryDisk::new();
+                disk.create_dir_all(Path::new("/shelf")).unwrap();
+                disk.stop_after(cuts);
+                let done = write(&disk, &place);
+                assert_eq!(done.is_ok(), !disk.stopped());
+                let mut is_there = false;
+                for seed in 0..4 {
+                    let after = if seed == 0 { disk.kill() } else { disk.crash(cuts * 10 + seed) };
+                    is_there = whole_or_nothing(&after, &place, &expected);
+                }
+                if done.is_ok() {
+                    assert!(is_there, "what was told of as done is there after any crash");
+                    break;
+                }
+                cuts += 1;
+            }
+            assert!(cuts > 8, "{cuts}");
+        }
+    }
+
+    /// A full disk, wherever that is noticed, leaves nothing at all; a file that is shorter or longer than was said is no backup.
+    #[test]
+    fn a_backup_that_fails_leaves_nothing() {
+        for place in [Place::Directory("/shelf/one".into()), Place::Archive("/shelf/one.tar".into())] {
+            let empty = |disk: &MemoryDisk| {
+                assert_eq!(disk.list(Path::new("/shelf")).unwrap(), [""; 0]);
+                assert_eq!(disk.list_dirs(Path::new("/shelf")).unwrap(), [""; 0]);
+                assert_eq!(disk.used_bytes(), 0);
+            };
+            for room in (0..4000).step_by(97) {
+                let disk = MemoryDisk::new();
+                disk.create_dir_all(Path::new("/shelf")).unwrap();
+                disk.set_capacity(Some(room));
+                assert!(write(&disk, &place).is_err_and(|reason| reason.contains("its disk is full")), "{room}");
+                empty(&disk);
+            }
+            let disk = MemoryDisk::new();
+            disk.create_dir_all(Path::new("/shelf")).unwrap();
+            let mut short = Target::begin(Arc::new(disk.clone()), place.clone()).unwrap();
+            short.file(names::STATE, 49).unwrap();
+            short.bytes(&[1; 48]).unwrap();
+            assert!(short.finish(told()).is_err());
+            let mut long = Target::begin(Arc::new(disk.clone()), place.clone()).unwrap();
+            long.file(names::STATE, 1).unwrap();
+            assert!(long.bytes(&[1; 2]).is_err());
+            assert!(long.file("../climbs", 1).is_err());
+            drop(long);
+            empty(&disk);
+        }
+    }
+}

@@ -80,9 +80,9 @@ impl<'a> Piece<'a> {
 /// A sentence for the operator.
 pub fn stream(services: &Services, request: AdminRequest, frames: &mut Frames) -> Result<Value, String> {
     let NoArguments {} = read(request.arguments)?;
-    // This thread ends with the command.
-    priority::set(Priority::Background);
     let mut backup = Backup::begin(services)?;
+    // Only now: what it has begun with takes locks that others wait for. The thread ends with the command.
+    priority::set(Priority::Patient);
     let gone = |error: io::Error| format!("the backup was not sent: {}", error_chain(&error));
     frames.go(&json!(Going { of: backup.told().clone(), bytes: backup.bytes() })).map_err(gone)?;
     let mut frame = Vec::new();
