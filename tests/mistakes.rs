@@ -237,8 +237,10 @@ fn a_wrong_master_key_is_no_damage() {
 fn a_request_names_its_host() {
     let server =
         Server::start_with(DataDir::fresh(), Options::default().setting("KEYWARD_METRICS_LISTEN", "127.0.0.1:0"));
+    let is_said = |line: &&str| line.contains("metrics are served");
+    wait_for("the log says where", || server.log().lines().any(|line| is_said(&line)));
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("metrics are served")).unwrap();
+    let line = log.lines().find(is_said).unwrap();
     let metrics = line.rsplit('=').next().unwrap().trim().parse().unwrap();
     let ask = |addr, path: &str, version: &str, hosts: &[&str]| {
         let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
