@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -330,7 +331,7 @@ impl Services {
             let _ = tell.send(fate);
         });
         // The answer is dropped unsent only when the writer has ended.
-        told.await.unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
+        self.noting_damage(told.await.unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped))))
     }
 
     /// Waits until the writer has answered a question that changes nothing.
@@ -359,7 +360,21 @@ impl Services {
         self.storage.transact(turn, now, run, move |fate| {
             let _ = tell.send(fate);
         });
-        told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped)))
+        self.noting_damage(told.recv().unwrap_or(Err(TransactError::Unavailable(Unavailable::Stopped))))
+    }
+
+    fn noting_damage<R, X>(&self, fate: Result<R, TransactError<X>>) -> Result<R, TransactError<X>> {
+        if let Err(TransactError::Read(error)) = &fate {
+            self.note_damage(error);
+        }
+        fate
+    }
+
+    /// Counts a read that met damage, so that health tells of it.
+    pub fn note_damage(&self, error: &ReadError) {
+        if error.is_damage() {
+            self.metrics.damaged_reads.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// As [`Services::transact_blocking`], for a step of long work: where the writer has no place it is asked again, for ten
@@ -396,7 +411,13 @@ impl Services {
         let services = Arc::clone(self);
         match tokio::task::spawn_blocking(move || read(&services.storage)).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(ReadFailed(Box::new(error))),
+            Ok(Err(error)) => {
+                let failed = ReadFailed(Box::new(error));
+                if let Some(error) = failed.of_records() {
+                    self.note_damage(error);
+                }
+                Err(failed)
+            }
             Err(error) => Err(ReadFailed(Box::new(error))),
         }
     }
@@ -636,6 +657,17 @@ fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error("the records could not be read")]
 pub struct ReadFailed(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+impl ReadFailed {
+    fn of_records(&self) -> Option<&ReadError> {
+        self.0.downcast_ref()
+    }
+
+    /// Whether what was read is damaged.
+    pub fn is_damage(&self) -> bool {
+        self.of_records().is_some_and(ReadError::is_damage)
+    }
+}
 
 /// Finds a workspace by the id an operator typed.
 pub fn find_workspace(

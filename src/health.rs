@@ -4,6 +4,7 @@
 //! degraded by.
 
 use keyward_storage::Position;
+use std::sync::atomic::Ordering;
 
 use crate::app::Services;
 use crate::replication::node::Role;
@@ -13,6 +14,8 @@ use crate::replication::node::Role;
 pub enum Reason {
     /// Changes are refused for lack of disk space.
     DiskFull,
+    /// Damaged rows of the records were met since the start.
+    RecordsDamaged,
     /// Events were dropped within the last minute.
     EventsDropped,
     /// The events' journal cannot be written.
@@ -53,6 +56,7 @@ impl Reason {
     /// All there are.
     pub const ALL: &'static [Reason] = &[
         Reason::DiskFull,
+        Reason::RecordsDamaged,
         Reason::EventsDropped,
         Reason::EventsJournal,
         Reason::EventsSealing,
@@ -67,6 +71,7 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Reason::DiskFull => "disk_full",
+            Reason::RecordsDamaged => "records_damaged",
             Reason::EventsDropped => "events_dropped",
             Reason::EventsJournal => "events_journal",
             Reason::EventsSealing => "events_sealing",
@@ -84,6 +89,10 @@ impl Reason {
             Reason::DiskFull => {
                 "the disk is full: changes are answered 503, verifications go on; free some space, or lower \
                  storage.min_free_bytes"
+            }
+            Reason::RecordsDamaged => {
+                "rows of the records are damaged: what reads them is answered 500, everything else goes on; stop the server and \
+                 run `keyward verify-data`, which names them and says what to do"
             }
             Reason::EventsDropped => {
                 "events were lost within the last minute, since the disk did not take them as fast as they came; raise \
@@ -125,6 +134,7 @@ pub fn reasons(services: &Services) -> Vec<Reason> {
     let events = services.events.as_ref().map(|events| events.trouble()).unwrap_or_default();
     let is = |reason| match reason {
         Reason::DiskFull => services.storage.is_read_only(),
+        Reason::RecordsDamaged => services.metrics.damaged_reads.load(Ordering::Relaxed) > 0,
         Reason::EventsDropped => events.dropped,
         Reason::EventsJournal => events.journal,
         Reason::EventsSealing => events.sealing,

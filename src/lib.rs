@@ -21,6 +21,7 @@ pub mod named_file;
 pub mod otlp;
 pub mod outside;
 pub mod pepper;
+pub mod printable;
 pub mod rbac;
 pub mod reload;
 pub mod replication;

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub otlp: Arc<otlp::Counts>,
     /// What a node that follows another one counts.
     pub replication: replication::Replication,
+    /// Reads that met damaged rows of the records.
+    pub damaged_reads: AtomicU64,
     /// When this process began, unix ms.
     pub started_at_ms: u64,
     began: Instant,
@@ -58,6 +60,7 @@ impl Metrics {
             http: HttpNow::default(),
             otlp: Arc::default(),
             replication: replication::Replication::default(),
+            damaged_reads: AtomicU64::new(0),
             started_at_ms: now_ms,
             began: Instant::now(),
             scrapes: Semaphore::new(SCRAPES_MAX),

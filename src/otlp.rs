@@ -117,6 +117,16 @@ impl Otlp {
     }
 }
 
+/// Whether the collector of the settings takes what it is sent; `None` where none is set up. Blocks, for some seconds at most.
+///
+/// # Errors
+/// Why not.
+pub fn probe(settings: &Settings) -> Option<Result<(), String>> {
+    let endpoint = settings.telemetry.otlp_endpoint.as_ref()?;
+    let headers = Headers::read(&settings.secrets, &settings.data_dir);
+    Some(headers.map_err(|error| error_chain(&error)).and_then(|headers| exporter::probe(endpoint, &headers)))
+}
+
 /// What can change while telemetry is exported.
 pub struct Changes {
     tracer: Option<Arc<Tracer>>,

@@ -237,8 +237,10 @@ fn a_wrong_master_key_is_no_damage() {
 fn a_request_names_its_host() {
     let server =
         Server::start_with(DataDir::fresh(), Options::default().setting("KEYWARD_METRICS_LISTEN", "127.0.0.1:0"));
+    let is_said = |line: &&str| line.contains("metrics are served");
+    wait_for("the log says where", || server.log().lines().any(|line| is_said(&line)));
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("metrics are served")).unwrap();
+    let line = log.lines().find(is_said).unwrap();
     let metrics = line.rsplit('=').next().unwrap().trim().parse().unwrap();
     let ask = |addr, path: &str, version: &str, hosts: &[&str]| {
         let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
@@ -274,4 +276,118 @@ fn a_request_names_its_host() {
     let counted = server.get("/metrics").text();
     let series = r#"keyward_requests_total{operation="(none)",status="400",code="unkey/application/invalid_input"}"#;
     assert!(counted.lines().any(|line| line.starts_with(series)), "{counted}");
+}
+
+/// Changes a byte wherever this text stands in a file; how often that was.
+fn damage(path: &Path, text: &str) -> usize {
+    let mut bytes = fs::read(path).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
+    for at in &places {
+        bytes[*at] ^= 1;
+    }
+    fs::write(path, bytes).unwrap();
+    places.len()
+}
+
+/// Rows that the disk has changed cost what reads them and nothing else: the answer says whom to tell and what to run, health
+/// and metrics say so, and an export of the audit trail, live or asked for, with a server and without, names the damaged event
+/// and goes on with the rest. KEYS-GEN-9, AL-EV-01
+#[test]
+fn damage_is_named_and_holds_nothing_else_up() {
+    let workspace = Workspace::on(&Arc::new(Server::start()));
+    let api = workspace.api();
+    let whole = workspace.key(&api, json!({"name": "the whole key"}));
+    let canary = "canaryNameOfTheDamagedApi";
+    workspace.ok("apis.createApi", json!({"name": canary}));
+    workspace.ok("apis.createApi", json!({"name": "what came later"}));
+    assert_eq!(workspace.server.stop(), Some(0));
+    let dir = workspace.server.dir.clone();
+    assert!(damage(&dir.path().join("records.redb"), canary) >= 2, "the API and its event");
+
+    let folder = Folder::new();
+    let live = folder.path("live.jsonl");
+    let options = Options::default().setting("KEYWARD_AUDIT_EXPORT_FILE", &live);
+    let workspace = workspace.moved(workspace.server.restart_with(options));
+    let server = &workspace.server;
+    // The live export meets its damage by itself, and gets what is behind it.
+    wait_for("what came later is exported", || {
+        fs::read_to_string(&live).is_ok_and(|text| text.contains("what came later"))
+    });
+    wait_for("the log names the event", || server.log().contains("audit events are damaged and were not exported"));
+    let refused = server.exchange(workspace.call("apis.listApis", json!({})).ask());
+    let error = &refused.json["error"];
+    assert_eq!(refused.status, 500, "{error}");
+    assert!(error["type"].as_str().unwrap().ends_with("/unkey/application/service_unavailable"), "{error}");
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("We could not load the requested APIs") && detail.contains("keyward verify-data"),
+        "{detail}"
+    );
+    assert_eq!(workspace.code(&whole, json!({})), "VALID");
+    workspace.key(&api, json!({"name": "made beside the damage"}));
+    let health = server.get("/health/ready");
+    assert_eq!(
+        (health.status, &health.json["status"], &health.json["reasons"]),
+        (200, &json!("degraded"), &json!(["records_damaged"]))
+    );
+    let scrape = server.get("/metrics").text();
+    let line = scrape.lines().find(|line| line.starts_with("keyward_storage_damaged_reads_total ")).unwrap();
+    assert!(line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 2, "{line}");
+
+    let export = |name: &str| {
+        let file = folder.path(name);
+        let exported = operate(&dir, &["audit", "export", "--workspace", &workspace.id, "-o", &file]);
+        let told: Value = serde_json::from_str(&exported.stdout).unwrap();
+        assert_eq!((exported.code, &told["damaged"]), (Some(1), &json!(1)), "{exported:?}");
+        let event = told["damagedEvents"][0].as_str().unwrap();
+        assert!(event.starts_with(&workspace.id), "{told}");
+        assert!(exported.stderr.contains(&format!("the event {event} is damaged and left out")), "{exported:?}");
+        let lines = fs::read_to_string(&file).unwrap();
+        assert_eq!(lines.lines().count() as u64, told["events"].as_u64().unwrap());
+        assert!(lines.contains("what came later") && !lines.contains(canary));
+    };
+    export("with-a-server.jsonl");
+    assert_eq!(server.stop(), Some(0));
+    export("without.jsonl");
+}
+
+/// Names may hold any character, and steer nobody's terminal: not in the log, not in an export, not in what commands print.
+/// RL-NS-02, COM-LOG-07
+#[test]
+fn names_steer_no_terminal() {
+    let folder = Folder::new();
+    let live = folder.path("live.jsonl");
+    let options = Options::default()
+        .setting("KEYWARD_AUDIT_EXPORT_FILE", &live)
+        .setting("KEYWARD_LOG_LEVEL", "debug")
+        .setting("KEYWARD_LOG_REQUESTS", "all");
+    let workspace = Workspace::on(&Arc::new(Server::start_with(DataDir::fresh(), options)));
+    let name = "evil\u{0}\u{1b}[2J\u{7f}\u{9b}31m\u{202e}name";
+    let limit = json!({"namespace": name, "identifier": name, "limit": 1, "duration": 60_000});
+    let ask = workspace.call("ratelimit.limit", limit).ask().clone().header("User-Agent", "evil\u{9b}31m\u{202e}agent");
+    assert_eq!(workspace.server.exchange(&ask).status, 200);
+    workspace.call("ratelimit.getOverride", json!({"namespace": name, "identifier": name})).send();
+    wait_for("the event is exported", || fs::read_to_string(&live).is_ok_and(|text| text.contains("evil")));
+    let exported = keyward(&["audit", "export", "--data-dir", workspace.server.dir.text()]);
+    let operators = [
+        keyward(&["audit", "verify", "--data-dir", workspace.server.dir.text()]),
+        keyward(&[
+            "root-key",
+            "revoke",
+            "--key-id",
+            name.trim_start_matches("evil\0"),
+            "--data-dir",
+            workspace.server.dir.text(),
+        ]),
+    ];
+    let live = fs::read_to_string(&live).unwrap();
+    let told: Vec<&str> = operators.iter().flat_map(|output| [&*output.stdout, &*output.stderr]).collect();
+    for text in [&*workspace.server.log(), &*live, &*exported.stdout].into_iter().chain(told) {
+        let steering = text.chars().find(|c| keyward::printable::steers(*c) && *c != '\n');
+        assert_eq!(steering, None, "{text:?}");
+    }
+    let named = |line: &str| serde_json::from_str::<Value>(line).unwrap().to_string().contains("evil\\u0000");
+    assert!(live.lines().any(named) && exported.stdout.lines().any(named), "the name itself is whole");
+    assert!(operators[1].code != Some(0), "{operators:?}");
 }

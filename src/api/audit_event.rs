@@ -5,6 +5,8 @@ use keyward_storage::records::audit::{AuditEvent, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::printable::printable_json;
+
 /// What stands for a workspace's id in events that belong to none: refused root keys, for instance.
 pub const OPERATOR: &str = "operator";
 /// Changes are all there is so far.
@@ -92,7 +94,9 @@ fn object<'a>(workspace: &'a str, event: &'a AuditEvent) -> Object<'a> {
 }
 
 fn write(object: &Object<'_>, out: &mut Vec<u8>) {
-    serde_json::to_writer(&mut *out, object).expect("texts and numbers serialize, and a buffer takes them");
+    let line = serde_json::to_string(object).expect("texts and numbers serialize");
+    // Lines end up on terminals and in other programs' logs.
+    out.extend_from_slice(printable_json(&line).as_bytes());
     out.push(b'\n');
 }
 

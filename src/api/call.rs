@@ -149,7 +149,10 @@ impl Call {
         what: &str,
         read: impl FnOnce(&Storage) -> Result<R, keyward_storage::ReadError> + Send + 'static,
     ) -> Result<R, Problem> {
-        self.services.read(read).await.map_err(|error| unreadable(what).because(error))
+        self.services.read(read).await.map_err(|error| match error.is_damage() {
+            true => damaged(what).because(error),
+            false => unreadable(what).because(error),
+        })
     }
 
     /// Records an event of this call. A full queue makes it wait a little, no longer; the event is then lost and counted.
@@ -200,6 +203,15 @@ pub fn latency_ms(begun: Instant, decisions: usize) -> f64 {
 
 fn unreadable(what: &str) -> Problem {
     Problem::new(Code::ServiceUnavailable, format!("We could not load the requested {what}."))
+}
+
+/// The same where the records hold something else than was written: trying again does not help, and the operator has to know.
+fn damaged(what: &str) -> Problem {
+    let detail = format!(
+        "We could not load the requested {what}: a part of this server's data is damaged. Please tell its operator, whom \
+         `keyward verify-data` tells what is damaged and what to do."
+    );
+    Problem::new(Code::ServiceUnavailable, detail)
 }
 
 /// Whether the events of a transaction are tied together (AL-EV-04).
@@ -270,6 +282,7 @@ fn problem(error: TransactError<Problem>) -> Problem {
         TransactError::Refused(problem) => problem,
         TransactError::Unavailable(Unavailable::TooLarge) => too_large(),
         TransactError::Unavailable(why) => unavailable(&why),
+        TransactError::Read(error) if error.is_damage() => damaged("resource").because(error),
         TransactError::Read(error) => unreadable("resource").because(error),
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,7 +132,8 @@ impl Export {
             let position = audit::exported(snapshot, no, self.name)?.max(audit::anchor(snapshot, no)?.sequence);
             if head.sequence > position {
                 lag.events += head.sequence - position;
-                let oldest = audit::page(snapshot, no, position + 1, 1, 1)?.first().map(|(_, row)| row.event.time);
+                let oldest = audit::page_with_damage(snapshot, no, position + 1, 1, 1)?;
+                let oldest = oldest.first().and_then(|(_, row)| row.as_ref()).map(|row| row.event.time);
                 lag.since = lag.since.into_iter().chain(oldest).min();
             }
         }
@@ -210,7 +212,7 @@ impl Export {
             if head.sequence <= position {
                 continue;
             }
-            match self.hand_over(&snapshot, no, position, &mut target) {
+            match self.hand_over(services, &snapshot, (no, position), &mut target) {
                 Ok(through) => {
                     more |= through < head.sequence;
                     moved.push((no, through));
@@ -242,12 +244,12 @@ impl Export {
     /// Hands over a batch of a workspace's events behind `position`; the number of the last one.
     fn hand_over(
         &self,
+        services: &Services,
         snapshot: &Snapshot,
-        no: WorkspaceNo,
-        position: u64,
+        (no, position): (WorkspaceNo, u64),
         target: &mut Target,
     ) -> Result<u64, Stuck> {
-        let rows = audit::page(snapshot, no, position + 1, BATCH_EVENTS, BATCH_BYTES)?;
+        let rows = audit::page_with_damage(snapshot, no, position + 1, BATCH_EVENTS, BATCH_BYTES)?;
         let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
             let reason = "the records name audit events that are not there; `keyward audit verify` says more";
             return Err(Stuck::Store(reason.to_owned()));
@@ -263,15 +265,31 @@ impl Export {
         }
         let id = if no == OPERATOR { None } else { workspace::get(snapshot, no)?.map(|row| row.id) };
         let name = audit_event::spell(id);
+        // It is damaged for good: waiting for it would keep all others back.
+        let mut damaged = Vec::new();
         let events: Vec<Outgoing<'_>> = rows
             .iter()
-            .map(|(_, row)| {
+            .filter_map(|(sequence, row)| {
+                let Some(row) = row else {
+                    damaged.push(*sequence);
+                    return None;
+                };
                 let mut line = Vec::with_capacity(512);
                 audit_event::write_line(&name, &row.event, &mut line);
-                Outgoing { workspace: &name, event: &row.event, line }
+                Some(Outgoing { workspace: &name, event: &row.event, line })
             })
             .collect();
         target.send(&events).map_err(Stuck::Target)?;
+        if let Some(first) = damaged.first() {
+            services.metrics.damaged_reads.fetch_add(damaged.len() as u64, Ordering::Relaxed);
+            tracing::error!(
+                export = self.name,
+                workspace = name,
+                sequence = first,
+                events = damaged.len(),
+                "audit events are damaged and were not exported, the first of them is named here; `keyward audit verify` says more"
+            );
+        }
         Ok(*last)
     }
 

@@ -2,7 +2,7 @@
 //! none does, by opening the directory itself. And how its answer reaches the operator.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +28,7 @@ use crate::http::admin::{AdminRequest, Operator};
 use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::Configured;
+use crate::printable::{printable_json, printable_lines};
 use crate::replication::node::Node;
 use crate::replication::replies::Replies;
 use crate::telemetry::{self, error_chain};
@@ -218,7 +219,7 @@ pub fn note(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     let mut stderr = io::stderr().lock();
     for line in lines {
         // Standard error may be closed; the answer is elsewhere.
-        let _ = writeln!(stderr, "keyward: {}", line.as_ref());
+        let _ = writeln!(stderr, "keyward: {}", printable_lines(line.as_ref()));
     }
 }
 
@@ -232,7 +233,8 @@ pub fn prompt(question: &str) {
 /// Prints an answer whose command has succeeded.
 pub fn print_answer(answer: &[u8]) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(answer).and_then(|()| stdout.flush()) {
+    let escaped = std::str::from_utf8(answer).ok().filter(|_| stdout.is_terminal()).map(printable_json);
+    match stdout.write_all(escaped.as_deref().map_or(answer, str::as_bytes)).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_ERROR, [format!("the command succeeded, but its answer cannot be printed: {error}")]),
     }

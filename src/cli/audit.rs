@@ -20,6 +20,8 @@ use super::{EXIT_ERROR, EXIT_USAGE, fail, text};
 use crate::http::admin::stream::{Frame, Frames};
 use output::Lines;
 
+/// Damaged events that are named one by one.
+const NAMED_MAX: usize = 100;
 /// Kept heads in one frame.
 const HEADS_IN_FRAME: usize = 1000;
 
@@ -49,7 +51,7 @@ const VERIFY_HELP: &str = "Each event names the hash of the one before it, so an
     earlier and kept elsewhere find that, too: keyward audit heads > FILE, later keyward audit verify --heads FILE. Exits with \
     1 when something is found.";
 const EXPORT_HELP: &str = "Workspace by workspace, each oldest first. A file appears when it is whole, readable by its owner \
-    alone. Events as they happen: the settings audit.export.file and audit.export.syslog.";
+    alone. A damaged event is named on standard error and left out; the exit code is 1 then. Events as they happen: the settings audit.export.file and audit.export.syslog.";
 
 #[derive(Debug, clap::Args)]
 struct VerifyArguments {
@@ -218,6 +220,20 @@ pub struct AuditVerified {
     pub findings: Vec<FindingShown>,
     /// How much is wrong besides.
     pub more_findings: u64,
+}
+
+/// Answer of `audit.export`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditExported {
+    /// Events that were written.
+    pub events: u64,
+    /// Events that are damaged, and are not among them.
+    #[serde(default)]
+    pub damaged: u64,
+    /// The first of these: `WS:SEQUENCE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_events: Vec<String>,
 }
 
 /// Something that is wrong with a chain.
@@ -410,21 +426,34 @@ fn export(arguments: ExportArguments) -> ExitCode {
         Some(path) => Lines::to_file(path, force, |lines| exported(&reach, &ask, lines)),
         None => Lines::to_stdout(|lines| exported(&reach, &ask, lines)),
     };
-    match (written, file) {
-        (Ok(events), Some(_)) => print_answer(format!("{}\n", json!({ "events": events })).as_bytes()),
-        (Ok(events), None) => {
-            note([format!("{events} events")]);
+    let exported = match written {
+        Ok(exported) => exported,
+        Err(reason) => return fail(EXIT_ERROR, [reason]),
+    };
+    let printed = match file {
+        Some(_) => print_answer(format!("{}\n", json!(exported)).as_bytes()),
+        None => {
+            note([format!("{} events", exported.events)]);
             ExitCode::SUCCESS
         }
-        (Err(reason), _) => fail(EXIT_ERROR, [reason]),
+    };
+    if exported.damaged == 0 {
+        return printed;
     }
+    let AuditExported { damaged, damaged_events, .. } = exported;
+    let named =
+        damaged_events.into_iter().take(NAMED_MAX).map(|event| format!("the event {event} is damaged and left out"));
+    let rest = format!(
+        "{damaged} events are damaged and left out, all others are written; `keyward audit verify` and `keyward verify-data` say more"
+    );
+    fail(EXIT_ERROR, named.chain([rest]))
 }
 
-fn exported(reach: &Reach, ask: &ExportAudit, lines: &mut Lines) -> Result<u64, String> {
+fn exported(reach: &Reach, ask: &ExportAudit, lines: &mut Lines) -> Result<AuditExported, String> {
     match reach.begin_on_records("audit.export", ask)? {
         Way::Server(mut frames, _) => {
             let answer = receive(&mut frames, |bytes| lines.write(bytes).map_err(|error| lines.failed(&error)))?;
-            answer["events"].as_u64().ok_or_else(|| format!("the server's answer: {answer}"))
+            serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
         }
         Way::Directory(services) => {
             let exported = export_here(&services, ask, &mut |bytes| lines.write(bytes));

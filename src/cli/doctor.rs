@@ -95,7 +95,7 @@ pub fn run(arguments: DoctorArguments) -> ExitCode {
 
 /// Looks at everything.
 pub(super) fn look(reading: &Reading) -> Vec<Finding> {
-    let Reading { settings, warnings, .. } = reading;
+    let Reading { settings, warnings, file, .. } = reading;
     let clock = Outside::system().clock;
     let mut findings: Vec<Finding> =
         warnings.iter().map(|warning| Finding::warning("settings", warning, "correct the name, or unset it")).collect();
@@ -103,6 +103,7 @@ pub(super) fn look(reading: &Reading) -> Vec<Finding> {
         findings.push(Finding::ok("settings", "they are read and make sense"));
     }
     findings.extend(machine::look(settings, &clock));
+    findings.extend(file.as_deref().and_then(files::settings));
     findings.extend(files::look(settings));
     findings.extend(disk::look(settings));
     let tls = network::tls(settings, &clock, &mut findings);

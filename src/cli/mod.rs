@@ -45,6 +45,7 @@ use setting_flags::SettingFlags;
 
 use crate::config::{CONFIG_VARIABLE, ConfigError, Reading, Typed, reads_variable};
 use crate::named_file;
+use crate::printable::printable_lines;
 
 /// Bytes of a settings file: all settings with their meanings have some ten thousand.
 const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
@@ -134,7 +135,7 @@ pub fn fail(code: u8, reasons: impl IntoIterator<Item = impl AsRef<str>>) -> Exi
     let mut stderr = io::stderr().lock();
     for reason in reasons {
         // Standard error may be closed; the exit code still tells.
-        let _ = writeln!(stderr, "keyward: {}", reason.as_ref());
+        let _ = writeln!(stderr, "keyward: {}", printable_lines(reason.as_ref()));
     }
     ExitCode::from(code)
 }

@@ -2,6 +2,8 @@
 
 use time::OffsetDateTime;
 
+pub use crate::printable::{printable, steers};
+
 /// A moment, given in Unix ms, as people read it: `2026-11-21 10:24:03 UTC`.
 pub fn time(ms: u64) -> String {
     let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
@@ -33,23 +35,6 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl Iterator<Item = [St
     columns(all)
 }
 
-/// A text without characters that steer a terminal: names come from clients, too.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// Whether a character is not shown but changes how others are: control characters, what separates lines, and format
-/// characters, which hide text or turn its order round (Unicode 16.0: categories Cc, Zl, Zp and Cf).
-pub fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
-            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
-            | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
-            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
-            | '\u{e0020}'..='\u{e007f}')
-}
-
 /// Lines up columns; the last one is as wide as it is.
 fn columns(mut rows: Vec<Vec<String>>) -> String {
     for cell in rows.iter_mut().flatten() {
@@ -72,17 +57,6 @@ fn columns(mut rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A name can neither turn the line round that it stands in, nor hide in it (Trojan Source, CVE-2021-42574).
-    #[test]
-    fn names_do_not_steer_the_terminal() {
-        assert_eq!(
-            printable("a\u{202e}b\u{2066}c\u{200b}\u{e0041}\u{2028}\u{9b}"),
-            "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
-        );
-        let fine = "Grüße, 你好, שלום, مرحبا, e\u{301}, 🎉";
-        assert_eq!(printable(fine), fine);
-    }
 
     /// Columns line up by characters, whatever is in them, and times are readable.
     #[test]

@@ -78,6 +78,8 @@ pub struct Reading {
     pub warnings: Vec<String>,
     /// Where settings were typed that are not at their defaults.
     pub places: BTreeMap<&'static str, String>,
+    /// The settings file.
+    pub file: Option<PathBuf>,
 }
 
 impl Typed {
@@ -160,7 +162,8 @@ impl Typed {
             }
         }
         check_together(&settings, &mut problems);
-        if problems.is_empty() { Ok(Reading { settings, warnings, places }) } else { Err(ConfigError(problems)) }
+        let file = self.file.map(|(name, _)| PathBuf::from(name));
+        if problems.is_empty() { Ok(Reading { settings, warnings, places, file }) } else { Err(ConfigError(problems)) }
     }
 }
 

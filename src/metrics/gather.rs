@@ -105,6 +105,7 @@ fn storage(services: &Services, to: &mut Samples) {
     to.set_if(&metric::FREE_BYTES, Some(stats.free_bytes).filter(|bytes| *bytes < u64::MAX));
     to.set(&metric::REPLAYED, stats.replayed);
     to.set(&metric::TORN_BYTES, stats.torn_bytes);
+    to.set(&metric::DAMAGED_READS, services.metrics.damaged_reads.load(Ordering::Relaxed));
 }
 
 fn times(metric: &'static Metric, times: &Distribution, to: &mut Samples) {

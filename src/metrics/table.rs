@@ -130,6 +130,8 @@ metrics! {
         "Records that were replayed at the start";
     TORN_BYTES = "keyward_storage_torn_bytes" Gauge []
         "Bytes of an unfinished write that were cut off at the start; nothing in them had been acknowledged";
+    DAMAGED_READS = "keyward_storage_damaged_reads_total" Counter []
+        "Reads that met a row of the records that is not as it was written; should stay 0";
     EVENTS_QUEUE = "keyward_events_queue" Gauge []
         "Events that wait to be recorded";
     EVENTS_QUEUE_MAX = "keyward_events_queue_max" Gauge []

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::headers::Headers;
 use super::messages::{self, Resource};
 use super::trace::{Item, Span};
 use super::{Counts, FLUSH_TIME_MAX, Shared};
@@ -24,8 +25,9 @@ use crate::server_url::ServerUrl;
 const BATCH_MAX: usize = 512;
 /// How long the first of a batch waits for others.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// How long one try may take.
+/// How long one try may take, and one that only asks.
 const TRY_TIME_MAX: Duration = Duration::from_secs(10);
+const PROBE_TIME_MAX: Duration = Duration::from_secs(3);
 /// Between two tries: from this, doubled, up to that.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -61,7 +63,7 @@ struct Trouble {
 /// Spans that go together.
 #[derive(Default)]
 struct Batch {
-    spans: Vec<Box<Span>>,
+    spans: Vec<Span>,
     tries: u32,
     /// When it goes; of no meaning while it is empty.
     due: Option<Instant>,
@@ -122,7 +124,7 @@ impl Exporter {
                 continue;
             }
             match queue.recv_timeout(pause) {
-                Ok(Item::Span(span)) => batch.add(span),
+                Ok(Item::Span(span)) => batch.add(*span),
                 Ok(Item::Wake) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -154,7 +156,7 @@ impl Exporter {
         loop {
             while batch.spans.len() < BATCH_MAX {
                 match queue.try_recv() {
-                    Ok(Item::Span(span)) => batch.add(span),
+                    Ok(Item::Span(span)) => batch.add(*span),
                     Ok(Item::Wake) => {}
                     Err(_) => break,
                 }
@@ -179,7 +181,7 @@ impl Exporter {
         }
     }
 
-    fn send_spans(&self, spans: &[Box<Span>], until: Instant) -> Result<(), Refused> {
+    fn send_spans(&self, spans: &[Span], until: Instant) -> Result<(), Refused> {
         let body = messages::traces(&self.resource, spans, &self.outside.entropy);
         let answer = self.send("/v1/traces", &body, until)?;
         let mut taken = spans.len() as u64;
@@ -208,31 +210,9 @@ impl Exporter {
         Ok(())
     }
 
-    /// One try. The answer's body, where it was a good one.
     fn send(&self, path: &str, body: &[u8], until: Instant) -> Result<Vec<u8>, Refused> {
         let headers = Arc::clone(&self.shared.headers.read().unwrap_or_else(PoisonError::into_inner));
-        let headers = headers.pairs();
-        let request = Request {
-            path,
-            media_type: MEDIA_TYPE,
-            headers: &headers,
-            body,
-            until,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        };
-        let answer = http_client::send(&self.endpoint, &request).map_err(|error| Refused::ForNow(error.to_string()))?;
-        match answer.status {
-            200..=299 => Ok(answer.body),
-            status @ (401 | 403) => Err(Refused::ForEver(format!(
-                "it answered {status}: it wants another credential in the file of telemetry.otlp_headers_file"
-            ))),
-            404 => Err(Refused::ForEver(format!(
-                "it answered 404 to {path}: telemetry.otlp_endpoint wants the URL that stands before /v1/traces, of the port \
-                 for OTLP over HTTP (4318 as a rule)"
-            ))),
-            status if AGAIN.contains(&status) => Err(Refused::ForNow(format!("it answered {status}"))),
-            status => Err(Refused::ForEver(format!("it answered {status}"))),
-        }
+        send(&self.endpoint, &headers, path, body, until)
     }
 
     fn drop_spans(&self, spans: usize) {
@@ -268,10 +248,41 @@ impl Exporter {
 }
 
 impl Batch {
-    fn add(&mut self, span: Box<Span>) {
+    fn add(&mut self, span: Span) {
         let now = Instant::now();
         self.spans.push(span);
         let due = self.due.unwrap_or(now + BATCH_DELAY);
         self.due = Some(if self.spans.len() >= BATCH_MAX { now } else { due });
+    }
+}
+
+/// One try. The answer's body, where it was a good one.
+fn send(endpoint: &ServerUrl, headers: &Headers, path: &str, body: &[u8], until: Instant) -> Result<Vec<u8>, Refused> {
+    let headers = headers.pairs();
+    let request =
+        Request { path, media_type: MEDIA_TYPE, headers: &headers, body, until, answer_bytes_max: ANSWER_BYTES_MAX };
+    let answer = http_client::send(endpoint, &request).map_err(|error| Refused::ForNow(error.to_string()))?;
+    match answer.status {
+        200..=299 => Ok(answer.body),
+        status @ (401 | 403) => Err(Refused::ForEver(format!(
+            "it answered {status}: it wants another credential in the file of telemetry.otlp_headers_file"
+        ))),
+        404 => Err(Refused::ForEver(format!(
+            "it answered 404 to {path}: telemetry.otlp_endpoint wants the URL that stands before /v1/traces, of the port \
+                 for OTLP over HTTP (4318 as a rule)"
+        ))),
+        status if AGAIN.contains(&status) => Err(Refused::ForNow(format!("it answered {status}"))),
+        status => Err(Refused::ForEver(format!("it answered {status}"))),
+    }
+}
+
+/// Whether a collector takes what it is sent: asked with a message that holds no span.
+///
+/// # Errors
+/// Why not.
+pub(super) fn probe(endpoint: &ServerUrl, headers: &Headers) -> Result<(), String> {
+    match send(endpoint, headers, "/v1/traces", &[], Instant::now() + PROBE_TIME_MAX) {
+        Ok(_) => Ok(()),
+        Err(Refused::ForNow(reason) | Refused::ForEver(reason)) => Err(reason),
     }
 }

@@ -80,7 +80,7 @@ fn number_attribute(to: &mut Message, field: u32, key: &str, value: u64) {
 }
 
 /// `ExportTraceServiceRequest`. Ids of the steps are drawn here.
-pub fn traces(resource: &Resource, spans: &[Box<Span>], entropy: &Entropy) -> Vec<u8> {
+pub fn traces(resource: &Resource, spans: &[Span], entropy: &Entropy) -> Vec<u8> {
     let mut request = Message::default();
     request.message(1, |of_resource| {
         resource.write(of_resource);

@@ -41,6 +41,16 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether what was read is not what was written, or is of a newer keyward: reading it again does not help.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ReadError::Row { .. } => true,
+            ReadError::Redb(error) => matches!(**error, redb::Error::Corrupted(_)),
+        }
+    }
+}
+
 /// A transaction was not applied. Nothing of it remains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {

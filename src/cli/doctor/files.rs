@@ -25,6 +25,22 @@ pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// Who may write the settings chooses where keys are kept, and which secrets are used.
+pub(super) fn settings(path: &Path) -> Option<Finding> {
+    let check = "files.settings";
+    let mode = fs::metadata(path).ok()?.mode() & 0o7777;
+    let shown = path.display();
+    Some(if mode & WRITE_OF_OTHERS != 0 {
+        Finding::warning(
+            check,
+            format!("{shown} has mode {mode:04o}: other users may change the settings"),
+            format!("chmod go-w {shown}"),
+        )
+    } else {
+        Finding::ok(check, format!("{shown} is changed by its owner alone"))
+    })
+}
+
 fn data_dir(path: &Path) -> Finding {
     let check = "files.data_dir";
     let shown = path.display();
@@ -156,5 +172,9 @@ mod tests {
             assert_eq!(data_dir(home.path()).state, state, "{mode:o}");
         }
         assert_eq!(data_dir(&home.path().join("none")).state, State::Note);
+        for (mode, state) in [(0o644, State::Ok), (0o664, State::Warning), (0o646, State::Warning)] {
+            set(&key, mode);
+            assert_eq!(settings(&key).expect("it is there").state, state, "{mode:o}");
+        }
     }
 }

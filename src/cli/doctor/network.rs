@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Finding;
 use crate::config::{Listen, Settings, Transport};
 use crate::http::admin::with_socket_path;
+use crate::otlp;
 use crate::outside::Clock;
 use crate::telemetry::error_chain;
 use crate::tls::Tls;
@@ -69,6 +70,7 @@ pub(super) fn look(settings: &Settings, chain: Option<&[Certificate]>) -> Vec<Fi
     let mut findings: Vec<Finding> = settings.listen.iter().map(|listen| place(settings, listen, runs)).collect();
     findings.push(reach(settings));
     findings.push(backlog());
+    findings.extend(telemetry(settings));
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
     findings.push(unkey(settings, chain, &hosts));
     findings
@@ -175,6 +177,20 @@ fn reach(settings: &Settings) -> Finding {
         ),
         None => Finding::ok(check, "other machines reach the server with TLS alone"),
     }
+}
+
+/// Whether the collector of telemetry takes what it is sent.
+fn telemetry(settings: &Settings) -> Option<Finding> {
+    let check = "network.telemetry";
+    let shown = settings.telemetry.otlp_endpoint.as_ref()?.to_string();
+    Some(match otlp::probe(settings)? {
+        Ok(()) => Finding::ok(check, format!("the collector at {shown} takes what it is sent")),
+        Err(why) => Finding::warning(
+            check,
+            format!("the collector at {shown} does not take what it is sent: {why}"),
+            "traces and metrics are lost to it, and requests are answered as ever; correct telemetry.otlp_endpoint, or start it",
+        ),
+    })
 }
 
 /// Clients that connect at the same moment wait in a queue of the system's; a short one turns them away.

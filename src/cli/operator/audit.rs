@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 
 use keyward_storage::Snapshot;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
@@ -14,8 +15,8 @@ use keyward_storage::records::workspace;
 use serde_json::{Map, Value, json};
 
 use super::super::audit::{
-    AuditStatus, AuditVerified, ChainHead, ChainHeads, ExportAudit, ExportShown, FindingShown, KeptHead, ListHeads,
-    RefusedShown, ShowStatus, VerifyAudit,
+    AuditExported, AuditStatus, AuditVerified, ChainHead, ChainHeads, ExportAudit, ExportShown, FindingShown, KeptHead,
+    ListHeads, RefusedShown, ShowStatus, VerifyAudit,
 };
 use super::{live_workspace, read, unreadable};
 use crate::api::audit_event;
@@ -88,9 +89,9 @@ fn serve_export(services: &Services, arguments: Map<String, Value>, frames: &mut
     let ask: ExportAudit = read(arguments)?;
     frames.go(&json!({})).map_err(|error| gone(&error))?;
     match export(services, &ask, &mut |lines| lines.chunks(FRAME_BYTES).try_for_each(|part| frames.send(part))) {
-        Ok(events) => {
+        Ok(exported) => {
             frames.end().map_err(|error| gone(&error))?;
-            Ok(json!({ "events": events }))
+            Ok(json!(exported))
         }
         Err(NotExported::Store(reason)) => {
             let _ = frames.abort();
@@ -195,6 +196,15 @@ pub fn verify(
     Ok(answer)
 }
 
+impl AuditExported {
+    fn add_damaged(&mut self, workspace: &str, sequence: u64) {
+        self.damaged += 1;
+        if self.damaged_events.len() < FINDINGS_MAX {
+            self.damaged_events.push(format!("{workspace}:{sequence}"));
+        }
+    }
+}
+
 impl AuditVerified {
     fn add(&mut self, finding: FindingShown) {
         if self.findings.len() < FINDINGS_MAX {
@@ -255,7 +265,7 @@ pub enum NotExported {
 }
 
 /// Hands the lines of events to `out`, workspace by workspace and oldest first, a bounded number of bytes at a time; how many
-/// events that were. Blocks.
+/// events that were. A damaged one is passed over, and named. Blocks.
 ///
 /// # Errors
 /// See [`NotExported`].
@@ -263,8 +273,8 @@ pub fn export(
     services: &Services,
     ask: &ExportAudit,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> Result<u64, NotExported> {
-    let mut events = 0;
+) -> Result<AuditExported, NotExported> {
+    let mut exported = AuditExported::default();
     let is_asked =
         |time: u64| ask.since.is_none_or(|since| time >= since) && ask.until.is_none_or(|until| time < until);
     for (no, name) in chosen(services, ask.workspace.as_deref()).map_err(NotExported::Store)? {
@@ -275,13 +285,19 @@ pub fn export(
             let page = services
                 .storage
                 .snapshot()
-                .and_then(|snapshot| audit::page(&snapshot, no, from, PAGE_EVENTS, PAGE_BYTES))
+                .and_then(|snapshot| audit::page_with_damage(&snapshot, no, from, PAGE_EVENTS, PAGE_BYTES))
                 .map_err(|error| NotExported::Store(unreadable(&error)))?;
             let Some((last, _)) = page.last() else { break };
             from = last + 1;
-            for (_, row) in page.iter().filter(|(_, row)| is_asked(row.event.time)) {
-                audit_event::write_line(&name, &row.event, &mut lines);
-                events += 1;
+            for (sequence, row) in &page {
+                match row {
+                    Some(row) if is_asked(row.event.time) => {
+                        audit_event::write_line(&name, &row.event, &mut lines);
+                        exported.events += 1;
+                    }
+                    Some(_) => {}
+                    None => exported.add_damaged(&name, *sequence),
+                }
             }
             if !lines.is_empty() {
                 out(&lines).map_err(NotExported::Out)?;
@@ -289,5 +305,8 @@ pub fn export(
             }
         }
     }
-    Ok(events)
+    if exported.damaged > 0 {
+        services.metrics.damaged_reads.fetch_add(exported.damaged, Ordering::Relaxed);
+    }
+    Ok(exported)
 }

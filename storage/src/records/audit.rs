@@ -218,6 +218,30 @@ pub fn chains(read: &Snapshot) -> Result<BTreeSet<WorkspaceNo>, ReadError> {
     Ok(found)
 }
 
+/// Some events of a workspace from a sequence number on, oldest first, a damaged one as `None`: at most `most`, and no more once
+/// they have that many bytes. Empty where there are none. For whoever tells of damage and goes on behind it.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn page_with_damage(
+    read: &Snapshot,
+    workspace: WorkspaceNo,
+    from: u64,
+    most: usize,
+    bytes: usize,
+) -> Result<Vec<(u64, Option<AuditRow>)>, ReadError> {
+    let (mut events, mut taken) = (Vec::new(), 0);
+    read.visit(AUDIT, &row_key(workspace, &[]), &from.to_be_bytes(), |rest, value| {
+        // A key of another length names no event; `verify` tells of it.
+        if let Ok(sequence) = rest.try_into() {
+            taken += value.map_or(0, <[u8]>::len);
+            events.push((u64::from_be_bytes(sequence), value.and_then(|value| crate::store::decode(value).ok())));
+        }
+        if events.len() >= most || taken >= bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(events)
+}
+
 /// Some events of a workspace from a sequence number on, oldest first: at most `most`, and no more once they have that many
 /// bytes. Empty where there are none.
 pub fn page(
