@@ -10,6 +10,8 @@ mod attached_limits;
 pub mod audit_event;
 pub mod audit_logs;
 pub mod call;
+#[cfg(test)]
+mod forwarded_tests;
 pub mod identities;
 pub mod keys;
 mod listing;
@@ -32,15 +34,19 @@ pub mod workspace;
 
 use std::sync::Arc;
 
+use keyward_storage::Unavailable;
 use keyward_storage::hot::window::{Kind, Take};
 use keyward_storage::ids::{KeyId, WorkspaceId};
+use keyward_storage::records::change;
 
 use crate::app::Services;
 use crate::auth::{self, Principal};
+use crate::replication::forward::{self, Lost};
+use crate::replication::node::Role;
 use crate::telemetry;
-use call::Call;
+use call::{Call, Standing};
 pub use operation::Entry;
-use operation::{Body, Operation, Serving};
+use operation::{Body, OnFollower, Operation, Serving};
 use problem::{Code, Problem};
 use wire::{ContentType, Failure, Inbound, Outbound, RateLimitHeaders};
 
@@ -135,21 +141,89 @@ struct Known {
 /// The road of a request for one operation.
 fn serve<O: Operation>(services: Arc<Services>, inbound: Inbound) -> Serving {
     Box::pin(async move {
-        let mut known = Known::default();
-        let request_id = inbound.request_id;
-        match answer::<O>(services, inbound, &mut known).await {
-            Ok(body) => Outbound { rate_limit: known.limit, caller: known.caller, ..Outbound::ok(body) },
-            Err(problem) => Outbound {
-                status: problem.status(),
-                is_problem: true,
-                rate_limit: known.limit,
-                retry_after_s: problem.retry_after_s(),
-                caller: known.caller,
-                failure: Some(Box::new(failure(&problem))),
-                body: problem.body(request_id.as_str()).into(),
-            },
+        if services.node.is_leader() {
+            return here::<O>(services, &inbound, Standing::Leader).await.outbound;
         }
+        Box::pin(follow::<O>(services, inbound)).await
     })
+}
+
+/// What this node has to say.
+struct Here {
+    outbound: Outbound,
+    /// Whether the leader is to be asked instead.
+    is_for_leader: bool,
+}
+
+/// Answers a request on this node.
+async fn here<O: Operation>(services: Arc<Services>, inbound: &Inbound, standing: Standing) -> Here {
+    let mut known = Known::default();
+    match answer::<O>(services, inbound, standing, &mut known).await {
+        Ok(body) => Here {
+            outbound: Outbound { rate_limit: known.limit, caller: known.caller, ..Outbound::ok(body) },
+            is_for_leader: false,
+        },
+        Err(problem) => Here {
+            is_for_leader: problem.is_for_leader(),
+            outbound: Outbound {
+                rate_limit: known.limit,
+                caller: known.caller,
+                ..refusal(&problem, inbound.request_id.as_str())
+            },
+        },
+    }
+}
+
+/// Answers a request on a node that follows another one: by itself where that is right, else by asking the leader. Where the
+/// leader is away, verifications and limits go on.
+async fn follow<O: Operation>(services: Arc<Services>, mut inbound: Inbound) -> Outbound {
+    let stale = |mut outbound: Outbound| {
+        outbound.staleness_ms = Some(services.node.staleness_ms());
+        outbound
+    };
+    if O::ON_FOLLOWER != OnFollower::Leader {
+        let here = here::<O>(Arc::clone(&services), &inbound, Standing::Follower).await;
+        if !here.is_for_leader {
+            return stale(here.outbound);
+        }
+    }
+    let forwarded = forward::name(&services, inbound.forwarded);
+    let asked =
+        forward::forward(&services, Entry::path_of::<O>(), &inbound, forwarded, (O::ON_FOLLOWER, O::PACE)).await;
+    let lost = match asked {
+        Ok(outbound) => return outbound,
+        Err(lost) => lost,
+    };
+    if services.node.is_leader() {
+        // It was promoted meanwhile. What the leader before it has made of the request is known here by its name.
+        inbound.forwarded = Some(forwarded);
+        return here::<O>(services, &inbound, Standing::Leader).await.outbound;
+    }
+    if O::ON_FOLLOWER.goes_on_alone() {
+        services.metrics.replication.alone();
+        return stale(here::<O>(Arc::clone(&services), &inbound, Standing::Alone).await.outbound);
+    }
+    let problem = match lost {
+        Lost::Unsent if services.node.role() == Role::Fenced => call::unavailable(&Unavailable::Fenced),
+        Lost::Unsent => Problem::for_leader(),
+        Lost::Unknown => Problem::new(
+            Code::RequestTimeout,
+            "The leader was asked and its reply did not come: whether the change was made is not known. Please look at the \
+             resource before you try again.",
+        ),
+    };
+    refusal(&problem, inbound.request_id.as_str())
+}
+
+/// A problem as a reply.
+pub(crate) fn refusal(problem: &Problem, request_id: &str) -> Outbound {
+    Outbound {
+        status: problem.status(),
+        is_problem: true,
+        retry_after_s: problem.retry_after_s(),
+        failure: Some(Box::new(failure(problem))),
+        ..Outbound::ok(problem.body(request_id))
+    }
 }
 
 /// What the log says of a problem (COM-LOG-07). The cause is told for failures of ours only.
@@ -162,7 +236,8 @@ fn failure(problem: &Problem) -> Failure {
 
 async fn answer<O: Operation>(
     services: Arc<Services>,
-    inbound: Inbound,
+    inbound: &Inbound,
+    standing: Standing,
     known: &mut Known,
 ) -> Result<Vec<u8>, Problem> {
     let path = Entry::path_of::<O>();
@@ -193,6 +268,12 @@ async fn answer<O: Operation>(
         };
         return Err(Problem::new(Code::WorkspaceRateLimited, detail));
     }
+    let change = inbound.forwarded.filter(|_| O::ON_FOLLOWER == OnFollower::Leader).map(|forwarded| forwarded.change);
+    if let Some(id) = change
+        && let Some(answered) = Box::pin(made_before::<O>(&services, id, request_id)).await?
+    {
+        return Ok(answered);
+    }
     let call = Call {
         services,
         principal,
@@ -200,11 +281,40 @@ async fn answer<O: Operation>(
         now,
         deadline: inbound.deadline_ms,
         client_ip: inbound.client_ip,
-        user_agent: inbound.user_agent,
+        user_agent: inbound.user_agent.clone(),
         metrics_disabled: inbound.metrics_disabled,
         audits: O::AUDITS,
+        standing,
+        change,
     };
     operation::finish::<O>(O::run(call, ask).await, request_id)
+}
+
+/// What a change is answered that was made before and whose reply is lost: that it was made, in the operation's own words
+/// where these are always the same. `None` for one that was not made yet.
+async fn made_before<O: Operation>(
+    services: &Arc<Services>,
+    id: change::ChangeId,
+    request_id: wire::RequestId,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let read = services.read(move |storage| change::get(&storage.snapshot()?, &id)).await;
+    let row = read.map_err(|error| Problem::no_capacity("The records could not be read.").because(error))?;
+    if row.is_none() {
+        return Ok(None);
+    }
+    let schema = <O::Response as operation::Reply>::schema();
+    let is_empty = |data: &serde_json::Value| {
+        data.get("properties").is_none_or(|members| members.as_object().is_some_and(serde_json::Map::is_empty))
+            && data["type"] == "object"
+            && data["additionalProperties"] == false
+    };
+    let always_the_same = match &schema.data {
+        _ if schema.paged || !schema.more.is_empty() => None,
+        None => Some(operation::envelope(&operation::NoData, request_id)?),
+        Some(data) if is_empty(data) => Some(operation::envelope(&shape::Empty {}, request_id)?),
+        Some(_) => None,
+    };
+    always_the_same.map_or_else(|| Err(call::made_before()), |reply| Ok(Some(reply)))
 }
 
 /// Counts a request against its workspace's limit (COM-WRL); `None` where there is none.

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use keyward_query::events::Options as EventOptions;
+use keyward_query::events::{LastUse, Options as EventOptions};
 use keyward_query::search::Options as SearchOptions;
 use keyward_query::{Events, Query, Search};
 use keyward_storage::disk::{self, Disk, RealDisk};
 use keyward_storage::hot::window::cells_are_lock_free;
-use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
+use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{
@@ -24,13 +24,17 @@ use zeroize::Zeroizing;
 
 use crate::audit;
 use crate::audit::export::Export;
-use crate::config::{CreditsJournal, Settings};
+use crate::config::{CreditsJournal, CreditsOffline, Replication, Settings};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::otlp::trace::{self, Work};
 use crate::outside::Outside;
 use crate::pepper::switch::NotSwitched;
 use crate::pepper::{self, Configured};
+use crate::replication;
+use crate::replication::node::{Node, Role};
+use crate::replication::replies::Replies;
+use crate::replication::role::{self, Begin, Kept};
 use crate::tenants::{self, By, NewRootKey};
 use crate::vault::{SourceError, Vault};
 
@@ -80,6 +84,12 @@ pub struct Services {
     pub metrics: Metrics,
     /// Where all data lives.
     pub data_dir: PathBuf,
+    /// What this node is among those with the same records.
+    pub node: Arc<Node>,
+    /// What other nodes were answered a moment ago.
+    pub replies: Replies,
+    /// What becomes of keys with credits while the leader is away.
+    pub credits_offline: CreditsOffline,
 }
 
 /// Why the services could not be opened. The text says what to do.
@@ -102,6 +112,9 @@ pub enum ServicesError {
     /// The events.
     #[error(transparent)]
     Events(#[from] keyward_query::events::OpenError),
+    /// The events of a follower, which are its leader's.
+    #[error("cannot note that events are kept for the leader")]
+    EventsOfFollower(#[source] io::Error),
     /// The threads of queries.
     #[error("cannot start the threads that compute queries")]
     QueryThreads(#[source] io::Error),
@@ -112,6 +125,20 @@ pub enum ServicesError {
     #[error("cannot write the first root key to {path}")]
     RootKeyFile {
         /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The link to the leader cannot be set up.
+    #[error("{0}")]
+    Replication(String),
+    /// What this node was is not known.
+    #[error(
+        "cannot use the file that says which role this node has ({path}); if it is lost, remove it on the leader alone"
+    )]
+    Role {
+        /// The file.
         path: PathBuf,
         /// Why.
         #[source]
@@ -140,6 +167,9 @@ impl Services {
         Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: PathBuf::from("/data"),
+            node: Arc::new(Node::leader()),
+            replies: Replies::default(),
+            credits_offline: CreditsOffline::Refuse,
             storage,
             outside,
             vault,
@@ -163,18 +193,38 @@ impl Services {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
         let peppers = Configured::open(&settings.secrets, &settings.data_dir)?;
+        let begin = begin_as(settings, &*disk)?;
+        let link = replication::new_link(settings).map_err(ServicesError::Replication)?;
+        let Replication { node: name, silence, log_bytes, listen, .. } = &settings.replication;
+        let node = Arc::new(Node::new(begin.role(), name, link, *silence));
+        let told = Arc::clone(&node);
         let storage = Storage::open(Options {
             clear_after_switch: true,
+            acks_wanted: settings.replication.acks_wanted(),
+            ack_timeout: settings.replication.ack_timeout,
+            keep_log_bytes: if listen.is_some() { *log_bytes } else { 0 },
+            on_commit: Some(Arc::new(move |position, term| told.committed(position, term))),
             ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
         })?;
         warn_of_open_dir(&settings.data_dir);
+        node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
+        note_beginning(begin, settings, &*disk, &node)?;
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
+        if !node.is_leader() {
+            // Before the first request: its event is the leader's already.
+            let mut random = [0; 4];
+            outside.entropy.fill(&mut random);
+            events.relay(u32::from_le_bytes(random)).map_err(ServicesError::EventsOfFollower)?;
+        }
         let query = settings.analytics.enabled.then(|| start_queries(settings, &events)).transpose()?;
         let search = Some(Arc::new(start_search(settings, Arc::clone(&disk), &storage)?));
         let services = Arc::new(Services {
             metrics: Metrics::new(outside.clock.now_ms()),
             data_dir: settings.data_dir.clone(),
+            node,
+            replies: Replies::default(),
+            credits_offline: settings.replication.credits_offline,
             storage,
             outside,
             vault,
@@ -187,10 +237,14 @@ impl Services {
             exports: audit::export::exports(&settings.audit),
         });
         let _ = keeping.0.set(Arc::downgrade(&services));
-        services.restore_uses()?;
+        let leads = services.node.is_leader();
+        if leads {
+            services.restore_uses()?;
+        }
         let snapshot = services.storage.snapshot().map_err(OpenError::from)?;
         services.vault.remark(&snapshot).map_err(OpenError::from)?;
-        let is_empty = snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0;
+        // What a follower has is its leader's to make.
+        let is_empty = leads && snapshot.count(records::WORKSPACE).map_err(OpenError::from)? == 0;
         if is_empty && !services.peppers.peppers.is_empty() {
             // Whoever configures a pepper before the first start wants no hash without it, that of the first root key included.
             let by = By::new(server_actor(), services.outside.clock.now_ms(), &services.outside.entropy);
@@ -200,7 +254,7 @@ impl Services {
             pepper::remark(services.storage.peppers(), &snapshot).map_err(OpenError::from)?;
         }
         drop(snapshot);
-        if services.storage.was_cleared() {
+        if leads && services.storage.was_cleared() {
             pepper::switch::note_cleared(&services)?;
         }
         if is_empty {
@@ -221,6 +275,12 @@ impl Services {
     /// (KEYS-ANALYTICS-5).
     fn restore_uses(&self) -> Result<(), OpenError> {
         let uses = self.events.as_ref().map(|events| events.take_last_uses()).unwrap_or_default();
+        self.storage.restore_uses(self.known_uses(uses)?);
+        Ok(())
+    }
+
+    /// The last uses of keys whose workspaces there are, by the workspaces' numbers.
+    pub fn known_uses(&self, uses: Vec<LastUse>) -> Result<Vec<(WorkspaceNo, KeyId, u64)>, ReadError> {
         let snapshot = self.storage.snapshot()?;
         let mut numbers: HashMap<WorkspaceId, Option<WorkspaceNo>> = HashMap::new();
         let mut known = Vec::with_capacity(uses.len());
@@ -235,9 +295,7 @@ impl Services {
             };
             known.extend(no.map(|no| (no, last.key, last.time)));
         }
-        drop(snapshot);
-        self.storage.restore_uses(known);
-        Ok(())
+        Ok(known)
     }
 
     /// Writes everything down and closes the stores: first what is derived, then the records it refers to.
@@ -365,6 +423,12 @@ impl Services {
             tenants::create_root_key(tx, no, key, &by)?;
             Ok(no)
         })
+        .map(drop)
+        // It is made, and its followers are still to come.
+        .or_else(|error| match error {
+            TransactError::Unavailable(Unavailable::Unconfirmed) => Ok(()),
+            error => Err(error),
+        })
         .map_err(|error| match error {
             TransactError::Unavailable(Unavailable::NoSpace) => ServicesError::FirstWorkspaceNoSpace {
                 free_bytes: self.storage.stats().free_bytes,
@@ -482,6 +546,41 @@ fn end_at_once(error: &keyward_storage::Fatal) {
     std::process::exit(1);
 }
 
+/// Which role this node begins in.
+fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<Begin, ServicesError> {
+    let kept = role::read(disk, &settings.data_dir)
+        .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })?;
+    let follow = settings.replication.follow.as_ref().map(ToString::to_string);
+    Ok(Begin::decide(kept.as_ref(), follow.as_deref()))
+}
+
+/// Tells the operator what this node begins as, and remembers where it follows: from here on it may have changes that are not its
+/// own.
+fn note_beginning(begin: Begin, settings: &Settings, disk: &dyn Disk, node: &Node) -> Result<(), ServicesError> {
+    let leader = settings.replication.follow.as_ref().map(ToString::to_string);
+    match begin {
+        Begin::Leader => return Ok(()),
+        Begin::LeaderInstead => {
+            tracing::warn!(
+                leader,
+                term = node.term().0,
+                "this node was promoted in place of the leader that replication.follow still names: it leads; take that setting out"
+            );
+            return Ok(());
+        }
+        Begin::Follower => tracing::info!(leader, position = node.position().0, "this node follows"),
+        Begin::FollowerOfNobody => tracing::error!(
+            "this node was a follower, and replication.follow names no leader any more: it takes no changes; name the leader, or make              it one with `keyward promote`"
+        ),
+        Begin::Fenced => tracing::error!(
+            "another node was promoted: this one takes no changes; set replication.follow to the new leader and restart, and it follows"
+        ),
+    }
+    let kept = Kept { role: begin.role(), term: node.term(), instead_of: None };
+    role::write(disk, &settings.data_dir, &kept)
+        .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })
+}
+
 /// Opens the store as the settings say; also used by commands while no server runs.
 pub fn open_storage(
     settings: &Settings,
@@ -510,6 +609,9 @@ fn storage_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, 
     options.min_free_bytes = storage.min_free_bytes;
     options.any_order_of_times = settings.test_mode;
     options.peppers.clone_from(&peppers.peppers);
+    // A command that changes a follower's records would make a history of its own of them. What cannot be read is told where the
+    // server is started.
+    options.role = begin_as(settings, &*options.disk).map_or(Role::Follower, Begin::role);
     // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
     options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));
     options

@@ -25,6 +25,9 @@ const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// The first look: when the start is over.
 const RETENTION_AT_FIRST: Duration = Duration::from_secs(30);
 
+/// Between two looks of a follower whether it leads by now.
+const AGAIN: Duration = Duration::from_secs(30);
+
 /// The threads that keep the trail.
 pub struct Keeper {
     threads: Vec<(SyncSender<()>, JoinHandle<()>)>,
@@ -79,6 +82,15 @@ fn keep(services: &Services, expires: bool, stop: &Receiver<()>) {
     loop {
         let next = if expires { refused_at.min(retention_at) } else { refused_at };
         let over = is_over(stop, next.saturating_duration_since(Instant::now()));
+        // What a follower writes is its leader's; who was refused here is told once it leads, or in its log.
+        if !services.node.is_leader() {
+            if over {
+                return;
+            }
+            refused_at = refused_at.max(Instant::now() + REFUSED_EVERY.min(AGAIN));
+            retention_at = retention_at.max(Instant::now() + AGAIN);
+            continue;
+        }
         if over || Instant::now() >= refused_at {
             refused::report(services);
             refused_at = Instant::now() + REFUSED_EVERY;

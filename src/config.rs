@@ -8,6 +8,7 @@
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 
+mod replication;
 mod shown;
 mod table;
 mod typed;
@@ -21,12 +22,13 @@ use ipnet::IpNet;
 
 use crate::server_url::ServerUrl;
 
+pub use replication::{Ack, CreditsOffline, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::reads_variable;
 pub use typed::{
     API_URL_VARIABLE, CONFIG_VARIABLE, ConfigError, MASTER_KEY_VARIABLE, OTLP_HEADERS_VARIABLE, PEPPER_VARIABLE,
-    PORTAL_SESSION_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
+    PORTAL_SESSION_VARIABLE, REPLICATION_TOKEN_VARIABLE, ROOT_KEY_VARIABLE, Reading, Typed,
 };
 
 /// Complete, checked settings: what the parts of the server are built from.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// What is handed to a collector of OpenTelemetry.
     pub telemetry: Telemetry,
+    /// Other nodes with the same records.
+    pub replication: Replication,
 }
 
 /// Where the operator keeps secrets that the data directory must not hold (EXT-6). Of each the first place that has one
@@ -84,6 +88,10 @@ pub struct SecretSources {
     pub otlp_headers_file: Option<PathBuf>,
     /// These headers, from the environment. Never read from the settings file, never printed.
     pub otlp_headers: Option<Secret>,
+    /// The file of the token that nodes know each other by.
+    pub replication_token_file: Option<PathBuf>,
+    /// That token, from the environment. Never read from the settings file, never printed.
+    pub replication_token: Option<Secret>,
 }
 
 /// A place to answer HTTP at.
@@ -446,6 +454,7 @@ impl Default for Settings {
                 metrics_interval: Duration::from_secs(60),
                 queue_spans: 8192,
             },
+            replication: Replication::default(),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! A degraded server answers, and goes on being sent requests: taking it out of service would lose more than what it is
 //! degraded by.
 
+use keyward_storage::Position;
+
 use crate::app::Services;
+use crate::replication::node::Role;
 
 /// A reason to call the server degraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,28 @@ pub enum Reason {
     VaultKeyMissing,
     /// Copies of recoverable keys that are damaged were found within the last hour.
     VaultDamaged,
+    /// This node follows another one and cannot reach it.
+    LeaderUnreachable,
+    /// This node led until another one was promoted.
+    Fenced,
+}
+
+/// What a node is good for at the moment, as a load balancer asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// It has records to answer from.
+    pub reads: bool,
+    /// It takes changes, or hands them on to a node that does.
+    pub writes: bool,
+}
+
+/// What this node is good for. Cheap: a few loads.
+pub fn fit(services: &Services) -> Fit {
+    let node = &services.node;
+    let reads = node.is_leader() || node.position() > Position::START;
+    let hands_on = node.role() == Role::Follower && node.is_leader_reachable();
+    let takes = node.is_leader() && !services.storage.is_read_only();
+    Fit { reads, writes: reads && (takes || hands_on) }
 }
 
 impl Reason {
@@ -34,6 +59,8 @@ impl Reason {
         Reason::SearchFailing,
         Reason::VaultKeyMissing,
         Reason::VaultDamaged,
+        Reason::LeaderUnreachable,
+        Reason::Fenced,
     ];
 
     /// Its name for programs: in health, in metrics, in `keyward status`.
@@ -46,6 +73,8 @@ impl Reason {
             Reason::SearchFailing => "search_failing",
             Reason::VaultKeyMissing => "vault_key_missing",
             Reason::VaultDamaged => "vault_damaged",
+            Reason::LeaderUnreachable => "leader_unreachable",
+            Reason::Fenced => "fenced",
         }
     }
 
@@ -78,6 +107,15 @@ impl Reason {
                 "copies of recoverable keys that are damaged were found within the last hour: they verify, but their plaintexts \
                  cannot be read; `keyward vault status` tells of them"
             }
+            Reason::LeaderUnreachable => {
+                "this node follows another one and cannot reach it: keys are verified from the records it has, limits are \
+                 counted here, changes are answered 503; see to the leader or the network, or promote a follower \
+                 (`keyward promote`)"
+            }
+            Reason::Fenced => {
+                "another node was promoted while this one led: it takes no changes any more; set replication.follow to the new \
+                 leader and restart it"
+            }
         }
     }
 }
@@ -93,6 +131,8 @@ pub fn reasons(services: &Services) -> Vec<Reason> {
         Reason::SearchFailing => services.search.as_ref().is_some_and(|search| search.is_failing()),
         Reason::VaultKeyMissing => services.vault.unreadable_data_keys() > 0,
         Reason::VaultDamaged => services.vault.failed_lately(),
+        Reason::LeaderUnreachable => services.node.role() == Role::Follower && !services.node.is_leader_reachable(),
+        Reason::Fenced => services.node.role() == Role::Fenced,
     };
     Reason::ALL.iter().copied().filter(|reason| is(*reason)).collect()
 }

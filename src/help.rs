@@ -38,6 +38,7 @@ const DOCUMENTS: &[Document] = documents![
     "configure",
     "settings",
     "operate",
+    "followers",
     "metrics",
     "telemetry",
     "security",

@@ -23,6 +23,7 @@ pub mod outside;
 pub mod pepper;
 pub mod rbac;
 pub mod reload;
+pub mod replication;
 pub mod secret;
 pub mod server_url;
 pub mod service_manager;

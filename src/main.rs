@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Ok(Command::Import(arguments)) => cli::import::run(arguments),
         Ok(Command::Vault(arguments)) => cli::vault::run(arguments),
         Ok(Command::Pepper(arguments)) => cli::pepper::run(arguments),
+        Ok(Command::Promote(arguments)) => cli::promote::run(arguments),
         Ok(Command::Audit(arguments)) => cli::audit::run(arguments),
         Ok(Command::Backup(arguments)) => cli::backup::run(arguments),
         Ok(Command::Restore(arguments)) => cli::restore::run(arguments),

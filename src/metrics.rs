@@ -14,6 +14,7 @@ pub mod page;
 pub mod process;
 pub mod recorder;
 pub mod samples;
+pub mod replication;
 pub mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub http: HttpNow,
     /// What was handed to a collector.
     pub otlp: Arc<otlp::Counts>,
+    /// What a node that follows another one counts.
+    pub replication: replication::Replication,
     /// When this process began, unix ms.
     pub started_at_ms: u64,
     began: Instant,
@@ -54,6 +57,7 @@ impl Metrics {
             requests: Recorder::new(crate::api::OPERATIONS.len()),
             http: HttpNow::default(),
             otlp: Arc::default(),
+            replication: replication::Replication::default(),
             started_at_ms: now_ms,
             began: Instant::now(),
             scrapes: Semaphore::new(SCRAPES_MAX),

@@ -21,6 +21,7 @@ use crate::config::{Log, LogFormat, LogLevel};
 const OURS: &[&str] = &["keyward", "keyward_storage", "keyward_query"];
 
 /// The least important lines that are written, which can change while the program runs.
+#[derive(Clone)]
 pub struct Level(reload::Handle<Targets, Registry>);
 
 impl Level {

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod files;
 pub mod issue;
+pub mod peer;
 
 use std::future::poll_fn;
 use std::io;

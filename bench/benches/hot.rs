@@ -52,6 +52,7 @@ fn inbound(services: &Services, root_key: &str, body: Bytes) -> Inbound {
         user_agent: None,
         metrics_disabled: false,
         body,
+        forwarded: None,
     }
 }
 

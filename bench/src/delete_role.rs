@@ -164,6 +164,7 @@ impl Caller {
             user_agent: None,
             metrics_disabled: false,
             body: Bytes::from(body.to_string()),
+            forwarded: None,
         };
         let outbound = self.runtime.block_on(api::respond(Arc::clone(&self.services), entry, inbound));
         let text = String::from_utf8_lossy(&outbound.body);

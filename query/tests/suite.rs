@@ -10,6 +10,8 @@ mod compare;
 mod events;
 #[path = "suite/isolation.rs"]
 mod isolation;
+#[path = "suite/relay.rs"]
+mod relay;
 #[path = "suite/search.rs"]
 mod search;
 #[path = "suite/store.rs"]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use keyward_query::events::{Event, Events};
 use keyward_storage::ids::{CorrelationId, EventId, IdText, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{Actor, AuditEvent, Target};
+use keyward_storage::records::change::{self, ChangeId, ChangeRow};
 use keyward_storage::{Abort, Committed, Storage, TransactError, Turn, Tx, Unavailable};
 
 use super::problem::{Code, Problem};
@@ -32,17 +33,37 @@ pub struct Call {
     /// The client's address.
     pub client_ip: Option<IpAddr>,
     /// The client's program, as it calls itself.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Arc<str>>,
     /// Whether the client asked not to be recorded (COM-HDR-04).
     pub metrics_disabled: bool,
     /// Audit events the operation declares.
     pub(super) audits: &'static [&'static str],
+    /// As what this node answers.
+    pub(super) standing: Standing,
+    /// The name of what it changes, where another node gave it one.
+    pub(super) change: Option<ChangeId>,
 }
+
+/// As what a node answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The records are its own to change.
+    Leader,
+    /// They are another node's, which can be asked.
+    Follower,
+    /// They are another node's, which cannot be reached.
+    Alone,
+}
+
+/// How long after a request's deadline the name of its change is remembered, ms: nobody repeats it then, by whatever clock.
+const REMEMBERED_MS: u64 = 60_000;
 
 /// A permission check that passed: the only way to a transaction.
 #[must_use]
 pub struct Granted<'c> {
     call: &'c Call,
+    /// Whether what is changed is what the request is for.
+    is_own: bool,
     /// Whose turn the transaction takes.
     turn: Turn,
 }
@@ -97,13 +118,29 @@ impl Call {
     }
 
     fn granted(&self) -> Granted<'_> {
-        Granted { call: self, turn: Turn::of(self.workspace()).until(self.deadline) }
+        Granted { call: self, is_own: true, turn: Turn::of(self.workspace()).until(self.deadline) }
     }
 
     /// What this program does by itself on behalf of a call, such as a refill that is due: no permission is asked. It
     /// does not wait behind the workspace's changes, since a verification waits for it.
     pub fn as_system(&self) -> Granted<'_> {
-        Granted { call: self, turn: Turn::of_verification(self.workspace()).until(self.deadline) }
+        Granted { call: self, is_own: false, turn: Turn::of_verification(self.workspace()).until(self.deadline) }
+    }
+
+    /// Passes where credits and limits may be counted here: on the leader, and where it cannot be reached.
+    ///
+    /// # Errors
+    /// The leader is to be asked.
+    pub fn may_count(&self) -> Result<(), Problem> {
+        match self.standing {
+            Standing::Leader | Standing::Alone => Ok(()),
+            Standing::Follower => Err(Problem::for_leader()),
+        }
+    }
+
+    /// Whether this node answers for a leader that it cannot reach.
+    pub fn is_alone(&self) -> bool {
+        self.standing == Standing::Alone
     }
 
     /// Reads from disk on a thread that may block. `what` completes "We could not load the requested …".
@@ -183,7 +220,18 @@ impl Granted<'_> {
         run: impl FnOnce(&mut Change<'_, '_>) -> Result<R, Abort<Problem>> + Send + 'static,
     ) -> Result<Committed<R>, Problem> {
         let call = self.call;
+        if call.standing != Standing::Leader {
+            return Err(Problem::for_leader());
+        }
         let workspace = call.workspace();
+        let made = call.change.filter(|_| self.is_own).map(|id| {
+            let row = ChangeRow {
+                request: *call.request_id.as_bytes(),
+                made_at: call.services.outside.clock.now_ms(),
+                expires_at: call.deadline.saturating_add(REMEMBERED_MS),
+            };
+            (id, row)
+        });
         let context = Context {
             workspace,
             now: call.now,
@@ -196,9 +244,19 @@ impl Granted<'_> {
         let outcome = call
             .services
             .transact(self.turn, call.now, move |tx| {
-                let mut change = Change { tx, context, events: Vec::new(), told_bytes: 0, untold: false };
+                if let Some((id, _)) = &made
+                    && change::get(tx, id)?.is_some()
+                {
+                    return Err(Abort::Refused(made_before()));
+                }
+                let mut change = Change { tx: &mut *tx, context, events: Vec::new(), told_bytes: 0, untold: false };
                 let value = run(&mut change)?;
                 change.finish(correlate);
+                if let Some((id, row)) = &made
+                    && tx.has_changes()
+                {
+                    change::put(tx, id, row);
+                }
                 Ok(value)
             })
             .await;
@@ -216,6 +274,16 @@ fn problem(error: TransactError<Problem>) -> Problem {
     }
 }
 
+/// What the repeat of a change is answered whose own answer is lost. It must not be a status that clients try again by
+/// themselves.
+pub fn made_before() -> Problem {
+    Problem::new(
+        Code::RequestTimeout,
+        "The change was made, but the node that made it went away before its reply came, and replies are not kept. Please look \
+         at the resource before you try again; a key whose plaintext was not seen can be rerolled.",
+    )
+}
+
 fn too_large() -> Problem {
     Problem::invalid("The change is too large for one request. Split it into several.")
 }
@@ -228,6 +296,14 @@ pub fn unavailable(why: &Unavailable) -> Problem {
             "The server did not come to the change within the request's time, and nothing of it was done. Please try again."
         }
         Unavailable::NoSpace => "The server's disk is full, so changes are refused. Please tell its operator.",
+        Unavailable::NotLeader => "This node follows another one, and has no way to hand the change on. Please try again in a moment.",
+        Unavailable::Fenced => {
+            "Another node leads now, and this one takes no changes any more. Please send them to the other one."
+        }
+        Unavailable::Unconfirmed => {
+            "The change is made, but too few followers have confirmed it in time: it is lost if this node is lost before they \
+             have. Please look whether it is there before you try again."
+        }
         Unavailable::Stopped | Unavailable::TooLarge => "The server is stopping. Please try again in a moment.",
     })
     .because(why.clone())

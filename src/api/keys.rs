@@ -16,6 +16,7 @@ pub mod migrate_keys;
 #[cfg(test)]
 mod migrate_trail_tests;
 mod migrated;
+mod offline;
 pub(super) mod recovery;
 #[cfg(test)]
 mod recovery_trail_tests;

@@ -36,6 +36,8 @@ pub trait Operation: Send + 'static {
     const BODY: Body = Body::Required;
     /// How long it may take, and what becomes of it when nobody waits any more.
     const PACE: Pace = Pace::Finishes;
+    /// How a node answers it that follows another one.
+    const ON_FOLLOWER: OnFollower = OnFollower::Leader;
     /// The permissions that open it, as people grant them: `api.*.create_key`, `api.<apiId>.create_key`,
     /// `unkey:v1:<workspaceId>:keyspaces/<keyspaceId>#create_key`. Any of them will do, where the description does not
     /// say otherwise; what is needed together is joined by ` & `. This is documentation; the handler asks.
@@ -84,6 +86,27 @@ pub enum Pace {
     Stops,
 }
 
+/// How a node that follows another one answers an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFollower {
+    /// By itself, out of the records that it has. Where it comes to a change after all, the leader answers instead.
+    Local,
+    /// A verification of a key: by itself unless credits or rate limits come into it. Those are the leader's to count; while it
+    /// is away they are counted here.
+    Verify,
+    /// A limit: the leader counts; while it is away, this node.
+    Limit,
+    /// The leader alone: it changes something, or needs what only the leader has.
+    Leader,
+}
+
+impl OnFollower {
+    /// Whether it is answered here while the leader is away, although the leader should.
+    pub fn goes_on_alone(self) -> bool {
+        matches!(self, OnFollower::Verify | OnFollower::Limit)
+    }
+}
+
 /// Codes that any operation may answer with: they come from the steps before the handler, from storage, or from bugs.
 pub const COMMON_FAILURES: &[Code] = &[
     Code::InvalidInput,
@@ -125,6 +148,8 @@ pub struct Entry {
     pub body: Body,
     /// [`Operation::PACE`].
     pub pace: Pace,
+    /// [`Operation::ON_FOLLOWER`].
+    pub on_follower: OnFollower,
     /// [`Operation::ALLOWS`].
     pub allows: &'static [&'static str],
     /// [`Operation::FAILS`].
@@ -155,6 +180,7 @@ impl Entry {
             credential: O::CREDENTIAL,
             body: O::BODY,
             pace: O::PACE,
+            on_follower: O::ON_FOLLOWER,
             allows: O::ALLOWS,
             fails: O::FAILS,
             audits: O::AUDITS,

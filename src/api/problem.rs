@@ -188,6 +188,8 @@ pub struct Problem {
     errors: Vec<FieldError>,
     retry_after_s: Option<u32>,
     cause: Option<Box<dyn Error + Send + Sync>>,
+    /// Whether it is no refusal: this node cannot say, and its leader is to be asked.
+    is_for_leader: bool,
 }
 
 impl Problem {
@@ -200,7 +202,21 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
             cause: None,
+            is_for_leader: false,
         }
+    }
+
+    /// What a node that follows another one says of a request that it cannot answer by itself. No client sees it where the
+    /// leader can be asked.
+    pub fn for_leader() -> Problem {
+        let detail = "This node follows another one, which cannot be reached at the moment, and only that one can do this. \
+            Nothing was changed. Please try again in a moment, or send the request to the leader.";
+        Problem { is_for_leader: true, ..Problem::no_capacity(detail) }
+    }
+
+    /// Whether the leader is to be asked instead.
+    pub fn is_for_leader(&self) -> bool {
+        self.is_for_leader
     }
 
     /// 400 `invalid_input` for a value that the handler refuses: `errors` is there and empty (COM-ERR-03).

@@ -11,11 +11,12 @@ use keyward_storage::Turn;
 use keyward_storage::disk::MemoryDisk;
 use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::{self, AuditEvent};
+use keyward_storage::records::change::ChangeId;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::operation::Serving;
-use super::wire::{Authorization, ContentType, Inbound, Outbound, RequestId};
+use super::wire::{Authorization, ContentType, Forwarded, Inbound, Outbound, RequestId};
 use crate::app::{Services, open_storage};
 use crate::config::{Secret, SecretSources, Settings};
 use crate::outside::Outside;
@@ -40,6 +41,8 @@ pub struct Kit {
     pub test_time_ms: Cell<Option<i64>>,
     /// Where the next requests come from, as far as is known.
     pub client_ip: Cell<Option<IpAddr>>,
+    /// The name that another node gave the next requests' changes; `None` where they come from clients.
+    pub change: Cell<Option<ChangeId>>,
 }
 
 /// An audit event, as tests like to compare it.
@@ -81,7 +84,8 @@ impl Kit {
         });
         let workspace = made.expect("made").value;
         let (test_time_ms, client_ip) = (Cell::new(None), Cell::new(Some([192, 0, 2, 1].into())));
-        let kit = Kit { services, workspace, runtime, root, seen: Cell::new(0), test_time_ms, client_ip };
+        let change = Cell::new(None);
+        let kit = Kit { services, workspace, runtime, root, seen: Cell::new(0), test_time_ms, client_ip, change };
         kit.told();
         kit
     }
@@ -102,7 +106,7 @@ impl Kit {
         let inbound = Inbound {
             request_id: RequestId::draw(&self.services.outside.entropy, NOW),
             now_ms: NOW,
-            deadline_ms: u64::MAX,
+            deadline_ms: self.change.get().map_or(u64::MAX, |_| NOW + 30_000),
             test_time_ms: self.test_time_ms.get(),
             authorization: Authorization::One(format!("Bearer {}", self.root).into()),
             portal_session: None,
@@ -111,6 +115,7 @@ impl Kit {
             user_agent: Some("kit/1".into()),
             metrics_disabled: false,
             body: Bytes::from(body.to_string()),
+            forwarded: self.change.get().map(|change| Forwarded { change, hops: 1 }),
         };
         let entry = super::find(&format!("/v2/{operation}")).unwrap_or_else(|| panic!("no operation {operation}"));
         super::respond(Arc::clone(&self.services), entry, inbound)

@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use keyward_storage::ids::{KeyId, WorkspaceId};
+use keyward_storage::records::change::ChangeId;
 
 use super::problem::Code;
 use crate::outside::Entropy;
@@ -33,11 +35,22 @@ pub struct Inbound {
     /// IPv4.
     pub client_ip: Option<IpAddr>,
     /// `User-Agent` as sent; bytes that are not UTF-8 are replaced.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Arc<str>>,
     /// Whether `X-Unkey-Metrics: disabled` was sent. Only `ratelimit.limit` honours it (COM-HDR-04).
     pub metrics_disabled: bool,
     /// The body, at most `http.max_body_bytes` long; empty where none was sent.
     pub body: Bytes,
+    /// Where it comes by way of another node: what that node says of it.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What a node says of a request that it hands on to its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Names what the request changes, however often it comes.
+    pub change: ChangeId,
+    /// Nodes it came through.
+    pub hops: u8,
 }
 
 /// The `Authorization` header of a request.
@@ -91,6 +104,8 @@ pub struct Outbound {
     pub caller: Option<(WorkspaceId, KeyId)>,
     /// What the log is to say of a request that failed.
     pub failure: Option<Box<Failure>>,
+    /// How old the records are that it was answered from, milliseconds, where they may be behind; `u64::MAX` where nobody knows.
+    pub staleness_ms: Option<u64>,
     /// The body, whole.
     pub body: Bytes,
 }
@@ -114,6 +129,7 @@ impl Outbound {
             retry_after_s: None,
             caller: None,
             failure: None,
+            staleness_ms: None,
             body: body.into(),
         }
     }
@@ -177,6 +193,13 @@ impl RequestId {
             };
         }
         RequestId(text)
+    }
+
+    /// The id that another node drew; `None` for what is none.
+    pub fn parse(text: &[u8]) -> Option<RequestId> {
+        let id: [u8; PREFIX.len() + TIME_CHARS + RANDOM_CHARS] = text.try_into().ok()?;
+        let rest = id.strip_prefix(PREFIX)?;
+        rest.iter().all(u8::is_ascii_alphanumeric).then_some(RequestId(id))
     }
 
     /// The id as bytes, all of them ASCII.

@@ -190,6 +190,12 @@ impl Export {
         positions: &mut HashMap<WorkspaceNo, u64>,
         seen: &mut Option<keyward_storage::position::Position>,
     ) -> Result<bool, Stuck> {
+        if !services.node.is_leader() {
+            // The leader exports, and its positions are rows: they are read when this node leads.
+            positions.clear();
+            *seen = None;
+            return Ok(false);
+        }
         let snapshot = services.storage.snapshot()?;
         if *seen == Some(snapshot.position()) {
             return Ok(false);

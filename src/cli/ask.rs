@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use keyward_storage::OpenError;
 use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::{OpenError, Storage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -21,13 +21,15 @@ use super::operator::{Done, execute};
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail};
 use crate::app::{Services, open_events, open_storage};
 use crate::audit::export::exports;
-use crate::config::{ConfigError, Log, LogLevel, Reading, Settings};
+use crate::config::{ConfigError, Log, LogLevel, Reading, Replication, Settings};
 use crate::guesses::Guesses;
 use crate::http::admin::stream::Frames;
 use crate::http::admin::{AdminRequest, Operator};
 use crate::metrics::Metrics;
 use crate::outside::Outside;
 use crate::pepper::Configured;
+use crate::replication::node::Node;
+use crate::replication::replies::Replies;
 use crate::telemetry::{self, error_chain};
 use crate::vault::Vault;
 
@@ -344,6 +346,9 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         },
     };
     Ok(Services {
+        node: Arc::new(offline_node(settings, &storage)),
+        replies: Replies::default(),
+        credits_offline: settings.replication.credits_offline,
         metrics: Metrics::new(outside.clock.now_ms()),
         data_dir: settings.data_dir.clone(),
         storage,
@@ -357,6 +362,12 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
         exports: exports(&settings.audit),
         search: None,
     })
+}
+
+/// What the node of a closed directory is.
+fn offline_node(settings: &Settings, storage: &Storage) -> Node {
+    let Replication { node, silence, .. } = &settings.replication;
+    Node::new(storage.standing().role(), node, None, *silence)
 }
 
 fn absent(data_dir: &Path) -> String {

@@ -20,6 +20,7 @@ pub mod pepper;
 mod permission_hints;
 mod progress;
 pub mod restore;
+pub mod promote;
 pub mod root_key;
 pub mod serve;
 mod setting_flags;
@@ -88,6 +89,8 @@ pub enum Command {
     Vault(vault::VaultArguments),
     /// Look after the pepper: what stored hashes of keys are keyed with
     Pepper(pepper::PepperArguments),
+    /// Make this node the leader, where the one it followed is gone
+    Promote(promote::PromoteArguments),
     /// Verify and export the audit trail
     Audit(audit::AuditArguments),
     /// Write all data, as of one moment, into a directory or an archive

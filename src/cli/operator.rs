@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::permission_hints::why_useless;
+use super::promote::{Promote, Promoted};
 use super::root_key::{
     CreateRootKey, CreatedRootKey, ListRootKeys, OneRootKey, RevokedRootKey, RootKeyList, RootKeyShown, UpdateRootKey,
 };
@@ -36,6 +37,7 @@ use super::workspace::{
 };
 use crate::app::{Services, find_workspace};
 use crate::http::admin::{AdminRequest, Answer, Dispatch, Operator, Stream};
+use crate::replication;
 use crate::telemetry::error_chain;
 use crate::tenants::{self, By, NewRootKey};
 
@@ -113,6 +115,11 @@ pub fn execute(services: &Services, request: AdminRequest) -> Result<Done, Strin
         "metrics" => {
             let NoArguments {} = read(arguments)?;
             done(json!({ "exposition": crate::metrics::Metrics::exposition(services) }))
+        }
+        "promote" => {
+            let Promote { force } = read(arguments)?;
+            let term = replication::promote(services, force)?;
+            done(Promoted { term: term.0, position: services.node.position().0 })
         }
         "vault.status" => {
             let NoArguments {} = read(arguments)?;

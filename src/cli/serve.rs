@@ -26,11 +26,13 @@ use crate::http::Api;
 use crate::http::admin::AdminSocket;
 use crate::http::listen::{Drained, Server};
 use crate::http::observe;
+use crate::http::peers::{self, PeerListener};
 use crate::http::service_routes::Documents;
 use crate::http::sockets::{self, Listeners};
 use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
+use crate::replication::{self, follow};
 use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
 use crate::tls::Tls;
@@ -100,17 +102,30 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match serve(&settings, level, Box::new(move || flags.read())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            tracing::error!("{reason}");
-            ExitCode::from(EXIT_ERROR)
+    loop {
+        let flags = flags.clone();
+        match serve(&settings, level.clone(), Box::new(move || flags.read())) {
+            Ok(Over::Stopped) => return ExitCode::SUCCESS,
+            Ok(Over::Again) => tracing::info!("keyward begins anew, with the leader's records"),
+            Err(reason) => {
+                tracing::error!("{reason}");
+                return ExitCode::from(EXIT_ERROR);
+            }
         }
     }
 }
 
+/// How a server ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// It was asked to.
+    Stopped,
+    /// Other records wait for it: it is to be begun again.
+    Again,
+}
+
 /// Begins, serves, ends. `Err` is a sentence for the operator.
-fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), String> {
+fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
@@ -146,6 +161,8 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
     let listeners = runtime.block_on(sockets::open(settings, tls.as_ref()))?;
     let scraped =
         settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
+    let peers = runtime.block_on(peers::bind(settings, outside.clock.clone()))?;
+    runtime.block_on(follow::begin(settings))?;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
@@ -157,7 +174,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<(), St
             let changes = (level, read, tls);
             let traced = otlp.as_ref();
             let outcome =
-                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped), changes, traced));
+                runtime.block_on(answer_requests(settings, outside, &services, (listeners, scraped, peers), changes, traced));
             // It still reads and writes the store.
             keeper.stop();
             outcome
@@ -181,10 +198,10 @@ async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
-    (listeners, scraped): (Listeners, Option<TcpListener>),
+    (listeners, scraped, peers): (Listeners, Option<TcpListener>, Option<PeerListener>),
     (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
     otlp: Option<&Otlp>,
-) -> Result<(), String> {
+) -> Result<Over, String> {
     let document = api::openapi::document(api::OPERATIONS);
     let documents =
         Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
@@ -206,7 +223,17 @@ async fn answer_requests(
         }
         tokio::spawn(observe::run(scraped, Arc::clone(services), told(stopped.clone())));
     }
-    let watched = Arc::clone(services);
+    if let Some(peers) = peers {
+        if let Some(address) = peers.address() {
+            tracing::info!(%address, "other nodes are answered");
+        }
+        let (services, settings, stop) = (Arc::clone(services), settings.clone(), told(stopped.clone()));
+        tokio::spawn(async move { peers::run(peers, services, &settings, stop).await });
+    }
+    let replication = &settings.replication;
+    tokio::spawn(follow::run(Arc::clone(services), replication.node.clone(), replication.silence));
+    let node = Arc::clone(&services.node);
+    let (watched, replicated) = (Arc::clone(services), Arc::clone(services));
     let (settings_now, limits, services) = (settings.clone(), server.limits(), Arc::clone(services));
     let otlp = otlp.map(Otlp::changes);
     let reloader = Reloader { read, settings: settings_now, level, limits, services, tls: tls.clone(), otlp };
@@ -218,9 +245,12 @@ async fn answer_requests(
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch());
     }
+    replication::spawn_serving(&replicated, &settings.replication);
     service_manager::ready();
 
+    let mut over = Over::Stopped;
     tokio::select! {
+        () = node.restart_asked() => over = Over::Again,
         name = signals.next() => tracing::info!(
             signal = name,
             deadline_s = settings.http.shutdown_deadline.as_secs_f64(),
@@ -240,7 +270,7 @@ async fn answer_requests(
     }
     let _ = stop_operator.send(true);
     let _ = commands.await;
-    Ok(())
+    Ok(over)
 }
 
 /// Reads the settings again at each SIGHUP, until the server stops.

@@ -49,6 +49,61 @@ pub struct Status {
     pub vault: VaultShown,
     /// Live exports of the audit trail.
     pub exports: Vec<ExportLag>,
+    /// This node among those with the same records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationShown>,
+}
+
+/// A node among those with the same records.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationShown {
+    /// `leader`, `follower` or `fenced`.
+    pub role: String,
+    /// The newest term of its log.
+    pub term: u64,
+    /// The last record that it has.
+    pub position: u64,
+    /// Whom it follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderShown>,
+    /// Who follows it, or has since it started.
+    pub followers: Vec<FollowerShown>,
+}
+
+/// The node that is followed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderShown {
+    /// Where it is.
+    pub address: String,
+    /// Whether it is heard.
+    pub reachable: bool,
+    /// Records that it is known to have and this node has not.
+    pub lag_records: u64,
+    /// Milliseconds since this node had all that it had; absent where that was never so since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staleness_ms: Option<u64>,
+    /// Batches of this node's events that it does not have yet.
+    pub undelivered_batches: u64,
+}
+
+/// A node that follows.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowerShown {
+    /// As its operator calls it.
+    pub name: String,
+    /// Where it connects from.
+    pub address: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Up to here its disk has the log.
+    pub position: u64,
+    /// Records behind that.
+    pub lag_records: u64,
+    /// Milliseconds since it last said something.
+    pub silent_ms: u64,
 }
 
 /// The server's process.
@@ -283,12 +338,45 @@ impl Status {
             let trouble = export.trouble.as_deref().map_or_else(String::new, |trouble| format!(": {trouble}"));
             fields.push(("audit export", format!("{}, {} events behind{trouble}", export.name, export.lag_events)));
         }
+        if let Some(replication) = &self.replication {
+            replication.fields(&mut fields);
+        }
         match self.degraded.as_slice() {
             [] => fields.push(("health", "ok".to_owned())),
             reasons => fields
                 .extend(reasons.iter().map(|reason| ("DEGRADED", format!("{}: {}", reason.reason, reason.advice)))),
         }
         text::fields(&fields)
+    }
+}
+
+impl ReplicationShown {
+    /// Adds its lines. A server that leads and was never followed has nothing to tell.
+    fn fields(&self, fields: &mut Vec<(&'static str, String)>) {
+        if self.leader.is_none() && self.followers.is_empty() && self.role == "leader" && self.term <= 1 {
+            return;
+        }
+        fields.push(("node", format!("{}, term {}, position {}", self.role, self.term, self.position)));
+        if let Some(leader) = &self.leader {
+            let LeaderShown { address, reachable, lag_records, staleness_ms, undelivered_batches } = leader;
+            let level = staleness_ms.map_or_else(
+                || "not level with it since the start".to_owned(),
+                |millis| format!("level with it {millis} ms ago"),
+            );
+            let heard = if *reachable { "" } else { ", which is not reachable" };
+            fields.push(("follows", format!("{address}{heard}: {lag_records} records behind, {level}")));
+            fields.push(("events", format!("{undelivered_batches} batches not with the leader yet")));
+        }
+        for follower in &self.followers {
+            let FollowerShown { name, address, connected, position, lag_records, silent_ms } = follower;
+            let state = if *connected { "connected" } else { "gone" };
+            fields.push((
+                "follower",
+                format!(
+                    "{name} at {address}: {state}, position {position}, {lag_records} records behind, heard {silent_ms} ms ago"
+                ),
+            ));
+        }
     }
 }
 

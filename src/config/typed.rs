@@ -20,6 +20,8 @@ pub const MASTER_KEY_VARIABLE: &str = "KEYWARD_MASTER_KEY";
 pub const PEPPER_VARIABLE: &str = "KEYWARD_PEPPER";
 /// Holds headers for the collector of telemetry, one a line.
 pub const OTLP_HEADERS_VARIABLE: &str = "KEYWARD_OTLP_HEADERS";
+/// Holds the token that nodes of a replicated store know each other by.
+pub const REPLICATION_TOKEN_VARIABLE: &str = "KEYWARD_REPLICATION_TOKEN";
 /// Names the server that `keyward api` asks.
 pub const API_URL_VARIABLE: &str = "KEYWARD_API_URL";
 /// Holds the access token of the portal session that `keyward api portal` uses.
@@ -112,6 +114,8 @@ impl Typed {
                 settings.secrets.pepper = Some(Secret(text.clone()));
             } else if variable == OTLP_HEADERS_VARIABLE {
                 settings.secrets.otlp_headers = Some(Secret(text.clone()));
+            } else if variable == REPLICATION_TOKEN_VARIABLE {
+                settings.secrets.replication_token = Some(Secret(text.clone()));
             } else if variable != CONFIG_VARIABLE
                 && !CLIENT_VARIABLES.contains(&variable.as_str())
                 && variable.starts_with(ENVIRONMENT_PREFIX)
@@ -174,6 +178,7 @@ fn check_together(settings: &Settings, problems: &mut Vec<String>) {
             if tls.client_ca_file.is_some() { "tls.client_ca_file is set" } else { "listen has an https:// address" };
         problems.push(format!("{why}, and tls.cert_file and tls.key_file are not; TLS needs both"));
     }
+    settings.replication.check(tls.is_on(), problems);
 }
 
 /// Whether an environment variable of this name is looked at.
@@ -340,8 +345,15 @@ fn unknown_table(table: &str, file: &str) -> String {
 fn unknown_variable(variable: &str) -> String {
     let mut text = format!("the environment variable {variable} is no setting and was ignored");
     let known = SETTINGS.iter().map(|setting| variable_name(setting.key));
-    let others = [CONFIG_VARIABLE, ROOT_KEY_VARIABLE, MASTER_KEY_VARIABLE, PEPPER_VARIABLE, OTLP_HEADERS_VARIABLE]
-        .map(str::to_owned);
+    let others = [
+        CONFIG_VARIABLE,
+        ROOT_KEY_VARIABLE,
+        MASTER_KEY_VARIABLE,
+        PEPPER_VARIABLE,
+        OTLP_HEADERS_VARIABLE,
+        REPLICATION_TOKEN_VARIABLE,
+    ]
+    .map(str::to_owned);
     if let Some(nearest) = nearest(variable, known.chain(others)) {
         let _ = write!(text, "; did you mean {nearest}?");
     }

@@ -60,6 +60,8 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_TEST_TIME: HeaderName = HeaderName::from_static("x-test-time");
 const X_UNKEY_METRICS: HeaderName = HeaderName::from_static("x-unkey-metrics");
+/// On replies out of records that may be behind the leader's: by how many milliseconds.
+const STALENESS: HeaderName = HeaderName::from_static("x-keyward-staleness-ms");
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
@@ -113,7 +115,8 @@ pub(super) async fn answer<A: Application>(
             if page == Page::Metrics {
                 service_routes::metrics(site.application.exposition().await)
             } else {
-                let health = Health { stage: site.stage(), degraded: site.application.degraded() };
+                let (stage, degraded) = (site.stage(), site.application.degraded());
+                let health = Health { stage, degraded, fit: site.application.fit() };
                 service_routes::reply(page, &health, &site.documents, arrived.request_id)
             }
         } else {
@@ -453,6 +456,7 @@ fn inbound_of<A: Application>(connection: &Connection<A>, head: &Parts, body: By
         user_agent: None,
         metrics_disabled: false,
         body,
+        forwarded: None,
     };
     // Of a name that occurs several times the first value counts, but for the credential (COM-AUTH-08).
     for (name, value) in headers {
@@ -546,6 +550,7 @@ fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
             code: problem.code(),
             cause: std::error::Error::source(problem).map(error_chain),
         })),
+        staleness_ms: None,
         body: Bytes::from(problem.body(request_id.as_str())),
     }
 }
@@ -570,6 +575,11 @@ fn reply_of(outbound: &mut Outbound, request: &HeaderMap) -> Reply {
     }
     if let Some(seconds) = retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    match outbound.staleness_ms {
+        None => {}
+        Some(u64::MAX) => drop(headers.insert(STALENESS, HeaderValue::from_static("unknown"))),
+        Some(millis) => drop(headers.insert(STALENESS, HeaderValue::from(millis))),
     }
     // Where this server explains the code: `error.type` leads to another host, which may be out of reach (RFC 8288).
     if let Some(failure) = &outbound.failure

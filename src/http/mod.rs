@@ -3,7 +3,8 @@
 //! [`sockets`] opens what is listened on. [`listen`] accepts connections within limits and drains them at the end.
 //! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
 //! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`limits`] can change while it
-//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket.
+//! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node, [`peers`]
+//! answers them; [`forward`] hands requests on, [`parcels`] events.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
@@ -12,12 +13,18 @@ pub mod admin;
 mod bell;
 pub mod client_ip;
 mod exchange;
+pub mod forward;
 pub mod limits;
+pub mod link;
 pub mod listen;
 pub mod observe;
+pub mod parcels;
+mod peer_routes;
+pub mod peers;
 mod reply_body;
 pub mod service_routes;
 pub mod sockets;
+pub mod streams;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +32,7 @@ use std::sync::Arc;
 use crate::api::operation::Pace;
 use crate::api::wire::{Inbound, Outbound};
 use crate::app::Services;
-use crate::health::{self, Reason};
+use crate::health::{self, Fit, Reason};
 use crate::metrics::Metrics;
 use crate::otlp::trace::Tracer;
 
@@ -53,6 +60,9 @@ pub trait Application: Send + Sync + 'static {
 
     /// Why it does not keep all that it promises. Requests are taken all the same.
     fn degraded(&self) -> Vec<Reason>;
+
+    /// What it is good for.
+    fn fit(&self) -> Fit;
 
     /// Its counters.
     fn metrics(&self) -> &Metrics;
@@ -88,6 +98,10 @@ impl Application for Api {
 
     fn degraded(&self) -> Vec<Reason> {
         health::reasons(&self.0)
+    }
+
+    fn fit(&self) -> Fit {
+        health::fit(&self.0)
     }
 
     fn metrics(&self) -> &Metrics {

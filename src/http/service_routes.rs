@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::problem::JSON;
 use crate::api::wire::RequestId;
-use crate::health::Reason;
+use crate::health::{Fit, Reason};
 use crate::help;
 use crate::metrics::CONTENT_TYPE;
 
@@ -47,6 +47,7 @@ pub(super) enum Page {
     Liveness,
     HealthLive,
     HealthReady,
+    HealthReadyForWrites,
     HealthStartup,
     OpenapiYaml,
     OpenapiJson,
@@ -69,6 +70,7 @@ pub(super) struct Health {
     pub(super) stage: Stage,
     /// Why the server does not keep all that it promises.
     pub(super) degraded: Vec<Reason>,
+    pub(super) fit: Fit,
 }
 
 /// The page at a path; paths are case-sensitive and have no other spelling (COM-RT-05).
@@ -77,6 +79,7 @@ pub(super) fn find(path: &str) -> Option<Page> {
         "/v2/liveness" => Page::Liveness,
         "/health/live" => Page::HealthLive,
         "/health/ready" => Page::HealthReady,
+        "/health/ready/writes" => Page::HealthReadyForWrites,
         "/health/startup" => Page::HealthStartup,
         "/openapi.yaml" => Page::OpenapiYaml,
         "/openapi.json" => Page::OpenapiJson,
@@ -95,7 +98,8 @@ pub(super) fn reply(page: Page, at: &Health, documents: &Documents, request_id: 
         }
         // A process that is draining is alive: restarting it would cut what it is finishing.
         Page::HealthLive | Page::HealthStartup => health(at.stage != Stage::Starting, at),
-        Page::HealthReady => health(at.stage == Stage::Ready, at),
+        Page::HealthReady => health(at.stage == Stage::Ready && at.fit.reads, at),
+        Page::HealthReadyForWrites => health(at.stage == Stage::Ready && at.fit.writes, at),
         Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
         Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
         Page::Reference => {
@@ -135,7 +139,10 @@ fn health(good: bool, at: &Health) -> Response<Bytes> {
         }
         _ if good => Bytes::from_static(br#"{"status":"ok"}"#),
         Stage::Starting => Bytes::from_static(br#"{"status":"not started"}"#),
-        Stage::Draining | Stage::Ready => Bytes::from_static(br#"{"status":"shutting down"}"#),
+        Stage::Draining => Bytes::from_static(br#"{"status":"shutting down"}"#),
+        // A follower before it has its leader's records, or for changes a node that reaches nobody who takes them.
+        Stage::Ready if !at.fit.reads => Bytes::from_static(br#"{"status":"no records yet"}"#),
+        Stage::Ready => Bytes::from_static(br#"{"status":"changes are not taken"}"#),
     };
     let mut response = document(JSON, status);
     if !good {

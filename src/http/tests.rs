@@ -18,7 +18,7 @@ use super::sockets::{Listeners, bind};
 use super::{Answer, Application};
 use crate::api::wire::{Authorization, ContentType, Inbound, Outbound, RateLimitHeaders};
 use crate::config::Settings;
-use crate::health::Reason;
+use crate::health::{Fit, Reason};
 use crate::metrics::Metrics;
 use crate::otlp::trace::Tracer;
 use crate::outside::Outside;
@@ -77,6 +77,10 @@ impl Application for Behaviours {
 
     fn degraded(&self) -> Vec<Reason> {
         Vec::new()
+    }
+
+    fn fit(&self) -> Fit {
+        Fit { reads: true, writes: false }
     }
 
     fn metrics(&self) -> &Metrics {

@@ -13,6 +13,7 @@ use super::table::{self as metric, Metric};
 use crate::api::OPERATIONS;
 use crate::app::Services;
 use crate::health::{self, Reason};
+use crate::replication::node::Role;
 
 /// What a request that names no operation counts as.
 pub const NO_OPERATION: &str = "(none)";
@@ -33,6 +34,8 @@ pub fn gather(services: &Services) -> Samples {
     search(services, &mut to);
     secrets_and_trail(services, &mut to);
     telemetry(services, &mut to);
+    replication(services, &mut to);
+    guesses(services, &mut to);
     of_process(services, &mut to);
     to
 }
@@ -170,6 +173,40 @@ fn secrets_and_trail(services: &Services, to: &mut Samples) {
             }
         }
     }
+}
+
+fn replication(services: &Services, to: &mut Samples) {
+    let node = &services.node;
+    let role = node.role();
+    for other in [Role::Leader, Role::Follower, Role::Fenced] {
+        to.add(&metric::ROLE, &[other.word().into()], u64::from(other == role));
+    }
+    to.set(&metric::TERM, node.term().0);
+    if role != Role::Leader {
+        let staleness = node.staleness_ms();
+        if staleness < u64::MAX {
+            to.set_seconds(&metric::STALENESS, staleness as f64 / 1e3);
+        }
+    }
+    to.set(&metric::REPLICATION_LAG, node.lag_records());
+    to.set_if(&metric::LEADER_REACHABLE, (role != Role::Leader).then(|| u64::from(node.is_leader_reachable())));
+    let followers = node.followers();
+    let (connected, gone): (Vec<_>, Vec<_>) = followers.iter().partition(|follower| follower.connected);
+    to.add(&metric::FOLLOWERS, &["connected".into()], connected.len() as u64);
+    to.add(&metric::FOLLOWERS, &["gone".into()], gone.len() as u64);
+    let position = node.position().0;
+    let lag = connected.iter().map(|follower| position.saturating_sub(follower.position.0)).max();
+    to.set(&metric::FOLLOWER_LAG, lag.unwrap_or(0));
+    let counted = services.metrics.replication.read();
+    to.set(&metric::FORWARDED, counted.forwarded);
+    to.set(&metric::FORWARD_FAILED, counted.unreachable);
+    to.set(&metric::ALONE, counted.alone);
+    to.set(&metric::UNDELIVERED, services.events.as_ref().map_or(0, |events| events.undelivered()));
+    to.add(&metric::PARCELS, &["taken".into()], counted.carried);
+    to.add(&metric::PARCELS, &["failed".into()], counted.not_carried);
+}
+
+fn guesses(services: &Services, to: &mut Samples) {
     let guesses = services.guesses.counts();
     to.set(&metric::GUESSES, guesses.attempts);
     to.add(&metric::GUESSES_SLOWED, &["yes".into()], guesses.slowed);

@@ -182,6 +182,30 @@ metrics! {
         "Times that the copy of a recoverable key could not be opened";
     EXPORT_LAG = "keyward_audit_export_lag_events" Gauge ["target"]
         "Audit events that a live export has not handed over yet (file or syslog); only where it is set up";
+    ROLE = "keyward_replication_role" Gauge ["role"]
+        "1 for what this node does with changes, 0 for the others: leader (it takes them), follower (it applies the leader's), fenced (another node was promoted)";
+    TERM = "keyward_replication_term" Gauge []
+        "Number of the newest term of the log; each promotion begins another";
+    STALENESS = "keyward_replication_staleness_seconds" Gauge []
+        "On a follower, since it last had all that the leader had; left out before that was ever so, and on a leader";
+    REPLICATION_LAG = "keyward_replication_lag_records" Gauge []
+        "On a follower, records that the leader is known to have and it has not; 0 on a leader";
+    LEADER_REACHABLE = "keyward_replication_leader_reachable" Gauge []
+        "On a follower, 1 while the leader is heard, else 0; left out on a leader";
+    FOLLOWERS = "keyward_replication_followers" Gauge ["state"]
+        "Followers this node has heard of since its start, by whether they are connected now: connected or gone";
+    FOLLOWER_LAG = "keyward_replication_follower_lag_records" Gauge []
+        "Records that the follower which is furthest behind has not on its disk yet, of those that are connected";
+    FORWARDED = "keyward_replication_forwarded_total" Counter []
+        "Requests that the leader answered for this node";
+    FORWARD_FAILED = "keyward_replication_forward_failed_total" Counter []
+        "Requests for the leader that it did not answer";
+    ALONE = "keyward_replication_alone_total" Counter []
+        "Of these, verifications and limits that were answered without the leader";
+    UNDELIVERED = "keyward_replication_undelivered_batches" Gauge []
+        "Batches of this node's events that the leader does not have yet; 0 on a leader";
+    PARCELS = "keyward_replication_parcels_total" Counter ["outcome"]
+        "Parcels of this node's events: taken by the leader, or not (failed); those that failed go again";
     GUESSES = "keyward_root_key_guesses_total" Counter []
         "Requests with unknown root keys";
     GUESSES_SLOWED = "keyward_root_key_guesses_slowed_total" Counter ["held"]

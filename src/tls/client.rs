@@ -58,7 +58,7 @@ fn trust() -> Result<Arc<ClientConfig>, String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a convention of TLS clients, not a setting of keyward's")]
-fn bundle() -> Result<PathBuf, String> {
+pub(super) fn bundle() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os(CERTIFICATES_VARIABLE).filter(|name| !name.is_empty()) {
         return Ok(named.into());
     }
@@ -70,8 +70,8 @@ fn bundle() -> Result<PathBuf, String> {
     })
 }
 
-/// A client that trusts what is in a file of PEM certificates.
-fn config(path: &Path) -> Result<Arc<ClientConfig>, String> {
+/// Those whom a file of PEM certificates names.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
     let unreadable = |why: String| format!("cannot read the trusted certificates in {}: {why}", path.display());
     let mut text = Vec::new();
     let read = named_file::open(path).and_then(|file| file.take(BUNDLE_BYTES_MAX).read_to_end(&mut text));
@@ -85,6 +85,12 @@ fn config(path: &Path) -> Result<Arc<ClientConfig>, String> {
     if roots.is_empty() {
         return Err(unreadable("it holds none".to_owned()));
     }
+    Ok(roots)
+}
+
+/// A client that trusts what is in a file of PEM certificates.
+fn config(path: &Path) -> Result<Arc<ClientConfig>, String> {
+    let roots = roots(path)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

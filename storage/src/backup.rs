@@ -53,7 +53,7 @@ impl Storage {
     /// The file of records cannot be read.
     pub fn copy(&self) -> Result<Copy, ReadError> {
         let snapshot = self.snapshot()?;
-        let (state, mut tables) = (snapshot.state()?, snapshot.tables()?);
+        let (state, mut tables) = (snapshot.state(), snapshot.tables()?);
         let mut rows = 0;
         for table in &tables {
             rows += snapshot.count(*table)?;

@@ -37,8 +37,12 @@ pub fn explain(disk: &dyn Disk, path: PathBuf, source: io::Error) -> OpenError {
 }
 
 /// Files that a start may leave behind before there is a log, wherever it is killed, and what file systems put there.
-const OWN_FILES: [&str; 11] = [
+const OWN_FILES: [&str; 15] = [
     "LOCK",
+    "NODE",
+    "NODE.new",
+    "ROLE",
+    "ROLE.new",
     "FORMAT",
     "FORMAT.new",
     VERSION_FILE,
@@ -50,7 +54,7 @@ const OWN_FILES: [&str; 11] = [
     crate::store::FILE_ASIDE,
     "lost+found",
 ];
-const OWN_DIRS: [&str; 4] = ["log", "windows", "admin.sock.new", "lost+found"];
+const OWN_DIRS: [&str; 5] = ["log", "windows", "incoming", "admin.sock.new", "lost+found"];
 
 /// Refuses a directory that is something else's: its files would be mixed with the store's, and a mistyped path would
 /// make an empty store beside the real one. Runs before the lock, so that such a directory is left as it is.

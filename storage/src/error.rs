@@ -59,6 +59,16 @@ pub enum Unavailable {
     /// The transaction is larger than a log record may be.
     #[error("the change is too large for one transaction")]
     TooLarge,
+    /// This node follows another one, which takes changes.
+    #[error("this node is a follower: changes are the leader's")]
+    NotLeader,
+    /// Another node was promoted: this one was the leader, and may not change anything any more.
+    #[error("another node was promoted: this one takes no changes any more, and has to follow")]
+    Fenced,
+    /// The change is made, and not confirmed by as many followers as have to in time. It will reach them unless this node is lost
+    /// before. The only one of these that leaves something behind.
+    #[error("the change is made, but not confirmed by followers in time: it would be lost with this node")]
+    Unconfirmed,
 }
 
 /// The store could not be opened. The text says what to do.
@@ -169,6 +179,9 @@ pub enum OpenError {
          start again: it is then rebuilt from the log"
     )]
     Checkpoint(#[source] Box<redb::Error>),
+    /// A follower has nothing to begin with.
+    #[error("{0} holds no records, and this node is a follower: it takes them from its leader before anything else")]
+    NoRecords(PathBuf),
     /// The log is not where it was.
     #[error("{0} holds no log although this directory held a store; put the log back or restore a backup")]
     LogMissing(PathBuf),

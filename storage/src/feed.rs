@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::error::{BadRow, ReadError};
-use crate::log::{Log, LogError, Reader};
+use crate::log::{Frame, Log, LogError, Reader};
 use crate::position::Position;
 use crate::records::{Effect, decode_record};
+use crate::replication::History;
 use crate::store::{Snapshot, Store};
 use crate::writer::Status;
 
@@ -156,6 +157,15 @@ impl Source {
         self.store.snapshot()
     }
 
+    /// The terms of the log, as far as it is durable.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn history(&self) -> Result<History, ReadError> {
+        let snapshot = self.snapshot()?;
+        History::read(&snapshot, snapshot.position())
+    }
+
     /// The last record that is durable and committed.
     pub fn position(&self) -> Position {
         Position(self.status.position.load(Ordering::Acquire))
@@ -236,6 +246,23 @@ impl Feed {
     /// [`FeedError::Behind`] for a reader that was cut loose, or the log cannot be read. Nothing is missed in between: all
     /// effects before the error were handed out.
     pub fn take(&mut self, mut each: impl FnMut(Effect)) -> Result<Option<Position>, FeedError> {
+        let before = self.after;
+        let taken = self.take_frame(|frame, after| {
+            for (position, record) in frame.records().skip_while(|(position, _)| *position <= after) {
+                let effects = decode_record(record).map_err(|cause| FeedError::Record { position, cause })?;
+                effects.into_iter().for_each(&mut each);
+            }
+            Ok(frame.header.last())
+        })?;
+        taken.transpose().inspect_err(|_| self.after = before)
+    }
+
+    /// Takes the next frame, and hands it to `each` with the position that was taken before it: records at or before that may be in
+    /// it. `None` where that is all for now.
+    ///
+    /// # Errors
+    /// As [`Feed::take`].
+    pub fn take_frame<R>(&mut self, each: impl FnOnce(&Frame<'_>, Position) -> R) -> Result<Option<R>, FeedError> {
         if self.place.cut.load(Ordering::Acquire) {
             return Err(FeedError::Behind(self.after));
         }
@@ -255,12 +282,9 @@ impl Feed {
             Err(error) => return Err(self.failed(error)),
         };
         let last = frame.header.last();
-        for (position, record) in frame.records().skip_while(|(position, _)| *position <= after) {
-            let effects = decode_record(record).map_err(|cause| FeedError::Record { position, cause })?;
-            effects.into_iter().for_each(&mut each);
-        }
+        let taken = each(&frame, after);
         self.after = last;
-        Ok(Some(last))
+        Ok(Some(taken))
     }
 
     /// Says that what is at or before `position` is kept elsewhere by now: its segments may go.

@@ -14,6 +14,7 @@
 //! - [`pepper`]: secrets from outside that stored hashes are keyed with;
 //! - [`backup`]: the records out of an open store, and into a new one;
 //! - [`verify`]: whether a data directory is whole;
+//! - [`replication`]: the same records on several machines;
 //! - [`disk`]: files behind one seam, with a disk that fails on purpose for the tests.
 //!
 //! Layouts on disk: `FORMAT.md`.
@@ -34,6 +35,7 @@ mod publish;
 mod queue;
 pub mod records;
 mod replay;
+pub mod replication;
 mod storage;
 pub mod store;
 #[cfg(test)]
@@ -51,8 +53,9 @@ pub use hot::counters::{Change, MAX_BALANCE};
 pub use hot::index::Lookup;
 pub use measure::Distribution;
 pub use open::Options;
+pub use position::{Position, Term};
 pub use queue::Turn;
 pub use storage::{Committed, Spent, Stats, Storage, TransactError};
 pub use store::{Read, Snapshot};
 pub use tx::{Abort, TooManyCredits, Tx};
-pub use writer::{Fatal, MAX_TRANSACTION_BYTES};
+pub use writer::{Fatal, MAX_TRANSACTION_BYTES, OnCommit};

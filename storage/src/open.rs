@@ -21,11 +21,14 @@ use crate::pepper::{self, Pepper, Peppers};
 use crate::position::{Position, Term};
 use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
+use crate::replication::acks::Acks;
+use crate::replication::install::{install, node_id};
+use crate::replication::{Role, Standing};
 use crate::storage::{Storage, drop_all};
 use crate::store::{State, Store};
 use crate::upgrade;
 use crate::windows_thread;
-use crate::writer::{Fatal, Room, Status, Waiting, Writer};
+use crate::writer::{Fatal, OnCommit, Room, Status, Waiting, Writer};
 use crate::writer_thread::{self, MAX_COMMANDS, Timing};
 
 /// How often last-used times are written down.
@@ -74,6 +77,16 @@ pub struct Options {
     pub clear_after_switch: bool,
     /// Called when nothing can be written any more: the process has to stop.
     pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    /// What the node does with changes at first.
+    pub role: Role,
+    /// How many followers have to hold a change before it is answered.
+    pub acks_wanted: usize,
+    /// How long an answer waits for them.
+    pub ack_timeout: Duration,
+    /// Bytes of log that are kept for followers beyond what the checkpoint needs.
+    pub keep_log_bytes: u64,
+    /// Told of each commit, once it is visible, on the writer's thread.
+    pub on_commit: Option<OnCommit>,
 }
 
 impl Options {
@@ -106,6 +119,11 @@ impl Options {
             peppers: Vec::new(),
             clear_after_switch: false,
             on_fatal,
+            role: Role::Leader,
+            acks_wanted: 0,
+            ack_timeout: Duration::from_secs(5),
+            keep_log_bytes: 0,
+            on_commit: None,
         }
     }
 }
@@ -148,6 +166,8 @@ impl Storage {
         })?;
         let format = read_format(&**disk, dir)?;
         upgrade::keep(&**disk, dir, format)?;
+        install(&**disk, dir)?;
+        let node = node_id(&**disk, dir, &options.fresh)?;
         let log_dir = dir.join("log");
         let (mut store, mut state) = open_checkpoint(&options, format.is_some(), &log_dir)?;
         store.peppers = Arc::new(Peppers::new(options.peppers.clone()));
@@ -227,6 +247,9 @@ impl Storage {
             _lock: Arc::from(lock),
         };
         let waiting = Arc::new(Waiting::default());
+        let standing = Arc::new(Standing::new(options.role));
+        standing.see(state.term);
+        let acks = Arc::new(Acks::new(options.acks_wanted, options.ack_timeout));
         let mut writer = Writer {
             disk: Arc::clone(disk),
             dir: dir.clone(),
@@ -242,6 +265,10 @@ impl Storage {
             room: Room::Enough,
             full_at: None,
             now: clock(),
+            standing: Arc::clone(&standing),
+            acks: Arc::clone(&acks),
+            keep_log_bytes: options.keep_log_bytes,
+            on_commit: options.on_commit.clone(),
         };
         writer.look_at_room();
         let (commands, told) = bounded(MAX_COMMANDS);
@@ -273,6 +300,11 @@ impl Storage {
         let windows_thread = spawn("keyward-windows", dir, move || {
             windows_thread::run(journal, &windows_hot, &clock, &windows_asked);
         })?;
+        let mut threads = vec![writer_thread, windows_thread];
+        if options.acks_wanted > 0 {
+            let acks = Arc::clone(&acks);
+            threads.push(spawn("keyward-acks", dir, move || acks.run())?);
+        }
         Ok(Storage {
             hot,
             store,
@@ -283,11 +315,14 @@ impl Storage {
             waiting,
             status,
             source,
+            standing,
+            acks,
+            node,
             strict_credits: options.strict_credits,
             cleared,
             replayed: recovered.replayed,
             torn_bytes: recovered.torn_bytes,
-            threads: Mutex::new(vec![writer_thread, windows_thread]),
+            threads: Mutex::new(threads),
             ask_windows,
             stopped: AtomicBool::new(false),
         })
@@ -317,6 +352,7 @@ fn open_checkpoint(options: &Options, known: bool, log_dir: &Path) -> Result<(St
     let opened = Store::open(&**disk, dir, options.redb_cache_bytes).map_err(unusable)?;
     match opened {
         Some(opened) => Ok(opened),
+        None if options.role != Role::Leader => Err(OpenError::NoRecords(dir.clone())),
         None => {
             require_whole_log(&**disk, log_dir)?;
             if logged_id.is_none()

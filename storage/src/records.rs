@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod change;
 pub(crate) mod codec;
 pub mod identity;
 pub mod key;
@@ -13,6 +14,7 @@ pub mod pepper;
 pub mod ratelimit;
 pub mod role;
 pub mod root_key;
+pub mod term;
 pub mod vault;
 pub mod workspace;
 
@@ -98,6 +100,11 @@ pub const KEY_COPY: TableNo = 62;
 pub const VAULT_ROTATION: TableNo = 63;
 /// The peppers that hashes of keys are keyed with: one row.
 pub const PEPPER: TableNo = 70;
+/// Id of a change that another node handed on -> when it was made.
+pub const CHANGE: TableNo = 72;
+
+/// Terms that began with a promotion.
+pub const TERM: TableNo = 71;
 
 /// One row put or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

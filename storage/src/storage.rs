@@ -15,11 +15,14 @@ use crate::hot::{Hot, OPERATOR};
 use crate::ids::{KeyId, NamespaceId, WorkspaceNo};
 use crate::measure::Distribution;
 use crate::pepper::{Chain, Peppers};
-use crate::position::Position;
+use crate::position::{Position, Term};
 use crate::queue::{Queue, Turn, Work};
 use crate::records::key::{self, KeyDigest, KeyHash, KeyView};
 use crate::records::ratelimit::{self, NamespaceView, OverrideView};
 use crate::records::root_key::RootKeyView;
+use crate::replication::acks::Acks;
+use crate::replication::messages::Received;
+use crate::replication::{NodeId, NotApplied, NotPromoted, Promotion, Role, Standing};
 use crate::store::{Snapshot, Store};
 use crate::tx::{Abort, Tx};
 use crate::windows_thread;
@@ -146,6 +149,9 @@ pub struct Storage {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) status: Arc<Status>,
     pub(crate) source: Source,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) acks: Arc<Acks>,
+    pub(crate) node: NodeId,
     pub(crate) strict_credits: bool,
     pub(crate) cleared: bool,
     pub(crate) replayed: u64,
@@ -357,8 +363,39 @@ impl Storage {
         self.hand_in(turn, Work::Transact(job));
     }
 
+    /// What this node does with changes.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Answers that wait for followers.
+    pub fn acks(&self) -> &Acks {
+        &self.acks
+    }
+
+    /// Names this node among those of its store.
+    pub fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    /// Hands frames of the leader to the writer, and returns at once; `done` is called, on the writer's thread, when they are
+    /// durable and visible, or not applied. Waits while the writer has many commands.
+    pub fn replicate(&self, frames: Vec<Received>, done: impl FnOnce(Result<Position, NotApplied>) + Send + 'static) {
+        let _ = self.commands.send(Command::Replicate(frames, Box::new(done)));
+        self.drop_after_end();
+    }
+
+    /// Makes this node the leader; `done` is called on the writer's thread, before it takes the first change.
+    pub fn promote(&self, promotion: Promotion, done: impl FnOnce(Result<Term, NotPromoted>) + Send + 'static) {
+        let _ = self.commands.send(Command::Promote(promotion, Box::new(done)));
+        self.drop_after_end();
+    }
+
     /// Takes credits of a key, all or none, and sees to it that the log learns of it.
     pub fn spend(&self, view: &Arc<KeyView>, cost: u64) -> Spent {
+        if let Some(why) = self.standing.role().refuses().filter(|_| cost > 0) {
+            return Spent::Unavailable(why);
+        }
         let too_many = || self.waiting.spends() >= MAX_WAITING_SPENDS && self.status.read_only.load(Ordering::Acquire);
         if cost > 0 && !view.counters.is_dirty() && too_many() {
             return Spent::Unavailable(Unavailable::NoSpace);
@@ -409,6 +446,12 @@ impl Storage {
 
     /// Queues work for the writer, or refuses it.
     fn hand_in(&self, turn: Turn, work: Work) {
+        if let Some(why) = self.standing.role().refuses() {
+            return work.refuse(&why);
+        }
+        if !self.acks.has_room() {
+            return work.refuse(&Unavailable::Busy);
+        }
         match self.queue.push(turn.lane, work) {
             // A full channel calls the writer as well.
             Ok(true) => drop(self.commands.try_send(Command::Work)),
@@ -425,8 +468,11 @@ impl Storage {
         }
     }
 
-    /// Notes that a key was verified at `now` (unix ms).
+    /// Notes that a key was verified at `now` (unix ms). On a follower that is the leader's to note.
     pub fn touch(&self, view: &KeyView, now: u64) {
+        if self.standing.role() != Role::Leader {
+            return;
+        }
         let minute = u32::try_from(now / MINUTE_MS).unwrap_or(u32::MAX);
         if view.noted_minute.load(Ordering::Relaxed) >= minute {
             return;
@@ -454,6 +500,17 @@ impl Storage {
                 let _ = tell.send(());
             });
             let _ = told.recv();
+        }
+    }
+
+    /// Notes last uses (unix ms) of keys that other nodes have verified; they are written as this one's own are. Of more than
+    /// may wait the oldest are forgotten.
+    pub fn note_uses(&self, uses: impl IntoIterator<Item = (WorkspaceNo, KeyId, u64)>) {
+        for (workspace, key, time) in uses {
+            let counters = Arc::new(KeyCounters::new(workspace, key, None, 0));
+            if counters.touch(u32::try_from(time / MINUTE_MS).unwrap_or(u32::MAX)) && self.waiting.touched(counters) {
+                let _ = self.commands.try_send(Command::Wake);
+            }
         }
     }
 
@@ -513,6 +570,7 @@ impl Storage {
         let _ = self.commands.send(Command::Stop);
         self.drop_after_end();
         let _ = self.ask_windows.send(windows_thread::Ask::Stop);
+        self.acks.stop();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A writer that panicked has said so through its panic; nothing is left to do here.
             let _ = thread.join();
@@ -588,5 +646,5 @@ where
 
 /// Drops every command to a writer that has ended.
 pub(crate) fn drop_all(commands: &Receiver<Command>) {
-    commands.try_iter().for_each(drop);
+    commands.try_iter().for_each(Command::refuse);
 }

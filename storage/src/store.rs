@@ -153,7 +153,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    fn over(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Store, redb::Error> {
+    pub(crate) fn over(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Store, redb::Error> {
         let db = Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file))?;
         Ok(Store { db, unpublished: RwLock::new(()), peppers: Arc::new(Peppers::new(Vec::new())) })
     }
@@ -243,12 +243,12 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
         let txn = self.db.begin_read().map_err(redb::Error::from)?;
         let state = txn.open_table(STATE).map_err(redb::Error::from)?;
-        let position = state
+        let state = state
             .get("state")
             .map_err(redb::Error::from)?
             .and_then(|bytes| State::from_bytes(bytes.value()))
-            .map_or(Position::START, |state| state.position);
-        Ok(Snapshot { txn, position, peppers: Arc::clone(&self.peppers), open: RefCell::new(Vec::new()) })
+            .ok_or_else(|| redb::Error::Corrupted("the state row cannot be read".to_owned()))?;
+        Ok(Snapshot { txn, state, peppers: Arc::clone(&self.peppers), open: RefCell::new(Vec::new()) })
     }
 
     /// Begins a batch. Exactly one thread, the writer, does this.
@@ -310,7 +310,7 @@ type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// A consistent, immutable view of the records.
 pub struct Snapshot {
     txn: ReadTransaction,
-    position: Position,
+    state: State,
     peppers: Arc<Peppers>,
     /// Tables opened so far: opening one anew for every read costs more than the read.
     open: RefCell<Vec<(TableNo, Option<ReadTable>)>>,
@@ -319,7 +319,41 @@ pub struct Snapshot {
 impl Snapshot {
     /// The position of the last transaction it shows.
     pub fn position(&self) -> Position {
-        self.position
+        self.state.position
+    }
+
+    /// The facts of the store as they were then.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The numbers of all tables that have ever had a row, in order; those this build does not know among them.
+    pub(crate) fn tables(&self) -> Result<Vec<TableNo>, ReadError> {
+        let names = self.txn.list_tables().map_err(redb::Error::from)?;
+        let number = |name: &str| name.strip_prefix('t').filter(|digits| digits.len() == 5)?.parse().ok();
+        let mut tables: Vec<TableNo> = names.filter_map(|table| number(table.name())).collect();
+        tables.sort_unstable();
+        Ok(tables)
+    }
+
+    /// The next rows of a table, in the order of their keys, after that of the last one that was had: so many that they have
+    /// `bytes` together, and one more at least.
+    pub(crate) fn block(&self, table: TableNo, after: Option<&[u8]>, bytes: usize) -> Result<Vec<RawRow>, ReadError> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.with_table(table, Vec::new(), |opened| {
+            let (mut rows, mut held) = (Vec::new(), 0);
+            for row in opened.range::<&[u8]>((from, Bound::Unbounded))? {
+                let (key, value) = row?;
+                let (key, value) = (key.value(), checked(table, key.value(), value.value())?);
+                held += key.len() + value.len();
+                rows.push((key.to_vec(), value.to_vec()));
+                if held >= bytes {
+                    break;
+                }
+            }
+            Ok(rows)
+        })
     }
 
     fn with_table<R>(
@@ -345,22 +379,6 @@ impl Snapshot {
             Some(opened) => Ok(run(opened)?),
             None => Ok(empty),
         }
-    }
-
-    /// The store's own facts at this moment.
-    pub(crate) fn state(&self) -> Result<State, ReadError> {
-        let state = self.txn.open_table(STATE).map_err(redb::Error::from)?;
-        let row = state.get("state").map_err(redb::Error::from)?;
-        row.and_then(|bytes| State::from_bytes(bytes.value())).ok_or_else(|| unreadable_state().into())
-    }
-
-    /// The numbers of all tables that have ever had a row, in order; those this build does not know among them.
-    pub(crate) fn tables(&self) -> Result<Vec<TableNo>, ReadError> {
-        let names = self.txn.list_tables().map_err(redb::Error::from)?;
-        let number = |name: &str| name.strip_prefix('t').filter(|digits| digits.len() == 5)?.parse().ok();
-        let mut tables: Vec<TableNo> = names.filter_map(|table| number(table.name())).collect();
-        tables.sort_unstable();
-        Ok(tables)
     }
 
     /// Calls `each` with every row of a table, in key order.

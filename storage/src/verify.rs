@@ -211,7 +211,7 @@ fn read(
     tell: &mut dyn Observer,
 ) -> Result<(), ReadError> {
     let snapshot = store.snapshot()?;
-    let state = snapshot.state()?;
+    let state = snapshot.state();
     let mut all = state.position.0.saturating_sub(log.first_kept().0.saturating_sub(1)) * 2;
     for table in snapshot.tables()? {
         all += snapshot.count(table)?;

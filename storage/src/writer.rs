@@ -20,11 +20,13 @@ use crate::hot::Hot;
 use crate::hot::counters::{KeyCounters, Mark};
 use crate::log::{AppendError, Log, MAX_FRAME_BYTES};
 use crate::measure::{Histogram, SIZES, TIMES_NS};
-use crate::position::Position;
+use crate::position::{Position, Term};
 use crate::publish::publish;
 use crate::queue::{Turns, Work};
 use crate::records::key::{self, CreditsRow, LastUsedRow};
 use crate::records::{Effect, Row, encode_record};
+use crate::replication::Standing;
+use crate::replication::acks::Acks;
 use crate::store::{Read, State, Store, Tables, put_state};
 use crate::tx::{Accepted, CreditChange, Moved, Tx};
 
@@ -199,7 +201,7 @@ impl Default for Status {
 }
 
 /// A time for a histogram.
-fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -253,7 +255,18 @@ pub(crate) struct Writer {
     pub checkpointed_bytes: u64,
     /// Newest time any job brought, unix ms; frames carry it.
     pub now: u64,
+    /// What it does with changes.
+    pub standing: Arc<Standing>,
+    /// Answers that wait for followers.
+    pub acks: Arc<Acks>,
+    /// Bytes of log that are kept for followers, whoever they are.
+    pub keep_log_bytes: u64,
+    /// Who is told of each commit once it is visible.
+    pub on_commit: Option<OnCommit>,
 }
+
+/// Told of the position and term of each commit once it is visible, on the writer's thread.
+pub type OnCommit = Arc<dyn Fn(Position, Term) + Send + Sync>;
 
 /// What one step is to do beside the work of its turns.
 #[derive(Default)]
@@ -286,6 +299,12 @@ impl Writer {
     /// free for them; when that is used up they wait.
     pub fn step(&mut self, mut step: Step, turns: &mut Turns<'_>) -> Result<Vec<StrictSpend>, Fatal> {
         let began = Instant::now();
+        if let Some(why) = self.standing.role().refuses() {
+            let strict = step.strict.into_iter().map(Work::Spend);
+            strict.chain(std::iter::from_fn(|| turns.next())).for_each(|work| work.refuse(&why));
+            self.forget_counters();
+            return Ok(Vec::new());
+        }
         let room = self.measure_room();
         self.note_room(room);
         if room == Room::Gone {
@@ -407,13 +426,7 @@ impl Writer {
             put_state(&txn, self.state)?;
             publishing = Some(store.publishing());
             txn.commit().map_err(redb::Error::from)?;
-            self.status.syncs.fetch_add(1, Ordering::Relaxed);
-            self.status.transactions.fetch_add(records.len() as u64, Ordering::Relaxed);
-            self.status.position.store(position.0, Ordering::Release);
-            self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
-            self.status.log_bytes_written.store(self.log.bytes_written(), Ordering::Relaxed);
-            self.status.sync_times.note(nanos(self.log.sync_time()));
-            self.status.batch_sizes.note(records.len() as u64);
+            self.note_commit(records.len());
         }
         let balances = if effects.is_empty() {
             Vec::new()
@@ -422,7 +435,7 @@ impl Writer {
         };
         drop(publishing);
         if !records.is_empty() {
-            self.feeds.wake();
+            self.tell();
         }
         self.note_room(room);
         for (counters, mark) in journal.marks.drain(..) {
@@ -442,15 +455,62 @@ impl Writer {
         }
         for (position, changed, answer) in answers {
             let balance = balances.get(changed).and_then(|own| own.iter().rev().find_map(|balance| *balance));
-            answer(Fate::Done { position, balance });
+            self.answer(position, balance, answer);
         }
         for spend in done {
-            (spend.answer)(Fate::Done { position, balance: None });
+            self.answer(position, None, spend.answer);
         }
         if !records.is_empty() {
             self.status.batch_times.note(nanos(began.elapsed()));
         }
         Ok(again)
+    }
+
+    /// Answers once as many followers as have to hold what the answer rests on.
+    fn answer(&self, position: Position, balance: Option<u64>, answer: Answer) {
+        if self.acks.wanted() == 0 {
+            return answer(Fate::Done { position, balance });
+        }
+        let told = move |confirmed| {
+            answer(match confirmed {
+                true => Fate::Done { position, balance },
+                false => Fate::Unavailable(Unavailable::Unconfirmed),
+            });
+        };
+        self.acks.hold(position, Box::new(told));
+    }
+
+    /// Counts a commit of so many records.
+    pub fn note_commit(&self, records: usize) {
+        self.status.syncs.fetch_add(1, Ordering::Relaxed);
+        self.status.transactions.fetch_add(records as u64, Ordering::Relaxed);
+        self.status.position.store(self.state.position.0, Ordering::Release);
+        self.status.log_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
+        self.status.log_bytes_written.store(self.log.bytes_written(), Ordering::Relaxed);
+        self.status.sync_times.note(nanos(self.log.sync_time()));
+        self.status.batch_sizes.note(records as u64);
+    }
+
+    /// Tells whoever waits of a commit that is visible now.
+    pub fn tell(&self) {
+        self.feeds.wake();
+        if let Some(on_commit) = &self.on_commit {
+            on_commit(self.state.position, self.state.term);
+        }
+    }
+
+    /// What counters have to write is not this node's to write down any more.
+    fn forget_counters(&self) {
+        self.waiting.told.store(false, Ordering::Release);
+        self.waiting.told_of_touches.store(false, Ordering::Release);
+        while let Some(counters) = self.waiting.next_spend() {
+            if let Some(mark) = counters.unjournaled() {
+                let _ = counters.journaled(mark);
+            }
+        }
+        while let Some(counters) = self.waiting.touches.pop() {
+            let _ = counters.touch_stored(u32::MAX);
+        }
     }
 
     /// Collects the rows of counters that have something to write. Runs after the batch's transactions, so it sees which
@@ -531,7 +591,7 @@ impl Writer {
     }
 
     /// Asks the disk; notes the free bytes and nothing else.
-    fn measure_room(&self) -> Room {
+    pub fn measure_room(&self) -> Room {
         // An error here is no reason to refuse: the append itself will tell.
         let Ok(free) = self.disk.free_bytes(&self.dir) else { return Room::Enough };
         self.status.free_bytes.store(free, Ordering::Relaxed);
@@ -555,7 +615,7 @@ impl Writer {
         self.note_room(measured);
     }
 
-    fn note_room(&mut self, measured: Room) {
+    pub fn note_room(&mut self, measured: Room) {
         let room = if self.full_at.is_some() { Room::Gone } else { measured };
         if std::mem::replace(&mut self.room, room) == room {
             return;
@@ -629,7 +689,7 @@ impl Writer {
         self.checkpointed_bytes = self.log.bytes_written();
         self.status.checkpoint.store(self.state.position.0, Ordering::Release);
         // Segments that cannot be removed only take room; the next checkpoint tries again.
-        let upto = self.feeds.hold(&self.log, self.state.position);
+        let upto = self.feeds.hold(&self.log, self.state.position).min(self.log.keeping(self.keep_log_bytes));
         if let Err(cause) = self.log.remove_through(upto) {
             tracing::warn!(%cause, "old log segments could not be removed");
         }

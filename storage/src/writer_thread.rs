@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::error::Unavailable;
+use crate::position::{Position, Term};
 use crate::queue::{Queue, Work};
+use crate::replication::messages::Received;
+use crate::replication::{NotApplied, NotPromoted, Promotion};
 use crate::writer::{Fatal, MAX_BATCH, MAX_TOUCHES, Step, StrictSpend, Writer};
 
 /// What the thread is told.
@@ -16,8 +19,23 @@ pub(crate) enum Command {
     Wake,
     /// Write everything that waits, make a checkpoint, and call this.
     Flush(Box<dyn FnOnce() + Send>),
+    /// Apply the leader's frames, and call this.
+    Replicate(Vec<Received>, Box<dyn FnOnce(Result<Position, NotApplied>) + Send>),
+    /// Become the leader, and call this.
+    Promote(Promotion, Box<dyn FnOnce(Result<Term, NotPromoted>) + Send>),
     /// Do the work that waits and take no more; then the same, and end.
     Stop,
+}
+
+impl Command {
+    /// Tells the one who asked that it is not followed: the writer has ended.
+    pub fn refuse(self) {
+        match self {
+            Command::Replicate(_, done) => done(Err(NotApplied::Stopped)),
+            Command::Promote(_, done) => done(Err(NotPromoted::Stopped)),
+            Command::Work | Command::Wake | Command::Flush(_) | Command::Stop => {}
+        }
+    }
 }
 
 /// Commands that may wait. More than one of a kind is rare: whoever gives one knows whether it was given already.
@@ -81,6 +99,8 @@ pub(crate) fn run(
                 Command::Work => {}
                 Command::Wake => drop(due.spends.get_or_insert(Instant::now() + timing.spends)),
                 Command::Flush(done) => flushed.push(done),
+                Command::Replicate(frames, done) => done(writer.apply(&frames)?),
+                Command::Promote(promotion, done) => done(writer.promote(&promotion)?),
                 Command::Stop => stop = true,
             }
         }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod collector;
 pub mod document;
 pub mod program;
+pub mod proxy;
 pub mod world;
 
 pub use call::Call;

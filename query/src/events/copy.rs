@@ -11,7 +11,7 @@ use std::sync::Arc;
 use keyward_storage::disk::{Disk, DiskFile};
 
 use super::core::Core;
-use super::journal::{self, BatchId, Frames, OWN};
+use super::journal::{self, Frames, OWN};
 use super::live::Live;
 use super::manifest::{self, State};
 use super::parts::{self, Part};
@@ -96,7 +96,7 @@ impl Copy {
             let (mut frames, mut bytes) = (Frames::default(), journal::MAGIC.to_vec());
             while let Some(batch) = (bytes.len() < SEGMENT_BYTES).then(|| batches.next()).flatten() {
                 number += 1;
-                bytes.extend_from_slice(frames.next(BatchId { source: OWN, number }, batch.family, &batch.rows)?);
+                bytes.extend_from_slice(frames.next(number, batch.family, &batch.rows, None)?);
             }
             segment += 1;
             let path = journal::path(Path::new(JOURNAL_DIR), segment);

@@ -11,6 +11,7 @@ use keyward_storage::ids::WorkspaceId;
 use super::live::View;
 use super::manifest::{Edit, Manifest, PartInfo};
 use super::parts::{Part, Parts};
+use super::relay::Relaying;
 use super::ring::Ring;
 use super::seal::Sealer;
 
@@ -21,6 +22,8 @@ pub type Retention = Arc<dyn Fn(WorkspaceId) -> Option<u32> + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Counters {
     pub written: AtomicU64,
+    /// Number of the last batch that was journaled.
+    pub journaled: AtomicU64,
     pub lag_ms: AtomicU64,
     /// Of the segment that is written.
     pub journal_bytes: AtomicU64,
@@ -45,6 +48,12 @@ pub(crate) struct Core {
     pub sealer: Sealer,
     manifest: Mutex<Manifest>,
     pub counters: Counters,
+    /// Where the store's rows go to another store.
+    relaying: Mutex<Option<Relaying>>,
+    /// Whether rows that were kept for another store are being sealed here.
+    pub adopting: AtomicBool,
+    /// Whether the store's name at the other one was drawn in this run, and not seen there yet.
+    pub named_anew: AtomicBool,
 }
 
 impl Core {
@@ -71,7 +80,19 @@ impl Core {
             sealer,
             manifest: Mutex::new(manifest),
             counters: Counters::default(),
+            relaying: Mutex::new(None),
+            adopting: AtomicBool::new(false),
+            named_anew: AtomicBool::new(false),
         }
+    }
+
+    /// Where the rows go, if to another store.
+    pub fn relaying(&self) -> Option<Relaying> {
+        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_relaying(&self, relaying: Option<Relaying>) {
+        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner) = relaying;
     }
 
     pub fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -85,9 +106,9 @@ impl Core {
 
     /// Makes parts live and others not, on the disk and then for queries, and marks batches as sealed. Gives the parts
     /// that are live no more.
-    pub fn commit(&self, added: &[PartInfo], removed: &[Arc<Part>], sealed: Option<(u32, u64)>) -> io::Result<()> {
+    pub fn commit(&self, added: &[PartInfo], removed: &[Arc<Part>], sealed: &[(u32, u64)]) -> io::Result<()> {
         let edit = Edit {
-            sealed: sealed.into_iter().collect(),
+            sealed: sealed.to_vec(),
             added: added.to_vec(),
             removed: removed.iter().map(|part| part.info.no).collect(),
         };
@@ -97,8 +118,8 @@ impl Core {
         self.view.change(|live| {
             live.remove_parts(removed);
             live.add_parts(added.iter().map(|info| Arc::new(Part::new(&self.dir, *info))));
-            if let Some((super::journal::OWN, number)) = sealed {
-                live.forget_up_to(number);
+            if let Some((_, number)) = sealed.iter().find(|(source, _)| *source == super::journal::OWN) {
+                live.forget_up_to(*number);
             }
         });
         Ok(())

@@ -5,8 +5,12 @@
 //!
 //! ```text
 //! segment:  "KWEVJ001" frame*
-//! frame:    u32 payload length | u32 CRC-32 of the rest | u8 family | u32 source | u64 batch | payload
+//! frame:    u32 payload length | u32 CRC-32 of the rest | u8 kind | u32 source | u64 batch | payload
 //! ```
+//!
+//! Of this server's own batches the kind is their family, 0 or 1. Rows that another store handed over have kind 2 or 3, the
+//! family and 2; source and batch say up to where that store's rows are here, and this server's own number of the batch
+//! stands behind the stream's bytes, 8 bytes of the payload. So a batch and its watermark are one frame: both or neither.
 //!
 //! Integers are little-endian. A segment is written by one run of the program and never again: the next run begins a new
 //! one, and so does this run after a write that failed, because what stands behind the failure is unknown. Reading stops
@@ -57,9 +61,12 @@ pub(crate) struct Frames {
 
 /// A batch out of a segment.
 pub(crate) struct Journaled {
-    pub id: BatchId,
+    /// Its number here.
+    pub number: u64,
     pub family: Family,
     pub rows: RecordBatch,
+    /// Where it comes from, where that is another store: up to this batch that store's rows of the family are here.
+    pub from: Option<BatchId>,
 }
 
 /// What a segment holds, and whether all of it could be read.
@@ -90,7 +97,7 @@ pub(crate) fn goes_on_behind(disk: &dyn Disk, dir: &Path, no: u64, gap: u64) -> 
     for at in 1..length.saturating_sub(HEADER_BYTES) {
         let (header, rest) = bytes[at..].split_at(HEADER_BYTES);
         let payload = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
-        if header[8] > 1 || payload == 0 || payload > rest.len().min(SOUGHT_BYTES_MAX) {
+        if header[8] >= 2 * FOREIGN || payload == 0 || payload > rest.len().min(SOUGHT_BYTES_MAX) {
             continue;
         }
         summed += payload;
@@ -122,6 +129,11 @@ fn index(family: Family) -> usize {
     }
 }
 
+/// What is added to a family's number where the rows are another store's.
+const FOREIGN: u8 = 2;
+/// Bytes of this server's own number behind another store's rows.
+const NUMBER_BYTES: usize = 8;
+
 fn arrow(error: datafusion::arrow::error::ArrowError) -> io::Error {
     io::Error::other(error)
 }
@@ -144,9 +156,9 @@ impl Segment {
         &self.file
     }
 
-    /// Writes a batch. After an error the segment takes no more.
-    pub fn append(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<()> {
-        let frame = self.frames.next(id, family, rows)?;
+    /// Writes a batch under its number here, and where it comes from. After an error the segment takes no more.
+    pub fn append(&mut self, number: u64, family: Family, rows: &RecordBatch, from: Option<BatchId>) -> io::Result<()> {
+        let frame = self.frames.next(number, family, rows, from)?;
         self.file.write_all_at(self.length, frame)?;
         self.length += frame.len() as u64;
         Ok(())
@@ -154,8 +166,14 @@ impl Segment {
 }
 
 impl Frames {
-    /// The frame of a batch. After an error there is none any more.
-    pub fn next(&mut self, id: BatchId, family: Family, rows: &RecordBatch) -> io::Result<&[u8]> {
+    /// The frame of a batch: its number here, and where it comes from. After an error there is none any more.
+    pub fn next(
+        &mut self,
+        number: u64,
+        family: Family,
+        rows: &RecordBatch,
+        from: Option<BatchId>,
+    ) -> io::Result<&[u8]> {
         let stream = &mut self.streams[index(family)];
         let stream = match stream {
             Some(stream) => {
@@ -168,9 +186,15 @@ impl Frames {
         stream.write(rows).map_err(arrow)?;
         // The stream wrote behind room for a header: a frame is not copied together.
         let frame = stream.get_mut();
+        let mut kind = u8::try_from(index(family)).expect("two families");
+        if from.is_some() {
+            kind += FOREIGN;
+            frame.extend_from_slice(&number.to_le_bytes());
+        }
+        let id = from.unwrap_or(BatchId { source: OWN, number });
         let length = u32::try_from(frame.len() - HEADER_BYTES).map_err(io::Error::other)?;
         frame[..4].copy_from_slice(&length.to_le_bytes());
-        frame[8] = u8::try_from(index(family)).expect("two families");
+        frame[8] = kind;
         frame[9..13].copy_from_slice(&id.source.to_le_bytes());
         frame[13..HEADER_BYTES].copy_from_slice(&id.number.to_le_bytes());
         let sum = crc32fast::hash(&frame[8..]);
@@ -179,64 +203,99 @@ impl Frames {
     }
 }
 
-/// Reads a segment up to its end or its first frame that is not whole.
-pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents> {
-    let file = disk.open(&path(dir, no), false)?;
-    let bytes = file.len()?;
-    let mut contents = Contents { batches: Vec::new(), bytes, end: 0, whole: false };
-    let mut magic = [0; MAGIC.len()];
-    if bytes < magic.len() as u64 {
-        return Ok(contents);
+/// Reads a segment frame by frame. At its end it may be asked again: the segment may have grown.
+pub(crate) struct SegmentReader {
+    file: Arc<dyn DiskFile>,
+    /// Up to here it was read.
+    at: u64,
+    streams: [StreamDecoder; 2],
+}
+
+impl SegmentReader {
+    pub fn open(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<SegmentReader> {
+        let file = disk.open(&path(dir, no), false)?;
+        Ok(SegmentReader { file, at: 0, streams: [StreamDecoder::new(), StreamDecoder::new()] })
     }
-    file.read_exact_at(0, &mut magic)?;
-    if magic != *MAGIC {
-        return Ok(contents);
+
+    /// How many bytes the segment has, and whether all of them are read.
+    pub fn extent(&self) -> io::Result<(u64, bool)> {
+        let bytes = self.file.len()?;
+        Ok((bytes, bytes == self.at))
     }
-    let schemas = Family::ALL.map(|family| Table { family, level: Level::Raw }.schema());
-    let mut streams = [StreamDecoder::new(), StreamDecoder::new()];
-    let mut at = magic.len() as u64;
-    contents.end = at;
-    while at + HEADER_BYTES as u64 <= bytes {
+
+    /// The next batch; `None` where no whole frame follows.
+    pub fn next(&mut self) -> io::Result<Option<Journaled>> {
+        let bytes = self.file.len()?;
+        if self.at == 0 {
+            let mut magic = [0; MAGIC.len()];
+            if bytes < magic.len() as u64 {
+                return Ok(None);
+            }
+            self.file.read_exact_at(0, &mut magic)?;
+            if magic != *MAGIC {
+                return Ok(None);
+            }
+            self.at = magic.len() as u64;
+        }
+        if self.at + HEADER_BYTES as u64 > bytes {
+            return Ok(None);
+        }
         let mut header = [0; HEADER_BYTES];
-        file.read_exact_at(at, &mut header)?;
+        self.file.read_exact_at(self.at, &mut header)?;
         let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
         let sum = u32::from_le_bytes(header[4..8].try_into().expect("four bytes"));
-        let end = at + (HEADER_BYTES + length) as u64;
-        if length > PAYLOAD_BYTES_MAX || end > bytes || header[8] > 1 {
-            return Ok(contents);
+        let end = self.at + (HEADER_BYTES + length) as u64;
+        let (kind, is_foreign) = (header[8] % FOREIGN, header[8] >= FOREIGN);
+        if length > PAYLOAD_BYTES_MAX || end > bytes || header[8] >= 2 * FOREIGN {
+            return Ok(None);
         }
         let mut payload = vec![0; length];
-        file.read_exact_at(at + HEADER_BYTES as u64, &mut payload)?;
+        self.file.read_exact_at(self.at + HEADER_BYTES as u64, &mut payload)?;
         let mut seen = crc32fast::Hasher::new();
         seen.update(&header[8..]);
         seen.update(&payload);
         if seen.finalize() != sum {
-            return Ok(contents);
+            return Ok(None);
         }
-        let family = Family::ALL[usize::from(header[8])];
-        let mut payload = Buffer::from_vec(payload);
-        let mut rows = None;
-        while !payload.is_empty() {
-            match streams[usize::from(header[8])].decode(&mut payload) {
-                Ok(Some(batch)) => rows = Some(batch),
-                Ok(None) => {}
-                // Its checksum is right and its content is not: written by another version, or not by us.
-                Err(_) => return Ok(contents),
-            }
-        }
-        let Some(rows) = rows.filter(|rows| rows.schema().fields() == schemas[usize::from(header[8])].fields()) else {
-            return Ok(contents);
-        };
         let id = BatchId {
             source: u32::from_le_bytes(header[9..13].try_into().expect("four bytes")),
             number: u64::from_le_bytes(header[13..21].try_into().expect("eight bytes")),
         };
-        contents.batches.push(Journaled { id, family, rows });
-        at = end;
-        contents.end = at;
+        let (number, from) = if is_foreign {
+            let Some(at) = length.checked_sub(NUMBER_BYTES) else { return Ok(None) };
+            let number = u64::from_le_bytes(payload[at..].try_into().expect("eight bytes"));
+            payload.truncate(at);
+            (number, Some(id))
+        } else {
+            (id.number, None)
+        };
+        let family = Family::ALL[usize::from(kind)];
+        let mut payload = Buffer::from_vec(payload);
+        let mut rows = None;
+        while !payload.is_empty() {
+            match self.streams[usize::from(kind)].decode(&mut payload) {
+                Ok(Some(batch)) => rows = Some(batch),
+                Ok(None) => {}
+                // Its checksum is right and its content is not: written by another version, or not by us.
+                Err(_) => return Ok(None),
+            }
+        }
+        let schema = Table { family, level: Level::Raw }.schema();
+        let Some(rows) = rows.filter(|rows| rows.schema().fields() == schema.fields()) else { return Ok(None) };
+        self.at = end;
+        Ok(Some(Journaled { number, family, rows, from }))
     }
-    contents.whole = at == bytes;
-    Ok(contents)
+}
+
+/// Reads a segment up to its end or its first frame that is not whole.
+pub(crate) fn read(disk: &dyn Disk, dir: &Path, no: u64) -> io::Result<Contents> {
+    let mut reader = SegmentReader::open(disk, dir, no)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = reader.next()? {
+        batches.push(batch);
+    }
+    let (bytes, whole) = reader.extent()?;
+    Ok(Contents { batches, bytes, end: reader.at, whole })
 }
 
 #[cfg(test)]
@@ -263,8 +322,9 @@ mod tests {
             columns.push(ratelimit(number).into());
             let family = Family::ALL[usize::try_from(number % 2).unwrap()];
             let rows = columns.take(family).unwrap();
-            segment.append(BatchId { source: OWN, number }, family, &rows).unwrap();
-            written.push((number, family, rows));
+            let from = (number > 2).then_some(BatchId { source: 6, number: number * 10 });
+            segment.append(number, family, &rows, from).unwrap();
+            written.push((number, family, rows, from));
             ends.push(segment.bytes());
         }
         assert_eq!(list(&disk, dir).unwrap(), [7]);
@@ -276,8 +336,8 @@ mod tests {
         };
         let check = |contents: &Contents, expected: usize| {
             assert_eq!(contents.batches.len(), expected);
-            for (batch, (number, family, rows)) in contents.batches.iter().zip(&written) {
-                assert_eq!((batch.id.number, batch.family, &batch.rows), (*number, *family, rows));
+            for (batch, (number, family, rows, from)) in contents.batches.iter().zip(&written) {
+                assert_eq!((batch.number, batch.family, &batch.rows, batch.from), (*number, *family, rows, *from));
             }
         };
         let whole = read_back(&image);

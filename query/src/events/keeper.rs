@@ -1,5 +1,6 @@
 //! The keeper: the one thread that seals, compacts and retires.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use super::manifest::PartInfo;
 use super::merge::{Input, Merge};
 use super::parts::Part;
 use super::recorder::Closed;
+use super::relay;
 use super::retention;
 use super::tables::Family;
 use crate::priority::{self, Priority};
@@ -33,8 +35,10 @@ pub(crate) const PIECE_ROWS: usize = 524_288;
 
 /// What the keeper is told.
 pub(crate) enum Job {
-    /// Batches up to this number may be sealed.
-    Seal(u64),
+    /// Batches up to this number may be sealed; with them, other stores' rows up to these batches.
+    Seal(u64, Vec<(u32, u64)>),
+    /// Batches up to this number were meant for another store and are this one's own now: they are in the journal alone.
+    Adopt(u64),
     /// A segment is written no more.
     Closed(Closed),
     /// There are new parts.
@@ -49,8 +53,10 @@ pub(crate) enum Job {
 pub(crate) struct Keeper {
     core: Arc<Core>,
     jobs: Receiver<Job>,
-    /// Batches up to this number may be sealed.
-    goal: u64,
+    /// Batches up to each of these numbers may be sealed, and up to which batches of other stores their rows are among them.
+    goals: VecDeque<(u64, Vec<(u32, u64)>)>,
+    /// Batches up to this number are in the journal alone and have to be sealed out of it.
+    adopting: Option<u64>,
     sealed: Arc<AtomicU64>,
     closed: Vec<(Closed, Option<Instant>)>,
     /// Parts that are live no more, until no query reads them.
@@ -60,10 +66,26 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(core: Arc<Core>, jobs: Receiver<Job>, sealed: Arc<AtomicU64>, closed: Vec<Closed>) -> Keeper {
-        let goal = sealed.load(Ordering::Acquire);
+    /// With `goals` to begin with.
+    pub fn new(
+        core: Arc<Core>,
+        jobs: Receiver<Job>,
+        sealed: Arc<AtomicU64>,
+        closed: Vec<Closed>,
+        goals: VecDeque<(u64, Vec<(u32, u64)>)>,
+    ) -> Keeper {
         let closed = closed.into_iter().map(|closed| (closed, None)).collect();
-        Keeper { core, jobs, goal, sealed, closed, dead: Vec::new(), retired_at: None, changed_at: Instant::now() }
+        Keeper {
+            core,
+            jobs,
+            goals,
+            adopting: None,
+            sealed,
+            closed,
+            dead: Vec::new(),
+            retired_at: None,
+            changed_at: Instant::now(),
+        }
     }
 
     /// Works until it is told to stop.
@@ -95,8 +117,12 @@ impl Keeper {
 
     fn take(&mut self, job: Job) -> Option<bool> {
         match job {
-            Job::Seal(number) => {
-                self.goal = self.goal.max(number);
+            Job::Seal(number, marks) => {
+                self.goals.push_back((number, marks));
+                self.guard(Keeper::seal)
+            }
+            Job::Adopt(number) => {
+                self.adopting = Some(number);
                 self.guard(Keeper::seal)
             }
             Job::Closed(closed) => {
@@ -161,11 +187,28 @@ impl Keeper {
         }
     }
 
-    /// Puts the batches up to the goal into Parquet. Whether there were any.
+    /// Puts the batches up to the goals into Parquet. Whether there were any.
     pub fn seal(&mut self) -> io::Result<bool> {
-        let goal = self.goal;
+        let mut worked = false;
+        loop {
+            let next = self.goals.front().map(|(goal, _)| *goal);
+            match (self.adopting, next) {
+                // What lies in the journal alone comes between what was recorded before it and after it.
+                (Some(until), next) if next.is_none_or(|goal| goal > until) => self.adopt(until)?,
+                (_, Some(_)) => self.seal_next()?,
+                (_, None) => return Ok(worked),
+            }
+            worked = true;
+            self.changed_at = Instant::now();
+        }
+    }
+
+    /// Puts the batches up to the next goal into Parquet.
+    fn seal_next(&mut self) -> io::Result<()> {
+        let Some((goal, marks)) = self.goals.front().cloned() else { return Ok(()) };
         if goal <= self.sealed.load(Ordering::Acquire) {
-            return Ok(false);
+            self.goals.pop_front();
+            return Ok(());
         }
         self.need_room()?;
         let live = self.core.view.load();
@@ -178,11 +221,63 @@ impl Keeper {
                 parts.extend(sealed);
             }
         }
-        self.core.commit(&parts, &[], Some((OWN, goal)))?;
-        self.sealed.store(goal, Ordering::Release);
+        self.commit_sealed(&parts, goal, &marks)?;
+        self.goals.pop_front();
+        Ok(())
+    }
+
+    /// Makes sealed parts live; the batches up to this number are in them.
+    fn commit_sealed(&self, parts: &[PartInfo], number: u64, marks: &[(u32, u64)]) -> io::Result<()> {
+        let sealed: Vec<(u32, u64)> = std::iter::once((OWN, number)).chain(marks.iter().copied()).collect();
+        self.core.commit(parts, &[], &sealed)?;
+        self.sealed.store(number, Ordering::Release);
         self.core.counters.seals.fetch_add(1, Ordering::Relaxed);
-        self.changed_at = Instant::now();
-        Ok(true)
+        Ok(())
+    }
+
+    /// Puts the batches that were meant for another store into Parquet, a segment of the journal at a time, and forgets that
+    /// store.
+    fn adopt(&mut self, until: u64) -> io::Result<()> {
+        let dir = self.core.dir.join(super::store::JOURNAL_DIR);
+        let mut segments: Vec<Closed> = self.closed.iter().map(|(closed, _)| *closed).collect();
+        segments.sort_by_key(|closed| closed.segment);
+        for segment in segments {
+            let sealed = self.sealed.load(Ordering::Acquire);
+            if segment.last <= sealed {
+                continue;
+            }
+            self.need_room()?;
+            let batches = journal::read(&*self.core.disk, &dir, segment.segment)?.batches;
+            let mut parts: Vec<PartInfo> = Vec::new();
+            let mut last = sealed;
+            for family in Family::ALL {
+                let mut own: Vec<RecordBatch> = Vec::new();
+                let mut seen = sealed;
+                for batch in batches.iter().filter(|batch| batch.number <= until && batch.family == family) {
+                    // A batch whose first writing failed is in two segments.
+                    if batch.number > seen {
+                        seen = batch.number;
+                        own.push(batch.rows.clone());
+                    }
+                }
+                last = last.max(seen);
+                for piece in pieces(&own) {
+                    let sealed = self.core.sealer.seal(family, piece);
+                    parts.extend(sealed.inspect_err(|_| self.core.sealer.discard(&parts))?);
+                }
+            }
+            if last > sealed {
+                self.commit_sealed(&parts, last, &[])?;
+            }
+        }
+        // Its last batches may have been lost with a disk that failed: none of that number will come any more.
+        if self.sealed.load(Ordering::Acquire) < until {
+            self.commit_sealed(&[], until, &[])?;
+        }
+        relay::forget(&self.core)?;
+        self.adopting = None;
+        self.core.adopting.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Merges one set of parts. Whether there was one.
@@ -195,7 +290,7 @@ impl Keeper {
         let inputs = chosen.iter().map(|part| Ok(Box::new(self.core.parts.read(part, None)?) as Input));
         let merge = Merge::new(of.table, inputs.collect::<io::Result<_>>()?)?;
         let added: Vec<PartInfo> = self.core.sealer.write(of.table, of.workspace, of.day, merge)?.into_iter().collect();
-        self.core.commit(&added, &chosen, None)?;
+        self.core.commit(&added, &chosen, &[])?;
         self.dead.extend(chosen);
         Ok(true)
     }
@@ -210,7 +305,7 @@ impl Keeper {
         if gone.is_empty() {
             return Ok(false);
         }
-        self.core.commit(&[], &gone, None)?;
+        self.core.commit(&[], &gone, &[])?;
         tracing::info!(files = gone.len(), "removed event files whose rows are past their retention");
         self.dead.extend(gone);
         Ok(true)

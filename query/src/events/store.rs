@@ -1,6 +1,6 @@
 //! The event store: open it, record, scan, import, export, stop.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,8 @@ use super::keeper::{Job, Keeper};
 use super::live::Unsealed;
 use super::manifest::{self, Manifest};
 use super::parts::{self, Part};
-use super::recorder::{Ask, Closed, Recorder, Recovered, SealAt};
+use super::recorder::{Ask, Closed, Recorder, Recovered, SealAt, Syncer};
+use super::relay::{self, Outbox, Relaying};
 use super::ring::Ring;
 use super::scan::{EventTable, Scope};
 use super::seal::Sealer;
@@ -145,6 +146,9 @@ pub struct Events {
     asks: Sender<Ask>,
     jobs: Sender<Job>,
     last_uses: Mutex<Vec<LastUse>>,
+    sealed: Arc<AtomicU64>,
+    syncer: Arc<Syncer>,
+    outbox: Mutex<Outbox>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -164,7 +168,7 @@ impl Events {
         let failed = |source| OpenError::Disk { dir: dir.clone(), source };
         let seal_at = SealAt { rows: SEAL_ROWS, age: SEAL_AGE };
         let opened = open(options, seal_at).map_err(failed)?;
-        let Opened { core, recorder, keeper, asks, jobs, last_uses } = opened;
+        let Opened { core, recorder, keeper, asks, jobs, last_uses, sealed, syncer } = opened;
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(failed)
         };
@@ -172,7 +176,40 @@ impl Events {
             spawn("events", Box::new(move || recorder.run()))?,
             spawn("events-keeper", Box::new(move || keeper.run()))?,
         ];
-        Ok(Events { core, asks, jobs, last_uses: Mutex::new(last_uses), threads: Mutex::new(threads) })
+        Ok(Events {
+            core,
+            asks,
+            jobs,
+            last_uses: Mutex::new(last_uses),
+            sealed,
+            syncer,
+            outbox: Mutex::default(),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Batches up to this number are in Parquet, or with another store.
+    pub(super) fn sealed(&self) -> &AtomicU64 {
+        &self.sealed
+    }
+
+    pub(super) fn syncer(&self) -> &Syncer {
+        &self.syncer
+    }
+
+    pub(super) fn outbox_lock(&self) -> &Mutex<Outbox> {
+        &self.outbox
+    }
+
+    /// Asks the recorder something; `Err` where it has ended.
+    pub(super) fn tell(&self, ask: Ask) -> Result<(), ()> {
+        self.asks.send(ask).map_err(|_| ())?;
+        self.core.ring.wake();
+        Ok(())
     }
 
     /// Records an event; queries see it within a second. Waits up to 5 ms where the queue is full, then drops and counts
@@ -336,8 +373,7 @@ impl Events {
     fn ask(&self, ask: impl FnOnce(Sender<()>) -> Ask) {
         let (tell, told) = bounded(1);
         // Where the thread has ended there is nothing to wait for.
-        if self.asks.send(ask(tell)).is_ok() {
-            self.core.ring.wake();
+        if self.tell(ask(tell)).is_ok() {
             let _ = told.recv();
         }
     }
@@ -372,6 +408,8 @@ pub(crate) struct Opened {
     pub asks: Sender<Ask>,
     pub jobs: Sender<Job>,
     pub last_uses: Vec<LastUse>,
+    pub sealed: Arc<AtomicU64>,
+    pub syncer: Arc<Syncer>,
 }
 
 /// Recovers a store.
@@ -386,25 +424,50 @@ pub(crate) fn open(options: Options, seal_at: SealAt) -> io::Result<Opened> {
     let greatest = on_disk.iter().map(|(no, _)| *no).chain(manifest.state().parts.keys().copied()).max();
     sweep_orphans(&*disk, &manifest, &on_disk)?;
     let live = live_parts(&dir, &manifest, &on_disk);
-    let sealed = manifest.state().sealed.get(&OWN).copied().unwrap_or(0);
-    let journal = read_journal(&*disk, &journal_dir, sealed)?;
+    let mut marks = manifest.state().sealed.clone();
+    let sealed = marks.remove(&OWN).unwrap_or(0);
+    let relaying = relay::recall(&*disk, &dir)?;
+    let journal = read_journal(&*disk, &journal_dir, sealed, marks, relaying)?;
 
     let sealer = Sealer::new(Arc::clone(&disk), &dir, greatest.map_or(1, |no| no + 1));
     let ring = Ring::new(queue_events);
     let core = Arc::new(Core::new(&dir, disk, min_free_bytes, clock, retention, ring, sealer, manifest));
     let rows = journal.unsealed.iter().map(|batch| batch.rows.num_rows()).sum();
+    core.set_relaying(relaying);
+    core.counters.journaled.store(journal.last_batch, Ordering::Release);
     core.view.change(|view| {
         view.add_parts(live);
         journal.unsealed.into_iter().for_each(|batch| view.push(batch, sealed));
     });
     let (asks, asked): (Sender<Ask>, Receiver<Ask>) = bounded(ASKS_MAX);
     let (jobs, told): (Sender<Job>, Receiver<Job>) = bounded(ASKS_MAX);
+    // What was recorded before the rows went to another store, and not sealed yet.
+    let goals: VecDeque<(u64, Vec<(u32, u64)>)> = relaying
+        .filter(|relaying| relaying.from > sealed)
+        .map(|relaying| (relaying.from, journal.marks.iter().map(|(source, number)| (*source, *number)).collect()))
+        .into_iter()
+        .collect();
     let sealed = Arc::new(AtomicU64::new(sealed));
-    let recovered = Recovered { next_segment: journal.next_segment, last_batch: journal.last_batch, rows };
-    let recorder =
-        Recorder::new(Arc::clone(&core), &region, asked, jobs.clone(), Arc::clone(&sealed), seal_at, &recovered);
-    let keeper = Keeper::new(Arc::clone(&core), told, sealed, journal.closed);
-    Ok(Opened { core, recorder, keeper, asks, jobs, last_uses: journal.last_uses })
+    let syncer = Arc::new(Syncer::default());
+    let recovered = Recovered {
+        next_segment: journal.next_segment,
+        last_batch: journal.last_batch,
+        rows: if relaying.is_some() { 0 } else { rows },
+        marks: journal.marks,
+        relaying: relaying.is_some(),
+    };
+    let recorder = Recorder::new(
+        Arc::clone(&core),
+        &region,
+        asked,
+        jobs.clone(),
+        Arc::clone(&syncer),
+        Arc::clone(&sealed),
+        seal_at,
+        recovered,
+    );
+    let keeper = Keeper::new(Arc::clone(&core), told, Arc::clone(&sealed), journal.closed, goals);
+    Ok(Opened { core, recorder, keeper, asks, jobs, last_uses: journal.last_uses, sealed, syncer })
 }
 
 /// Refuses files of events without a manifest, which would be taken for orphans, all of them.
@@ -452,9 +515,19 @@ struct Recovery {
     last_uses: Vec<LastUse>,
     next_segment: u64,
     last_batch: u64,
+    /// Up to which batch the rows of other stores are here.
+    marks: BTreeMap<u32, u64>,
 }
 
-fn read_journal(disk: &dyn Disk, dir: &Path, sealed: u64) -> io::Result<Recovery> {
+/// Reads the journal behind what is sealed; `marks` says how far the rows of other stores are. What is kept for another store
+/// stays where it is.
+fn read_journal(
+    disk: &dyn Disk,
+    dir: &Path,
+    sealed: u64,
+    marks: BTreeMap<u32, u64>,
+    relaying: Option<Relaying>,
+) -> io::Result<Recovery> {
     let segments = journal::list(disk, dir)?;
     let mut recovery = Recovery {
         unsealed: Vec::new(),
@@ -462,6 +535,7 @@ fn read_journal(disk: &dyn Disk, dir: &Path, sealed: u64) -> io::Result<Recovery
         last_uses: Vec::new(),
         next_segment: segments.last().map_or(1, |last| last + 1),
         last_batch: sealed,
+        marks,
     };
     let mut uses: HashMap<KeyId, LastUse> = HashMap::new();
     let newest = segments.last().copied();
@@ -479,16 +553,22 @@ fn read_journal(disk: &dyn Disk, dir: &Path, sealed: u64) -> io::Result<Recovery
         }
         let mut last = 0;
         for batch in contents.batches {
-            if batch.id.source != OWN {
-                continue;
-            }
-            last = last.max(batch.id.number);
+            last = last.max(batch.number);
             if batch.family == Family::Verifications {
                 note_uses(&mut uses, &batch.rows);
             }
-            if batch.id.number > recovery.last_batch {
-                recovery.last_batch = batch.id.number;
-                let numbers = (batch.id.number, batch.id.number);
+            let is_new = batch.number > recovery.last_batch;
+            recovery.last_batch = recovery.last_batch.max(batch.number);
+            if let Some(from) = batch.from {
+                let mark = recovery.marks.entry(from.source).or_default();
+                // Its writing failed, as far as its writer could tell, and it came again.
+                if from.number <= *mark && batch.number > sealed {
+                    continue;
+                }
+                *mark = from.number.max(*mark);
+            }
+            if is_new && relaying.is_none_or(|relaying| batch.number <= relaying.from) {
+                let numbers = (batch.number, batch.number);
                 recovery.unsealed.extend(Unsealed::new(batch.family, batch.rows, numbers));
             }
         }
@@ -498,7 +578,8 @@ fn read_journal(disk: &dyn Disk, dir: &Path, sealed: u64) -> io::Result<Recovery
     Ok(recovery)
 }
 
-fn note_uses(uses: &mut HashMap<KeyId, LastUse>, rows: &RecordBatch) {
+/// Notes when the keys of these verifications were used last.
+pub(crate) fn note_uses(uses: &mut HashMap<KeyId, LastUse>, rows: &RecordBatch) {
     let column = |name: &str| rows.column_by_name(name).expect("the journal checks the schema");
     let (keys, workspaces) = (column("key_id").as_string_view(), column("workspace_id").as_string_view());
     let times = column("time").as_primitive::<Int64Type>();

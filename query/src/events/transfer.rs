@@ -54,7 +54,7 @@ pub(crate) fn import<E>(
 ) -> Result<u64, ImportError<E>> {
     let mut parts = Vec::new();
     let rows = import_into(core, family, batches, &mut parts).inspect_err(|_| core.sealer.discard(&parts))?;
-    core.commit(&parts, &[], None).map_err(ImportError::Disk)?;
+    core.commit(&parts, &[], &[]).map_err(ImportError::Disk)?;
     Ok(rows)
 }
 

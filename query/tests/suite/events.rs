@@ -24,7 +24,7 @@ const DAY: u64 = 86_400_000;
 /// 28 February 2024, a day before a leap day: months, days and their ends are near.
 const START: u64 = 1_709_078_400_000;
 
-fn options(disk: &MemoryDisk) -> Options {
+pub(super) fn options(disk: &MemoryDisk) -> Options {
     Options {
         dir: PathBuf::from("/data/events"),
         disk: Arc::new(disk.clone()) as Arc<dyn Disk>,
@@ -42,7 +42,7 @@ fn text(kind: u8, number: u64) -> IdText {
     IdText::from_bytes(bytes).unwrap()
 }
 
-fn workspace(number: u64) -> WorkspaceId {
+pub(super) fn workspace(number: u64) -> WorkspaceId {
     WorkspaceId(text(b'w', number))
 }
 
@@ -50,7 +50,7 @@ fn workspace(number: u64) -> WorkspaceId {
 type Row = Vec<String>;
 
 /// Makes events, each with a request id of its own.
-struct Source {
+pub(super) struct Source {
     dice: SplitMix,
     made: u64,
     /// Verifications of one workspace around one midnight only: few files, for tests that run very often.
@@ -58,11 +58,11 @@ struct Source {
 }
 
 impl Source {
-    fn new(seed: u64) -> Source {
+    pub(super) fn new(seed: u64) -> Source {
         Source { dice: SplitMix(seed), made: 0, narrow: false }
     }
 
-    fn narrow(seed: u64) -> Source {
+    pub(super) fn narrow(seed: u64) -> Source {
         Source { narrow: true, ..Source::new(seed) }
     }
 
@@ -223,13 +223,13 @@ fn rows_of(batches: &[RecordBatch]) -> Vec<Row> {
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |at| row(batch, at))).collect()
 }
 
-struct Reader {
+pub(super) struct Reader {
     runtime: tokio::runtime::Runtime,
     context: SessionContext,
 }
 
 impl Reader {
-    fn new() -> Reader {
+    pub(super) fn new() -> Reader {
         Reader {
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             context: SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2)),
@@ -259,7 +259,7 @@ impl Reader {
     }
 
     /// Every table of every workspace holds exactly what these events make.
-    fn check(&self, events: &Events, recorded: &[Event], what: &str) {
+    pub(super) fn check(&self, events: &Events, recorded: &[Event], what: &str) {
         for of in [workspace(0), workspace(1)] {
             for table in Table::all() {
                 let found = self.all(events, table, of, what);
@@ -278,7 +278,7 @@ impl Reader {
     }
 }
 
-fn record(events: &Events, recorded: &mut Vec<Event>, source: &mut Source, count: u64) {
+pub(super) fn record(events: &Events, recorded: &mut Vec<Event>, source: &mut Source, count: u64) {
     for _ in 0..count {
         let event = source.event();
         recorded.push(event.clone());
@@ -391,7 +391,7 @@ fn scenario(disk: &MemoryDisk) -> (Vec<Event>, usize) {
 }
 
 /// The events of these whose request ids are in the raw table.
-fn found_of(reader: &Reader, events: &Events, recorded: &[Event], what: &str) -> Vec<Event> {
+pub(super) fn found_of(reader: &Reader, events: &Events, recorded: &[Event], what: &str) -> Vec<Event> {
     let raw = Table { family: Family::Verifications, level: Level::Raw };
     let ids: BTreeSet<String> =
         reader.all(events, raw, workspace(0), what).into_iter().map(|row| row[0].clone()).collect();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::not_found;
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::Ident;
 use crate::rbac::Need;
@@ -39,6 +39,7 @@ impl Operation for GetApi {
     const NAME: &'static str = "apis.getApi";
     const SUMMARY: &'static str = "Get an API";
     const DESCRIPTION: &'static str = "Returns an API's id and name as they are now.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["api.*.read_api", "api.<apiId>.read_api"];
     const FAILS: &'static [Code] = &[Code::ApiNotFound];
     const AUDITS: &'static [&'static str] = &[];

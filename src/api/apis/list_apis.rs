@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -77,6 +77,7 @@ impl Operation for ListApis {
     const NAME: &'static str = "apis.listApis";
     const SUMMARY: &'static str = "List APIs";
     const DESCRIPTION: &'static str = "Returns the workspace's APIs by id, with the settings `apis.updateApi` changes.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["api.*.read_api"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

@@ -18,7 +18,7 @@ use crate::api::call::Call;
 use crate::api::keys::key_object::{KeyObject, Linked};
 use crate::api::keys::recovery::{self, DECRYPTED, need_encryption_of_listed, need_for_all, need_vault};
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Opt, Secret, Text};
 use crate::rbac::Need;
@@ -61,6 +61,7 @@ impl Operation for ListKeys {
         `keys.getKey` shows it. Permission to read the keys and to read the API are both needed: both as `api.…`, or both \
         as resource names. `decrypt` adds the plaintexts of recoverable keys; it takes the permission `decrypt_key` as well, \
         and leaves an audit event.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key & api.*.read_api",
         "api.<apiId>.read_key & api.<apiId>.read_api",

@@ -8,7 +8,7 @@ use super::cursor::Query;
 use super::event_object::Event;
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, PAGE_BYTES, SearchText, json_bytes};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::search::{self, Searched};
 use crate::api::shape::{Int, List, Opt, Text};
@@ -110,6 +110,7 @@ impl Operation for QueryAuditLogs {
         another query refuses it.\n\n\
         New events are there at once. `index` says when a part of the log could not be searched: `behind` (what was recorded \
         within the last `behindMs` milliseconds may be missing) or `partial` (the index is being made anew).";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["audit_log.*.read_audit_log"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

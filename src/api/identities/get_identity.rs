@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::identity_object::Identity;
 use super::{IdentityName, Reader, not_found};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 
 /// Which one.
@@ -26,6 +26,7 @@ impl Operation for GetIdentity {
     const SUMMARY: &'static str = "Get an identity";
     const DESCRIPTION: &'static str = "Returns an identity with its metadata and rate limits as they are now. Where a \
         text is the id of one identity and the external id of another, the id counts.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "identity.*.read_identity",
         "identity.<identityId>.read_identity",

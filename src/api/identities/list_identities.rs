@@ -9,7 +9,7 @@ use super::Reader;
 use super::identity_object::Identity;
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 
 /// Which page.
@@ -37,6 +37,7 @@ impl Operation for ListIdentities {
     const DESCRIPTION: &'static str = "Returns the workspace's identities by id, with their metadata and rate limits.\n\n\
         A root key that may read only some identities gets a page only where it may read every identity on it; otherwise \
         the answer is 403, because with rows left out the page would look complete. Narrow it with `search`.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "identity.*.read_identity",
         "identity.<identityId>.read_identity",

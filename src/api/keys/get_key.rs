@@ -7,7 +7,7 @@ use super::key_object::{KeyObject, Resolved};
 use super::recovery::{DECRYPTED, need_encryption, need_vault, reveal};
 use super::{Trace, find, not_found, refill, view_again};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Ident, Opt};
 
@@ -32,6 +32,7 @@ impl Operation for GetKey {
     const DESCRIPTION: &'static str = "Returns a key's settings, credits, permissions, roles and identity as they are \
         now. Reading a key is no use of it: nothing is counted or spent. `decrypt` adds the plaintext of a recoverable key; it \
         takes the permission `decrypt_key` as well, and leaves an audit event.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key",
         "api.<apiId>.read_key",

@@ -144,7 +144,10 @@ async fn adopt(
     match adopted.await {
         Ok(adopted) => Ok(adopted.value),
         // A full disk refuses the rewriting, but verifications go on: under the foreign hash, until there is room.
-        Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok((before, id)),
+        // So they do on a follower whose leader is away.
+        Err(problem) if problem.status() == 503 && (call.is_alone() || call.storage().stats().read_only) => {
+            Ok((before, id))
+        }
         Err(problem) => Err(problem),
     }
 }

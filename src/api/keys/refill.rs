@@ -132,7 +132,10 @@ async fn settle_due(call: &Call, trace: &Trace, view_now: Arc<KeyView>) -> Resul
         Ok(_) => view_again(call, trace, id).await,
         Err(problem) if problem.code() == Code::KeyNotFound => Ok(None),
         // A full disk refuses the refill, but verifications go on: with what is left, until there is room.
-        Err(problem) if problem.status() == 503 && call.storage().stats().read_only => Ok(Some(view_now)),
+        // So they do on a follower whose leader is away: the refill is made when that is back.
+        Err(problem) if problem.status() == 503 && (call.is_alone() || call.storage().stats().read_only) => {
+            Ok(Some(view_now))
+        }
         Err(problem) => Err(problem),
     }
 }

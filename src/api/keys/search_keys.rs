@@ -13,7 +13,7 @@ use crate::api::apis::list_keys::Links;
 use crate::api::apis::not_found as no_such_api;
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, PAGE_BYTES, Paging, json_bytes};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::search::{self, Searched};
 use crate::api::shape::{Opt, SecretText, Text};
@@ -55,6 +55,7 @@ impl Operation for SearchKeys {
         Changes are found within two seconds. `index` says when that cannot be kept: `behind` (what changed within the last \
         `behindMs` milliseconds may be missing) or `partial` (the index is being made anew, and anything may be missing). \
         What is shown is always as it is now.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key & api.*.read_api",
         "api.<apiId>.read_key & api.<apiId>.read_api",

@@ -19,9 +19,9 @@ use tokio::sync::oneshot;
 
 use super::key_object::Resolved;
 use super::verify_reply::{Checked, LimitOf, Outcome, Response, Verdict, name_of};
-use super::{Found, Trace, migrated, need_for_key, refill, view, view_again};
+use super::{Found, Trace, migrated, need_for_key, offline, refill, view, view_again};
 use crate::api::call::{Call, latency_ms, unavailable};
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Int, List, Opt, SecretText, Text};
 use crate::rbac::{Need, Query};
@@ -94,6 +94,7 @@ impl Operation for VerifyKey {
         from this address, has the permissions asked for, is within its rate limits and has credits left, in this \
         order; the first check that fails gives the code and later ones count and spend nothing. The status is 200 for \
         every code. A key the caller may not verify is NOT_FOUND.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Verify;
     const ALLOWS: &'static [&'static str] = &[
         "api.*.verify_key",
         "api.<apiId>.verify_key",
@@ -136,6 +137,7 @@ impl Operation for VerifyKey {
             ratelimits: ask.ratelimits.as_deref().unwrap_or_default(),
             now: call.now,
             client_ip: call.client_ip,
+            call: &call,
         };
         let mut verdict = judge(call.storage(), found, api, &checks)?;
         let mut spent = 0;
@@ -218,6 +220,8 @@ struct Checks<'a> {
     ratelimits: &'a [RatelimitRequest],
     now: u64,
     client_ip: Option<IpAddr>,
+    /// Says whether limits may be counted here.
+    call: &'a Call,
 }
 
 /// Decides everything but credits, in the order of KEYS-VERIFY-2 from step 7 on.
@@ -287,6 +291,9 @@ fn check_ratelimits(storage: &Storage, verdict: &mut Verdict, checks: &Checks<'_
         cost,
     };
     let windows = &storage.hot().windows;
+    if !asked.is_empty() {
+        checks.call.may_count()?;
+    }
     let (passed, decisions) = match asked.as_slice() {
         [] => return Ok(()),
         [(_, known, cost)] => {
@@ -375,6 +382,10 @@ fn unknown_limit(verdict: &Verdict, name: &str) -> Problem {
 
 /// Takes the credits. `false` where the key has gone meanwhile.
 async fn spend(call: &Call, trace: &Trace, verdict: &mut Verdict, cost: u64) -> Result<bool, Problem> {
+    call.may_count()?;
+    if call.is_alone() {
+        return offline::spend(call, verdict, cost).map(|()| true);
+    }
     // Only the counters are taken from a view that is read again: what was checked belongs to the first one.
     let mut spender = Arc::clone(&verdict.view);
     loop {

@@ -8,7 +8,7 @@ use super::get_key::object;
 use super::key_object::KeyObject;
 use super::{live, not_found};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::SecretText;
 use crate::secret;
@@ -29,6 +29,7 @@ impl Operation for Whoami {
     const SUMMARY: &'static str = "Get a key by its plaintext";
     const DESCRIPTION: &'static str = "Returns what keys.getKey returns, for whoever holds the key instead of its id. \
         Nothing is counted or spent, and disabled and expired keys are shown too.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "api.*.read_key",
         "api.<apiId>.read_key",

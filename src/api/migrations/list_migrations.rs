@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Algorithm;
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -46,6 +46,7 @@ impl Operation for ListMigrations {
     const NAME: &'static str = "migrations.listMigrations";
     const SUMMARY: &'static str = "List migrations";
     const DESCRIPTION: &'static str = "Returns the workspace's migrations by id.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["api.*.create_key"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Permission, find_permission, permission_not_found};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::Slug;
 use crate::rbac::Need;
@@ -24,6 +24,7 @@ pub struct GetPermission;
 impl Operation for GetPermission {
     const NAME: &'static str = "permissions.getPermission";
     const SUMMARY: &'static str = "Get a permission";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["rbac.*.read_permission"];
     const FAILS: &'static [Code] = &[Code::PermissionNotFound];
     type Request = Request;

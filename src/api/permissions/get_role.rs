@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Role, RoleName, Roles, find_role, role_not_found};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -23,6 +23,7 @@ pub struct GetRole;
 impl Operation for GetRole {
     const NAME: &'static str = "permissions.getRole";
     const SUMMARY: &'static str = "Get a role";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["rbac.*.read_role"];
     const FAILS: &'static [Code] = &[Code::RoleNotFound];
     type Request = Request;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Permission;
 use crate::api::call::Call;
 use crate::api::listing::{LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Opt, Text};
 use crate::rbac::Need;
@@ -36,6 +36,7 @@ impl Operation for ListPermissions {
     const NAME: &'static str = "permissions.listPermissions";
     const SUMMARY: &'static str = "List permissions";
     const DESCRIPTION: &'static str = "Returns the workspace's permissions by id.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["rbac.*.read_permission"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Role, Roles};
 use crate::api::call::Call;
 use crate::api::listing::{LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::{Opt, Text};
 use crate::rbac::Need;
@@ -37,6 +37,7 @@ impl Operation for ListRoles {
     const NAME: &'static str = "permissions.listRoles";
     const SUMMARY: &'static str = "List roles";
     const DESCRIPTION: &'static str = "Returns the workspace's roles by id, each with the permissions it grants.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["rbac.*.read_role"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

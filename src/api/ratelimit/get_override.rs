@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::override_object::Override;
 use super::{live_namespace, override_for, override_not_found};
 use crate::api::call::Call;
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::Text;
 use crate::rbac::Need;
@@ -29,6 +29,7 @@ impl Operation for GetOverride {
     const SUMMARY: &'static str = "Get the override of an identifier";
     const DESCRIPTION: &'static str = "Returns the override that a limit on this identifier would apply: its own, or else \
         the pattern that matches it best. Overrides the caller may not read are answered as if they did not exist.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &[
         "ratelimit.*.read_override",
         "ratelimit.<namespaceId>.read_override",

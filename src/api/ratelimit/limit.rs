@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{MAKE, Request, event, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
 use crate::api::call::{Call, latency_ms};
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -36,6 +36,7 @@ impl Operation for Limit {
     const SUMMARY: &'static str = "Limit an identifier";
     const DESCRIPTION: &'static str = "Counts a request of an identifier in a namespace and says whether it is within \
         the limit (a sliding window over two fixed ones). A refused request counts nothing.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Limit;
     const ALLOWS: &'static [&'static str] = &[
         "ratelimit.*.limit",
         "ratelimit.<namespaceId>.limit",
@@ -63,6 +64,7 @@ impl Operation for Limit {
         if view.deleted {
             return Err(gone(&ask.namespace));
         }
+        call.may_count()?;
         let resolved = resolve(&call, &view, &ask).await?;
         let decision = call.storage().hot().windows.take(&resolved.take, call.now).map_err(|_| exhausted())?;
         call.services().metrics.requests.decision(decision.passed);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging, Search, SearchText};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -46,6 +46,7 @@ impl Operation for ListNamespaces {
     const NAME: &'static str = "ratelimit.listNamespaces";
     const SUMMARY: &'static str = "List namespaces";
     const DESCRIPTION: &'static str = "Returns the workspace's rate-limit namespaces by id, deleted ones left out.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["ratelimit.*.read_namespace"];
     const FAILS: &'static [Code] = &[];
     type Request = Request;

@@ -9,7 +9,7 @@ use super::override_object::Override;
 use super::{live_namespace, may_not};
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, Limit, Paging};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::Text;
 use crate::rbac::Need;
@@ -39,6 +39,7 @@ impl Operation for ListOverrides {
     const NAME: &'static str = "ratelimit.listOverrides";
     const SUMMARY: &'static str = "List the overrides of a namespace";
     const DESCRIPTION: &'static str = "Returns the overrides of a namespace by id.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] = &["ratelimit.*.read_override", "ratelimit.<namespaceId>.read_override"];
     const FAILS: &'static [Code] = &[Code::RatelimitNamespaceNotFound];
     type Request = Request;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{MAKE, Request as Entry, event, exhausted, gone, make_namespaces, may_not, namespace, resolve, vanished};
 use crate::api::call::{Call, latency_ms};
-use crate::api::operation::Operation;
+use crate::api::operation::{OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::api::shape::List;
 use crate::rbac::Need;
@@ -54,6 +54,7 @@ impl Operation for MultiLimit {
     const SUMMARY: &'static str = "Check several limits at once";
     const DESCRIPTION: &'static str = "Counts a request against several limits, all or none: if any entry is over its \
         limit nothing is counted anywhere. Entries are judged in order and see the ones before them.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Limit;
     const ALLOWS: &'static [&'static str] = &[
         "ratelimit.*.limit",
         "ratelimit.<namespaceId>.limit (of every namespace)",
@@ -77,6 +78,7 @@ impl Operation for MultiLimit {
         if let Some((entry, _)) = ask.iter().zip(&views).find(|(_, view)| view.deleted) {
             return Err(gone(&entry.namespace));
         }
+        call.may_count()?;
         let mut resolved = Vec::with_capacity(ask.len());
         for (entry, view) in ask.iter().zip(&views) {
             resolved.push(resolve(&call, view, entry).await?);

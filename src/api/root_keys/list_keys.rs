@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::need_for_one;
 use crate::api::call::Call;
 use crate::api::listing::{Cursor, LIMIT_DEFAULT, Limit, Paging};
-use crate::api::operation::{Operation, Page};
+use crate::api::operation::{OnFollower, Operation, Page};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::{Grants, Need};
 
@@ -74,6 +74,7 @@ impl Operation for ListKeys {
     const DESCRIPTION: &'static str = "Returns the workspace's root keys by id, without their secrets; deleted ones are \
         left out. A caller that may read only some of them gets those.\n\nkeyward does not record when a root key was \
         used: `lastUsedAt` is always 0.";
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] =
         &["root_key.*.read_root_key", "root_key.<keyId>.read_root_key", "unkey:v1:<workspaceId>:rootKeys/<keyId>#read"];
     const FAILS: &'static [Code] = &[];

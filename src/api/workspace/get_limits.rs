@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::call::Call;
-use crate::api::operation::{Body, Operation};
+use crate::api::operation::{Body, OnFollower, Operation};
 use crate::api::problem::{Code, Problem};
 use crate::rbac::Need;
 
@@ -68,6 +68,7 @@ impl Operation for GetLimits {
     const DESCRIPTION: &'static str = "Returns what the caller's workspace may use at most. The operator of the server sets \
         these limits with `keyward workspace update`. The body may be left out.";
     const BODY: Body = Body::Optional;
+    const ON_FOLLOWER: OnFollower = OnFollower::Local;
     const ALLOWS: &'static [&'static str] =
         &["workspace.*.read_workspace", "workspace.<workspaceId>.read_workspace", "unkey:v1:<workspaceId>:limits#read"];
     const FAILS: &'static [Code] = &[];

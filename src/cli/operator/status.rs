@@ -7,8 +7,8 @@ use keyward_query::search::Freshness;
 use keyward_storage::records::{self, workspace};
 
 use super::super::status::{
-    CountsShown, DiskShown, EventsShown, ExportLag, QueriesShown, ReasonShown, SearchShown, ServerShown, Status,
-    StorageShown, VaultShown,
+    CountsShown, DiskShown, EventsShown, ExportLag, FollowerShown, LeaderShown, QueriesShown, ReasonShown,
+    ReplicationShown, SearchShown, ServerShown, Status, StorageShown, VaultShown,
 };
 use super::unreadable;
 use crate::app::Services;
@@ -46,6 +46,7 @@ pub fn status(services: &Services) -> Result<Status, String> {
     let stats = services.storage.stats();
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        replication: is_running.then(|| replication(services)),
         server: is_running.then(|| server(services)),
         data_dir: services.data_dir.display().to_string(),
         degraded: health::reasons(services).into_iter().map(reason).collect(),
@@ -95,6 +96,33 @@ pub fn status(services: &Services) -> Result<Status, String> {
         },
         exports,
     })
+}
+
+fn replication(services: &Services) -> ReplicationShown {
+    let node = &services.node;
+    let position = node.position().0;
+    let leader = node.link().filter(|_| !node.is_leader()).map(|link| LeaderShown {
+        address: link.leader().to_string(),
+        reachable: node.is_leader_reachable(),
+        lag_records: node.lag_records(),
+        staleness_ms: Some(node.staleness_ms()).filter(|millis| *millis < u64::MAX),
+        undelivered_batches: services.events.as_ref().map_or(0, |events| events.undelivered()),
+    });
+    let followers = node.followers().into_iter().map(|follower| FollowerShown {
+        name: follower.name,
+        address: follower.address.to_string(),
+        connected: follower.connected,
+        position: follower.position.0,
+        lag_records: position.saturating_sub(follower.position.0),
+        silent_ms: follower.silent_ms,
+    });
+    ReplicationShown {
+        role: node.role().word().to_owned(),
+        term: node.term().0,
+        position,
+        leader,
+        followers: followers.collect(),
+    }
 }
 
 fn server(services: &Services) -> ServerShown {

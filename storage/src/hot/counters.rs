@@ -136,7 +136,8 @@ impl KeyCounters {
         balance_of(self.word.load(Ordering::Acquire))
     }
 
-    pub(crate) fn generation(&self) -> u64 {
+    /// Changes whenever the balance is set or refilled.
+    pub fn generation(&self) -> u64 {
         generation_of(self.word.load(Ordering::Acquire))
     }
 
@@ -206,6 +207,16 @@ impl KeyCounters {
                 Err(seen) => word = seen,
             }
         }
+    }
+
+    /// Becomes what the leader has written: on a follower nobody spends. `minute` is that of the last verification, 0 = not told.
+    pub(crate) fn replicate(&self, credits: Option<&CreditsRow>, minute: u32) {
+        if let Some(row) = credits {
+            self.refill_due.store(due_minute(row.refill_due), Ordering::Release);
+            let next = |word| Some(pack(row.generation, row.balance) | (word & RETIRED));
+            let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        }
+        self.last_used.fetch_max(minute, Ordering::SeqCst);
     }
 
     /// Whether it has spends the journal does not hold.

@@ -306,6 +306,18 @@ impl Log {
         held.map(|(segment, _)| segment.bytes).sum()
     }
 
+    /// The newest position up to which segments may go so that at least so many bytes are left, where there are so many.
+    pub fn keeping(&self, bytes: u64) -> Position {
+        let mut left = 0;
+        for segment in self.segments.iter().rev() {
+            left += segment.bytes;
+            if left >= bytes {
+                return Position(segment.first.0 - 1);
+            }
+        }
+        Position::START
+    }
+
     /// A reader of the records after `after`, for use beside this writer.
     pub fn reader(&self, after: Position) -> Result<Reader, LogError> {
         Reader::open(Arc::clone(&self.disk), &self.dir, self.options.store_id, after)

@@ -290,8 +290,13 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// A frame whose payload has passed [`Header::check`].
-    pub(super) fn checked(header: Header, payload: &'a [u8]) -> Frame<'a> {
+    pub(crate) fn checked(header: Header, payload: &'a [u8]) -> Frame<'a> {
         Frame { header, payload }
+    }
+
+    /// Its payload, as the header's checksum covers it.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
     }
 
     /// Reads the frame that `bytes` begin with; whatever follows it is not looked at.
@@ -344,6 +349,13 @@ pub(super) fn encode(buffer: &mut Vec<u8>, mut header: Header, seed: Seed, recor
     header.payload_crc = crc32fast::hash(&buffer[HEADER_BYTES..]);
     let head = header.encode(seed);
     buffer[..HEADER_BYTES].copy_from_slice(&head);
+}
+
+/// Replaces what `buffer` holds with what is left of a frame of which only these last records are wanted.
+pub(crate) fn cut(buffer: &mut Vec<u8>, header: &Header, seed: Seed, records: &[&[u8]]) {
+    let payload_bytes = payload_bytes(records).expect("they were in one frame");
+    let first = Position(header.last().0 + 1 - records.len() as u64);
+    encode(buffer, Header { payload_bytes, records: records.len() as u32, first, ..*header }, seed, records);
 }
 
 #[cfg(test)]

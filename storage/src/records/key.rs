@@ -288,6 +288,11 @@ pub(crate) fn key(workspace: WorkspaceNo, id: KeyId) -> Vec<u8> {
     row_key(workspace, &[id.as_bytes()])
 }
 
+/// Which key a row's stored key names; `None` where it is none of a key's.
+pub(crate) fn of_row_key(key: &[u8]) -> Option<(WorkspaceNo, KeyId)> {
+    Some((super::workspace_of(key)?, KeyId(crate::store::id_from(key.get(4..)?)?)))
+}
+
 /// Reads a key, soft-deleted ones included.
 pub fn get(read: &impl Read, workspace: WorkspaceNo, id: KeyId) -> Result<Option<KeyRow>, ReadError> {
     read.row(&key(workspace, id))

@@ -1,0 +1,294 @@
+//! The follower's side: the stream of the leader's log, applied as it comes; all records anew where the log does not lead here.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyward_storage::Position;
+use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::replication::checkpoint::{Receiver, TakeError};
+use keyward_storage::replication::install::{has_records, set_aside};
+use keyward_storage::replication::messages::Received;
+use keyward_storage::replication::{Following, Message, NotApplied, Order, Role, Wire};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::new_link;
+use crate::app::Services;
+use crate::config::Settings;
+use crate::http::link::{Answered, Link};
+use crate::telemetry::error_chain;
+
+/// Pause before a stream is begun again that has ended.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Pause where that would most likely end the same way.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
+/// Bytes of frames that wait for the writer; beyond it nothing more is read from the connection.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Batches that the writer has at one time: one that it applies, one that is next.
+const IN_FLIGHT_MAX: usize = 2;
+/// How long a promoted node waits for an answer of the leader before it, and between two tries.
+const FENCE_TIME_MAX: Duration = Duration::from_secs(2);
+const FENCE_PAUSE: Duration = Duration::from_secs(1);
+/// redb's cache while records are taken.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// How a stream ended.
+enum Ended {
+    /// It is worth beginning again at once.
+    Cut(String),
+    /// The same would happen again until somebody does something.
+    Hopeless(String),
+    /// The logs part after this position, or the leader's does not go back.
+    Anew(Option<Position>),
+    /// This node leads now.
+    Promoted,
+}
+
+/// Follows the leader until this node leads itself, and tells the leader before it then. Goes on for as long as it is polled.
+pub async fn run(services: Arc<Services>, name: String, silence: Duration) {
+    let Some(link) = services.node.link().cloned() else { return };
+    tokio::spawn(Arc::clone(&link).run());
+    let mut told = String::new();
+    while services.node.role() != Role::Leader {
+        link.wait_until_up().await;
+        let ended = follow(&services, &link, &name, silence).await;
+        services.node.set_connected(false);
+        let (why, pause) = match ended {
+            Ended::Promoted => break,
+            Ended::Cut(why) => (why, PAUSE),
+            Ended::Hopeless(why) => (why, LONG_PAUSE),
+            Ended::Anew(parted) => match take_anew(&services, &link, parted).await {
+                Ok(position) => {
+                    tracing::info!(
+                        position = position.0,
+                        "all records of the leader are here; the server begins anew with them"
+                    );
+                    services.node.ask_for_restart();
+                    return std::future::pending().await;
+                }
+                Err(why) => (why, LONG_PAUSE),
+            },
+        };
+        // The same trouble is one line.
+        if told != why {
+            tracing::warn!(leader = %link.leader(), why, "the leader's log is not followed now; it is tried again");
+            told = why;
+        }
+        sleep(pause).await;
+    }
+    tell_the_one_before(&services, &link, &name).await;
+}
+
+/// One stream of the log, to its end.
+async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Duration) -> Ended {
+    let source = services.storage.source();
+    let (store, node) = (source.store_id(), services.storage.node_id());
+    drop(source);
+    let history = match services.read(|storage| storage.source().history()).await {
+        Ok(history) => history,
+        Err(error) => return Ended::Hopeless(error_chain(&error)),
+    };
+    services.node.forget_leader();
+    let (mut following, hello) = Following::begin(store, node, name, &history);
+    let (say, answered) = match timeout(silence.max(Duration::from_secs(1)), link.stream("/replication/log")).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Ended::Cut(error_chain(&error)),
+        Err(_) => return Ended::Cut("the leader does not answer".to_owned()),
+    };
+    let mut arriving = match answered {
+        Answered::Stream(arriving) => arriving,
+        Answered::Refused(why) => return Ended::Hopeless(why),
+    };
+    if say.send(hello.encode().into()).await.is_err() {
+        return Ended::Cut("the stream was cut".to_owned());
+    }
+
+    let mut wire = Wire::default();
+    let mut waiting: Vec<Received> = Vec::new();
+    let (mut waiting_bytes, mut in_flight) = (0, 0);
+    let (tell, mut applied) = mpsc::channel::<Result<Position, NotApplied>>(IN_FLIGHT_MAX);
+    let mut welcomed = false;
+    loop {
+        if in_flight < IN_FLIGHT_MAX && !waiting.is_empty() {
+            in_flight += 1;
+            waiting_bytes = 0;
+            let tell = tell.clone();
+            services.storage.replicate(std::mem::take(&mut waiting), move |outcome| {
+                // There is room for as many as are in flight; nobody listens where the stream has ended.
+                let _ = tell.try_send(outcome);
+            });
+        }
+        tokio::select! {
+            biased;
+            outcome = applied.recv() => {
+                in_flight -= 1;
+                match outcome {
+                    Some(Ok(position)) => {
+                        if say.send(following.reached(position).encode().into()).await.is_err() {
+                            return Ended::Cut("the stream was cut".to_owned());
+                        }
+                    }
+                    Some(Err(NotApplied::NotFollower)) => return Ended::Promoted,
+                    Some(Err(why)) => return Ended::Hopeless(why.to_string()),
+                    None => return Ended::Hopeless("the store is closed".to_owned()),
+                }
+            }
+            next = timeout(silence, arriving.next()), if waiting_bytes < WAITING_BYTES_MAX => {
+                let Ok(next) = next else {
+                    return Ended::Cut(format!("nothing was heard for {} ms", silence.as_millis()));
+                };
+                let Some(bytes) = next else { return Ended::Cut("the leader ended the stream".to_owned()) };
+                wire.push(&bytes);
+                loop {
+                    let message = match wire.next() {
+                        Ok(Some(message)) => message,
+                        Ok(None) => break,
+                        Err(error) => return Ended::Cut(error.to_string()),
+                    };
+                    match following.receive(message) {
+                        Ok(Order::Apply(frame)) => {
+                            waiting_bytes += frame.payload_bytes();
+                            waiting.push(frame);
+                        }
+                        Ok(Order::Heard(position)) => {
+                            if !std::mem::replace(&mut welcomed, true) {
+                                services.node.set_connected(true);
+                                tracing::info!(leader = %link.leader(), position = position.0, "the leader's log is followed");
+                            }
+                            services.node.heard(position);
+                        }
+                        Ok(Order::Part(common)) => return Ended::Anew(Some(common)),
+                        Ok(Order::Fetch) => return Ended::Anew(None),
+                        Ok(Order::Refused(_, why)) => return Ended::Hopeless(why),
+                        Err(error) => return Ended::Cut(error.to_string()),
+                    }
+                }
+            }
+        }
+        if services.node.role() == Role::Leader {
+            return Ended::Promoted;
+        }
+    }
+}
+
+/// Sets aside what only this node has, and takes all records of the leader.
+async fn take_anew(services: &Arc<Services>, link: &Link, parted: Option<Position>) -> Result<Position, String> {
+    if let Some(common) = parted {
+        let aside = services.read(move |storage| set_aside(&storage.source(), common)).await;
+        match aside.map_err(|error| error_chain(&error))? {
+            Some(aside) => tracing::error!(
+                file = %aside.path.display(),
+                first = aside.first.0,
+                last = aside.last.0,
+                not_in_the_file = aside.unreachable,
+                "this node has records that the leader has not: they are in this file, and the leader's take their place"
+            ),
+            None => tracing::error!(
+                position = common.0,
+                "this node had records after this position that the leader has not, and its log does not hold them any more"
+            ),
+        }
+    } else {
+        tracing::warn!("the leader's log does not go back to where this node is: all records are taken anew");
+    }
+    let store = services.storage.source().store_id();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    fetch(link, &disk, &services.data_dir, Some(store)).await
+}
+
+/// Takes all records of the leader, to be used from the next start on.
+async fn fetch(
+    link: &Link,
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    wanted: Option<[u8; 16]>,
+) -> Result<Position, String> {
+    let (say, answered) = link.stream("/replication/checkpoint").await.map_err(|error| error_chain(&error))?;
+    drop(say);
+    let mut arriving = match answered {
+        Answered::Stream(arriving) => arriving,
+        Answered::Refused(why) => return Err(why),
+    };
+    let mut receiver = Receiver::begin(disk, data_dir, CACHE_BYTES, wanted).map_err(|error| error_chain(&error))?;
+    let mut wire = Wire::default();
+    let mut told = 0;
+    while let Some(bytes) = arriving.next().await {
+        wire.push(&bytes);
+        while let Some(message) = wire.next().map_err(|error| error.to_string())? {
+            // It writes files.
+            let taking = tokio::task::spawn_blocking(move || {
+                let taken = receiver.take(message);
+                (receiver, taken)
+            });
+            let taken: Result<Option<Position>, TakeError>;
+            (receiver, taken) = taking.await.map_err(|_| "the server is stopping".to_owned())?;
+            if let Some(position) = taken.map_err(|error| error_chain(&error))? {
+                return Ok(position);
+            }
+            if let Some((rows, came)) = receiver.progress()
+                && came * 10 >= rows * (told + 1)
+            {
+                told = came * 10 / rows.max(1);
+                tracing::info!(rows = came, of = rows, "taking the leader's records");
+            }
+        }
+    }
+    Err("the stream of records was cut".to_owned())
+}
+
+/// A follower that has no records yet takes the leader's before anything is opened; waits for the leader as long as that takes.
+///
+/// # Errors
+/// A sentence for the operator: the settings cannot be used.
+pub async fn begin(settings: &Settings) -> Result<(), String> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let dir = &settings.data_dir;
+    if settings.replication.follow.is_none() || has_records(&*disk, dir).map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    disk.create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    let Some(link) = new_link(settings)? else { return Ok(()) };
+    let running = tokio::spawn(Arc::clone(&link).run());
+    tracing::info!(leader = %link.leader(), "this node has no records yet; it takes its leader's");
+    let mut told = String::new();
+    loop {
+        link.wait_until_up().await;
+        match fetch(&link, &disk, dir, None).await {
+            Ok(position) => {
+                tracing::info!(position = position.0, "all records of the leader are here");
+                running.abort();
+                return Ok(());
+            }
+            Err(why) => {
+                if told != why {
+                    tracing::warn!(leader = %link.leader(), why, "the leader's records cannot be taken now; it is tried again");
+                    told = why;
+                }
+                sleep(LONG_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells the leader before this one that its reign is over, until it has heard: it may be cut off from this node and yet reached by
+/// clients.
+async fn tell_the_one_before(services: &Services, link: &Link, name: &str) {
+    let (store, term) = (services.storage.source().store_id(), services.node.term());
+    let message: Bytes = Message::Fence { store, term, name: name.to_owned() }.encode().into();
+    loop {
+        link.wait_until_up().await;
+        match timeout(FENCE_TIME_MAX, link.post("/replication/fence", message.clone())).await {
+            Ok(Ok((200, _))) => {
+                tracing::info!(leader = %link.leader(), "the leader before this one takes no changes any more");
+                return;
+            }
+            Ok(Ok((_, why))) => {
+                tracing::error!(leader = %link.leader(), why, "the leader before this one does not give way")
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+        sleep(FENCE_PAUSE).await;
+    }
+}

@@ -1,0 +1,357 @@
+//! What this node is among the nodes of its store: role, term, position, and how it stands to the leader.
+//!
+//! Whoever answers a request asks here, so nothing here takes a lock that is held for longer than a few steps: role, term and
+//! times are atomics, and [`Node::wait_for`] waits on a channel that is told once per group commit.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use keyward_storage::replication::Role;
+use keyward_storage::{Position, Term};
+use tokio::sync::watch;
+
+use crate::http::link::Link;
+
+/// Followers that status tells of; those that have been gone longest are forgotten beyond it.
+const FOLLOWERS_MAX: usize = 64;
+/// Words of the leader that are remembered until this node has caught up with them.
+const WORDS_MAX: usize = 4096;
+/// No moment yet.
+const NEVER: u64 = u64::MAX;
+
+/// A follower as the leader knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// Tells it from others, whatever its address; drawn when its data directory was made.
+    pub id: [u8; 16],
+    /// As its operator calls it.
+    pub name: String,
+    /// Where it connects from, or did last.
+    pub address: SocketAddr,
+    /// Up to here its disk holds the log.
+    pub position: Position,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Since it last said something, ms.
+    pub silent_ms: u64,
+}
+
+/// What the leader keeps of a follower.
+#[derive(Debug)]
+struct Known {
+    id: [u8; 16],
+    name: String,
+    address: SocketAddr,
+    position: Position,
+    connected: bool,
+    heard: Instant,
+}
+
+/// This node.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    role: AtomicU8,
+    term: AtomicU64,
+    position: watch::Sender<Position>,
+    /// What times here count from; ms.
+    began: Instant,
+    /// When it was last known to be level with the leader.
+    level_at: AtomicU64,
+    /// When the leader was last heard.
+    heard_at: AtomicU64,
+    /// The leader's newest position, as far as it told.
+    leader_position: AtomicU64,
+    /// Its words that this node has not caught up with yet: where it stood, and when that came. Oldest first.
+    words: Mutex<VecDeque<(Position, u64)>>,
+    /// Whether the link is up.
+    connected: AtomicBool,
+    /// After so long without a word the leader counts as unreachable.
+    silence: Duration,
+    link: Option<Arc<Link>>,
+    followers: Mutex<Vec<Known>>,
+    /// Whether the process is to begin anew.
+    restart: watch::Sender<bool>,
+}
+
+impl Node {
+    /// A node that has the records to itself, or leads.
+    pub fn leader() -> Node {
+        Node::new(Role::Leader, "keyward", None, Duration::from_secs(2))
+    }
+
+    /// A node with this role and name. `link` leads to the leader it follows, or used to follow.
+    pub fn new(role: Role, name: &str, link: Option<Arc<Link>>, silence: Duration) -> Node {
+        let node = Node {
+            name: name.to_owned(),
+            role: AtomicU8::new(0),
+            term: AtomicU64::new(1),
+            position: watch::Sender::new(Position::START),
+            began: Instant::now(),
+            level_at: AtomicU64::new(NEVER),
+            heard_at: AtomicU64::new(NEVER),
+            leader_position: AtomicU64::new(0),
+            words: Mutex::default(),
+            connected: AtomicBool::new(false),
+            silence,
+            link,
+            followers: Mutex::new(Vec::new()),
+            restart: watch::Sender::new(false),
+        };
+        node.set_role(role);
+        node
+    }
+
+    /// What it does with changes.
+    pub fn role(&self) -> Role {
+        match self.role.load(Ordering::Acquire) {
+            0 => Role::Leader,
+            1 => Role::Follower,
+            _ => Role::Fenced,
+        }
+    }
+
+    /// As its operator calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it takes changes.
+    pub fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// The newest term of its log.
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Acquire))
+    }
+
+    /// The last record that is durable here, and visible to whoever reads.
+    pub fn position(&self) -> Position {
+        *self.position.borrow()
+    }
+
+    /// Waits until what stands at `position` is visible here. `false` where `deadline` comes first.
+    pub async fn wait_for(&self, position: Position, deadline: Instant) -> bool {
+        if self.position() >= position {
+            return true;
+        }
+        let mut told = self.position.subscribe();
+        let reached = told.wait_for(|now| *now >= position);
+        matches!(tokio::time::timeout_at(deadline.into(), reached).await, Ok(Ok(_)))
+    }
+
+    /// How old what is read here may be, ms: 0 on a leader; on a follower the time since it held all that the leader then had.
+    /// `u64::MAX` where that was never so since the start.
+    ///
+    /// It counts from when the leader's word came, so what was on its way is not in it: up to one way of the network.
+    pub fn staleness_ms(&self) -> u64 {
+        match self.role() {
+            Role::Leader => 0,
+            Role::Follower | Role::Fenced => self.since(&self.level_at),
+        }
+    }
+
+    /// Records that the leader is known to have and this node has not.
+    pub fn lag_records(&self) -> u64 {
+        match self.role() {
+            Role::Leader => 0,
+            _ => self.leader_position.load(Ordering::Acquire).saturating_sub(self.position().0),
+        }
+    }
+
+    /// Whether the leader, if it is another node, was heard within `replication.silence_ms`.
+    pub fn is_leader_reachable(&self) -> bool {
+        match self.role() {
+            Role::Leader => true,
+            _ => {
+                self.connected.load(Ordering::Acquire)
+                    && u128::from(self.since(&self.heard_at)) <= self.silence.as_millis()
+            }
+        }
+    }
+
+    /// The connection to the leader; `None` where this node follows nobody.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        self.link.as_ref()
+    }
+
+    /// The followers it has heard of since the start, by name.
+    pub fn followers(&self) -> Vec<FollowerStatus> {
+        let mut all: Vec<FollowerStatus> = self
+            .known()
+            .iter()
+            .map(|known| FollowerStatus {
+                id: known.id,
+                name: known.name.clone(),
+                address: known.address,
+                position: known.position,
+                connected: known.connected,
+                silent_ms: millis(known.heard.elapsed()),
+            })
+            .collect();
+        all.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
+        all
+    }
+
+    /// Takes another role.
+    pub fn set_role(&self, role: Role) {
+        let number = match role {
+            Role::Leader => 0,
+            Role::Follower => 1,
+            Role::Fenced => 2,
+        };
+        self.role.store(number, Ordering::Release);
+    }
+
+    /// What the writer has made durable and visible.
+    pub fn committed(&self, position: Position, term: Term) {
+        self.term.fetch_max(term.0, Ordering::AcqRel);
+        self.position.send_if_modified(|now| std::mem::replace(now, position) != position);
+        self.note_level(position);
+    }
+
+    /// The leader said that it stands here.
+    pub fn heard(&self, leader: Position) {
+        let now = millis(self.began.elapsed());
+        self.heard_at.store(now, Ordering::Release);
+        self.leader_position.fetch_max(leader.0, Ordering::AcqRel);
+        {
+            let mut words = self.words();
+            // Where there are too many, the newer ones are left out: that makes it look staler, never fresher.
+            if words.len() < WORDS_MAX {
+                words.push_back((leader, now));
+            }
+        }
+        self.note_level(self.position());
+    }
+
+    /// Another leader may stand further back than the one before.
+    pub fn forget_leader(&self) {
+        self.words().clear();
+        self.leader_position.store(0, Ordering::Release);
+    }
+
+    /// Asks for the process to begin anew: other records wait for it.
+    pub fn ask_for_restart(&self) {
+        self.restart.send_replace(true);
+    }
+
+    /// Waits until somebody has asked for that.
+    pub async fn restart_asked(&self) {
+        // The sender lives as long as this does.
+        let _ = self.restart.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// The stream of the leader's log has begun, or ended.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    /// It holds all that the leader had when it said the words that `position` has come past.
+    fn note_level(&self, position: Position) {
+        let mut words = self.words();
+        while let Some(&(_, heard)) = words.front().filter(|(leader, _)| *leader <= position) {
+            words.pop_front();
+            self.level_at.store(heard, Ordering::Release);
+        }
+    }
+
+    fn words(&self) -> std::sync::MutexGuard<'_, VecDeque<(Position, u64)>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A follower has come, or gone on to `position`.
+    pub fn follower_at(&self, id: [u8; 16], name: &str, address: SocketAddr, position: Position) {
+        let mut known = self.known();
+        let heard = Instant::now();
+        match known.iter_mut().find(|known| known.id == id) {
+            Some(known) => {
+                (known.address, known.position, known.connected, known.heard) = (address, position, true, heard);
+                if known.name != name {
+                    name.clone_into(&mut known.name);
+                }
+            }
+            None => {
+                if known.len() >= FOLLOWERS_MAX
+                    && let Some(oldest) =
+                        known.iter().enumerate().min_by_key(|(_, known)| (known.connected, known.heard))
+                {
+                    let oldest = oldest.0;
+                    known.swap_remove(oldest);
+                }
+                known.push(Known { id, name: name.to_owned(), address, position, connected: true, heard });
+            }
+        }
+    }
+
+    /// A follower's connection has ended.
+    pub fn follower_gone(&self, id: [u8; 16]) {
+        if let Some(known) = self.known().iter_mut().find(|known| known.id == id) {
+            known.connected = false;
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since a moment, ms.
+    fn since(&self, moment: &AtomicU64) -> u64 {
+        match moment.load(Ordering::Acquire) {
+            NEVER => u64::MAX,
+            at => millis(self.began.elapsed()).saturating_sub(at),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A follower is as stale as the last word that it had everything of; what it is told of and does not hold yet does not
+    /// count, however recent.
+    #[tokio::test]
+    async fn stale_since_it_was_last_level() {
+        let node = Node::new(Role::Follower, "b", None, Duration::from_secs(3600));
+        assert_eq!((node.staleness_ms(), node.is_leader_reachable()), (u64::MAX, false));
+        node.set_connected(true);
+        node.heard(Position(5));
+        assert_eq!((node.staleness_ms(), node.lag_records()), (u64::MAX, 5));
+        assert!(node.is_leader_reachable());
+        node.committed(Position(3), Term(2));
+        assert_eq!((node.staleness_ms(), node.lag_records(), node.term()), (u64::MAX, 2, Term(2)));
+        let soon = Instant::now() + Duration::from_secs(60);
+        let (waited, ()) =
+            tokio::join!(node.wait_for(Position(5), soon), async { node.committed(Position(5), Term(2)) });
+        assert!(waited);
+        assert!(node.staleness_ms() < 3_600_000 && node.lag_records() == 0);
+        assert!(!node.wait_for(Position(6), Instant::now()).await, "not in time");
+        node.set_role(Role::Leader);
+        assert_eq!(node.staleness_ms(), 0);
+    }
+
+    /// A follower that comes back is the one that went, and their number is bounded.
+    #[test]
+    fn followers_are_known_by_their_ids() {
+        let node = Node::leader();
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        for id in 0..=255u8 {
+            node.follower_at([id; 16], "one of many", address, Position(1));
+            node.follower_gone([id; 16]);
+        }
+        assert_eq!(node.followers().len(), FOLLOWERS_MAX);
+        node.follower_at([255; 16], "by another name", address, Position(9));
+        let all = node.followers();
+        let last = all.iter().find(|follower| follower.id == [255; 16]).unwrap();
+        assert_eq!((last.name.as_str(), last.position, last.connected), ("by another name", Position(9), true));
+        assert_eq!(all.len(), FOLLOWERS_MAX);
+    }
+}

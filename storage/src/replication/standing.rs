@@ -1,0 +1,89 @@
+//! What a node does with changes, as all threads see it.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::error::Unavailable;
+use crate::position::Term;
+
+/// What a node does with changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It takes them.
+    Leader,
+    /// It applies the leader's.
+    Follower,
+    /// It was the leader until another node was promoted: it takes none any more, and will follow.
+    Fenced,
+}
+
+impl Role {
+    /// Its name for programs: in status, health and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Fenced => "fenced",
+        }
+    }
+
+    /// Why a change is not taken in this role; `None` where it is.
+    pub fn refuses(self) -> Option<Unavailable> {
+        match self {
+            Role::Leader => None,
+            Role::Follower => Some(Unavailable::NotLeader),
+            Role::Fenced => Some(Unavailable::Fenced),
+        }
+    }
+}
+
+/// A node's role, and the newest term it has heard of.
+#[derive(Debug)]
+pub struct Standing {
+    role: AtomicU8,
+    /// Of any node; its own log may be in an older one.
+    seen: AtomicU64,
+}
+
+impl Standing {
+    /// A node that begins in this role.
+    pub fn new(role: Role) -> Standing {
+        let standing = Standing { role: AtomicU8::new(0), seen: AtomicU64::new(0) };
+        standing.set(role);
+        standing
+    }
+
+    /// Its role now.
+    pub fn role(&self) -> Role {
+        match self.role.load(Ordering::Acquire) {
+            0 => Role::Leader,
+            1 => Role::Follower,
+            _ => Role::Fenced,
+        }
+    }
+
+    /// The newest term it has heard of.
+    pub fn seen(&self) -> Term {
+        Term(self.seen.load(Ordering::Acquire))
+    }
+
+    /// Notes a term that some node is in.
+    pub fn see(&self, term: Term) {
+        self.seen.fetch_max(term.0, Ordering::AcqRel);
+    }
+
+    /// Takes no changes any more, since another node leads in this term. Whether it took them until now.
+    pub fn fence(&self, term: Term) -> bool {
+        self.see(term);
+        self.role.compare_exchange(0, 2, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes a role: before anything is handed in, or on the writer's thread.
+    pub fn set(&self, role: Role) {
+        let number = match role {
+            Role::Leader => 0,
+            Role::Follower => 1,
+            Role::Fenced => 2,
+        };
+        self.role.store(number, Ordering::Release);
+    }
+}

@@ -1,0 +1,212 @@
+//! Followers: several processes with the same records. What the leader has answered is there, on whichever node leads next.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyward_storage::disk::RealDisk;
+use keyward_storage::replication::Role;
+use keyward_storage::{Options as StoreOptions, Read, Storage};
+use serde_json::{Value, json};
+
+use crate::harness::call::problem;
+use crate::harness::program::DataDir;
+use crate::harness::{Options, Server, Workspace};
+
+/// How long a node may take to get somewhere.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
+
+/// A port that nobody has: a node that is started again must be found where it was.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what} never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A workspace as another node has it.
+fn on(workspace: &Workspace, server: &Arc<Server>) -> Workspace {
+    Workspace { server: Arc::clone(server), id: workspace.id.clone(), root: workspace.root.clone() }
+}
+
+/// What a node says to a change that it does not take.
+fn refused(workspace: &Workspace, operation: &str, body: Value) -> String {
+    let call = workspace.call(operation, body);
+    let reply = workspace.server.exchange(call.ask());
+    problem(reply, 503, "unkey/application/service_unavailable").expect("refused").detail
+}
+
+/// How a node is started: where it answers others, and whom it follows.
+#[derive(Clone)]
+struct Place {
+    name: &'static str,
+    http: u16,
+    peers: u16,
+}
+
+impl Place {
+    fn new(name: &'static str) -> Place {
+        Place { name, http: free_port(), peers: free_port() }
+    }
+
+    fn options(&self, follow: Option<&Place>) -> Options {
+        let options = Options { listen: format!("127.0.0.1:{}", self.http), ..Options::default() }
+            .setting("KEYWARD_REPLICATION_LISTEN", format!("127.0.0.1:{}", self.peers))
+            .setting("KEYWARD_REPLICATION_TOKEN", TOKEN)
+            .setting("KEYWARD_REPLICATION_NODE", self.name);
+        match follow {
+            Some(leader) => options.setting("KEYWARD_REPLICATION_FOLLOW", format!("http://127.0.0.1:{}", leader.peers)),
+            None => options,
+        }
+    }
+}
+
+fn status(server: &Server) -> Value {
+    server.operate(&["status"]).json()
+}
+
+fn position(server: &Server) -> u64 {
+    status(server)["storage"]["position"].as_u64().unwrap()
+}
+
+/// Waits until a follower has all that the leader has.
+fn level(leader: &Server, follower: &Server) {
+    until("the same position", || position(follower) >= position(leader));
+}
+
+/// Every row of a stopped node's records, and its position.
+fn records(dir: &Path) -> (u64, Vec<(u16, Vec<u8>, Vec<u8>)>) {
+    let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
+    let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
+    let snapshot = storage.snapshot().unwrap();
+    let mut rows = Vec::new();
+    for table in 0..200 {
+        let of_table = snapshot.range(table, &[], None, usize::MAX).unwrap();
+        rows.extend(of_table.into_iter().map(|(key, value)| (table, key, value)));
+    }
+    (snapshot.position().0, rows)
+}
+
+/// Fails unless two stopped nodes have the same records.
+fn same_records(one: &Server, other: &Server) {
+    let (one, other) = (records(one.dir.path()), records(other.dir.path()));
+    assert_eq!(one.0, other.0, "positions");
+    for (a, b) in one.1.iter().zip(&other.1) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(one.1.len(), other.1.len(), "rows");
+}
+
+/// A follower begins with a checkpoint, goes on with the log, through its own restarts and the leader's, killed or stopped; when
+/// both are stopped their records are the same, byte for byte.
+#[test]
+fn a_follower_has_what_the_leader_has() {
+    let (a, b) = (Place::new("a"), Place::new("b"));
+    let leader = Arc::new(Server::start_with(DataDir::fresh(), a.options(None)));
+    let workspace = Workspace::on(&leader);
+    let api = workspace.api();
+    let before = workspace.key(&api, json!({"credits": {"remaining": 10}, "name": "before"}));
+    let follower = Server::start_with(DataDir::fresh(), b.options(Some(&a)));
+    let after = workspace.key(&api, json!({"name": "after"}));
+    assert_eq!(workspace.code(&before, json!({})), "VALID");
+    level(&leader, &follower);
+    assert!(follower.log().contains("the leader's log is followed"), "by the log, not by another checkpoint");
+
+    follower.kill();
+    workspace.update(&after, json!({"name": "while it was away"}));
+    let follower = follower.restart();
+    level(&leader, &follower);
+
+    leader.kill();
+    let leader = Arc::new(leader.restart());
+    let workspace = on(&workspace, &leader);
+    workspace.update(&after, json!({"name": "after the leader was killed"}));
+    level(&leader, &follower);
+    let said = follower.log();
+    assert!(!said.contains("taken anew"), "its log was there all the time: {said}");
+
+    assert_eq!(follower.stop(), Some(0));
+    assert_eq!(leader.stop(), Some(0));
+    // The leader writes what waits when it stops; the follower has that when both have run again.
+    let leader = leader.restart();
+    let follower = follower.restart();
+    level(&leader, &follower);
+    follower.kill();
+    leader.kill();
+    same_records(&leader, &follower);
+}
+
+/// The leader is killed, a follower promoted: it has everything that was answered while it was level, and takes changes at once. The
+/// leader before it is refused when it returns, follows, and what only it had is in a file.
+#[test]
+fn a_promoted_follower_leads_and_the_old_leader_follows() {
+    let (a, b) = (Place::new("a"), Place::new("b"));
+    let old = Arc::new(Server::start_with(
+        DataDir::fresh(),
+        a.options(None).setting("KEYWARD_REPLICATION_ACK", "one").setting("KEYWARD_REPLICATION_ACK_TIMEOUT_MS", 300),
+    ));
+    let new = Arc::new(Server::start_with(DataDir::fresh(), b.options(Some(&a))));
+    until("the stream", || new.log().contains("the leader's log is followed"));
+    let workspace = Workspace::on(&old);
+    let api = workspace.api();
+    let keys: Vec<_> = (0..20).map(|n| workspace.key(&api, json!({"name": format!("key {n}")}))).collect();
+
+    let output = new.operate(&["promote"]);
+    assert!(output.code == Some(1) && output.stderr.contains("can be reached"), "{output:?}");
+    // What is changed while no follower is there is made, and its answer says that nobody has confirmed it.
+    new.kill();
+    let told = refused(&workspace, "keys.updateKey", json!({"keyId": keys[0].id, "name": "on one node alone"}));
+    assert!(told.contains("few followers have confirmed"), "{told}");
+    old.kill();
+
+    let new = Arc::new(new.restart());
+    let promoted = new.operate(&["promote"]).json();
+    assert_eq!(promoted["term"], 2);
+    let led = on(&workspace, &new);
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(led.get(key)["name"], format!("key {n}"), "answered by the leader, so it is here");
+    }
+    led.update(&keys[1], json!({"name": "by the new leader"}));
+
+    // It comes back as it was, believing that it leads, and is told.
+    let old = old.restart();
+    until("the fence", || old.log().contains("another node was promoted"));
+    let told = on(&workspace, &Arc::new(old));
+    let why = refused(&told, "keys.updateKey", json!({"keyId": keys[2].id, "name": "too late"}));
+    assert!(why.contains("Another node leads"), "{why}");
+    let old = told.server;
+    assert_eq!(old.stop(), Some(0));
+
+    // As a follower it sets aside what only it has, and takes the rest anew.
+    let old = old.restart_with(a.options(Some(&b)));
+    until("the file", || old.log().contains("they are in this file"));
+    until("the stream", || old.log().contains("the leader's log is followed"));
+    level(&new, &old);
+    let names: Vec<String> = std::fs::read_dir(old.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("diverged-1-"))
+        .collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let aside = std::fs::read(old.dir.path().join(&names[0])).unwrap();
+    assert!(aside.windows(17).any(|part| part == b"on one node alone"));
+
+    // A node that was promoted leads after a restart, though its settings name the one it replaced.
+    assert_eq!(old.stop(), Some(0));
+    assert_eq!(new.stop(), Some(0));
+    let new = new.restart();
+    assert!(new.log().contains("promoted in place of"));
+    let old = old.restart();
+    level(&new, &old);
+    old.kill();
+    new.kill();
+    same_records(&new, &old);
+}
