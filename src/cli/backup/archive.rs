@@ -93,7 +93,9 @@ mod tests {
         read(&mut &*bytes, &mut |path, length, from| {
             let mut contents = Vec::new();
             from.read_to_end(&mut contents).map_err(|error| error.to_string())?;
-            assert_eq!(contents.len() as u64, length);
+            if contents.len() as u64 != length {
+                return Err("it is cut off".to_owned());
+            }
             found.push((path.to_owned(), contents));
             Ok(())
         })?;

@@ -10,6 +10,7 @@ use crate::error::{BadRow, ReadError};
 use crate::ids::{ID_RANDOM_CHARS, IdText, WorkspaceNo};
 use crate::records::api::ApiRow;
 use crate::records::audit::{AuditAnchor, AuditExported, AuditHead, AuditRow};
+use crate::records::change::ChangeRow;
 use crate::records::identity::IdentityRow;
 use crate::records::key::{CreditsRow, KeyRow, LastUsedRow};
 use crate::records::migration::{MigratedKeyRow, MigrationRow};
@@ -17,13 +18,14 @@ use crate::records::pepper::{self, PepperRow};
 use crate::records::ratelimit::{NamespaceRow, OverrideRow};
 use crate::records::role::{PermissionRow, RoleRow, folded};
 use crate::records::root_key::RootKeyRow;
+use crate::records::term::TermRow;
 use crate::records::vault::{CopyRow, DataKeyRow, KeyringRow, RotationRow};
 use crate::records::workspace::WorkspaceRow;
 use crate::records::{
-    API, AUDIT, AUDIT_ANCHOR, AUDIT_EXPORTED, AUDIT_HEAD, CREDITS, DATA_KEY, IDENTITY, IDENTITY_BY_EXTERNAL, KEY,
-    KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, KEY_COPY, KEYRING, LAST_USED, MIGRATED_KEY, MIGRATION, NAMESPACE,
+    API, AUDIT, AUDIT_ANCHOR, AUDIT_EXPORTED, AUDIT_HEAD, CHANGE, CREDITS, DATA_KEY, IDENTITY, IDENTITY_BY_EXTERNAL,
+    KEY, KEY_BY_API, KEY_BY_HASH, KEY_BY_IDENTITY, KEY_COPY, KEYRING, LAST_USED, MIGRATED_KEY, MIGRATION, NAMESPACE,
     NAMESPACE_BY_NAME, OVERRIDE, OVERRIDE_BY_ID, OVERRIDE_PATTERN, PEPPER, PERMISSION, PERMISSION_BY_SLUG, ROLE,
-    ROLE_BY_NAME, ROOT_KEY, ROOT_KEY_BY_HASH, ROOT_KEY_BY_WORKSPACE, Row, TableNo, VAULT_ROTATION, WORKSPACE,
+    ROLE_BY_NAME, ROOT_KEY, ROOT_KEY_BY_HASH, ROOT_KEY_BY_WORKSPACE, Row, TERM, TableNo, VAULT_ROTATION, WORKSPACE,
     WORKSPACE_BY_ID, WORKSPACE_BY_SLUG, row_key,
 };
 use crate::store::{FILE, Read, Snapshot, Store};
@@ -334,6 +336,8 @@ fn problem(look: &Snapshot, table: TableNo, key: &[u8], value: &[u8]) -> Result<
         KEY_COPY => judge_counter(row::<CopyRow>(value).map(drop), has_key(key)?),
         VAULT_ROTATION => row::<RotationRow>(value).map(drop),
         PEPPER => row::<PepperRow>(value).map(drop),
+        TERM => row::<TermRow>(value).map(drop),
+        CHANGE => row::<ChangeRow>(value).map(drop),
         _ => return Ok(Known::Unknown),
     };
     Ok(judged.into())
