@@ -17,7 +17,7 @@ use keyward_storage::ids::{WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
 use keyward_storage::{
-    Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, TransactError, Turn, Tx, Unavailable,
+    Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, Term, TransactError, Turn, Tx, Unavailable,
 };
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -200,7 +200,7 @@ impl Services {
             storage.standing().see(kept.term);
         }
         node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
-        note_beginning(begin, settings, &*disk, &node)?;
+        note_beginning(begin, settings, &*disk, (&node, storage.standing().seen()))?;
         warn_of_open_dir(&settings.data_dir);
         let keeping = Keeping::default();
         let events = Arc::new(Events::open(events_options(settings, Arc::clone(&disk), &outside, &keeping))?);
@@ -537,7 +537,12 @@ fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<Begin, ServicesError
 
 /// Tells the operator what this node begins as, and remembers where it follows: from here on it may have changes that are not its
 /// own.
-fn note_beginning(begin: Begin, settings: &Settings, disk: &dyn Disk, node: &Node) -> Result<(), ServicesError> {
+fn note_beginning(
+    begin: Begin,
+    settings: &Settings,
+    disk: &dyn Disk,
+    (node, heard): (&Node, Term),
+) -> Result<(), ServicesError> {
     let leader = settings.replication.follow.as_ref().map(ToString::to_string);
     match begin {
         Begin::Leader => return Ok(()),
@@ -557,7 +562,7 @@ fn note_beginning(begin: Begin, settings: &Settings, disk: &dyn Disk, node: &Nod
             "another node was promoted: this one takes no changes; set replication.follow to the new leader and restart, and it follows"
         ),
     }
-    let kept = Kept { role: begin.role(), term: node.term(), instead_of: None };
+    let kept = Kept { role: begin.role(), term: heard.max(node.term()), instead_of: None };
     role::write(disk, &settings.data_dir, &kept)
         .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })
 }

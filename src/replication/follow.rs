@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyward_storage::Position;
 use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::replication::checkpoint::{Receiver, TakeError};
 use keyward_storage::replication::install::{has_records, set_aside};
 use keyward_storage::replication::messages::Received;
 use keyward_storage::replication::{Following, Message, NotApplied, Order, Role, Wire};
+use keyward_storage::{Position, Term};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::new_link;
+use super::role::{self, Kept};
 use crate::app::Services;
 use crate::config::Settings;
 use crate::http::link::{Answered, Link};
@@ -53,6 +54,9 @@ pub async fn run(services: Arc<Services>, name: String, silence: Duration) {
     let mut told = String::new();
     while services.node.role() != Role::Leader {
         link.wait_until_up().await;
+        if services.node.role() == Role::Leader {
+            break;
+        }
         let ended = follow(&services, &link, &name, silence).await;
         services.node.set_connected(false);
         let (why, pause) = match ended {
@@ -154,6 +158,11 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                         }
                         Ok(Order::Heard(position)) => {
                             if !std::mem::replace(&mut welcomed, true) {
+                                if let Some(term) = following.leader_term()
+                                    && let Err(error) = note_term(services, term).await
+                                {
+                                    return Ended::Hopeless(error);
+                                }
                                 services.node.set_connected(true);
                                 tracing::info!(leader = %link.leader(), position = position.0, "the leader's log is followed");
                             }
@@ -170,6 +179,27 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
         if services.node.role() == Role::Leader {
             return Ended::Promoted;
         }
+    }
+}
+
+/// Remembers the leader's term before anything of it is applied: a promotion of this node has to begin a newer one, whatever has come
+/// by then and however often it was started since.
+async fn note_term(services: &Arc<Services>, term: Term) -> Result<(), String> {
+    if services.storage.standing().seen() >= term {
+        return Ok(());
+    }
+    let noting = Arc::clone(services);
+    let noted = tokio::task::spawn_blocking(move || {
+        let kept = Kept { role: Role::Follower, term, instead_of: None };
+        role::write(&RealDisk, &noting.data_dir, &kept)
+    });
+    match noted.await {
+        Ok(Ok(())) => {
+            services.storage.standing().see(term);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(format!("the term of the leader cannot be written down: {error}")),
+        Err(_) => Err("the server is stopping".to_owned()),
     }
 }
 
