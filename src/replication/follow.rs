@@ -14,8 +14,8 @@ use keyward_storage::{Position, Term};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::new_link;
 use super::role::{self, Kept};
+use super::{end_reign, new_link};
 use crate::app::Services;
 use crate::config::Settings;
 use crate::http::link::{Answered, Link};
@@ -304,9 +304,10 @@ pub async fn begin(settings: &Settings) -> Result<(), String> {
 
 /// Tells the leader before this one that its reign is over, until it has heard: it may be cut off from this node and yet reached by
 /// clients.
-async fn tell_the_one_before(services: &Services, link: &Link, name: &str) {
+async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) {
     let (store, term) = (services.storage.source().store_id(), services.node.term());
     let message: Bytes = Message::Fence { store, term, name: name.to_owned() }.encode().into();
+    let mut told = String::new();
     loop {
         link.wait_until_up().await;
         match timeout(FENCE_TIME_MAX, link.post("/replication/fence", message.clone())).await {
@@ -314,8 +315,26 @@ async fn tell_the_one_before(services: &Services, link: &Link, name: &str) {
                 tracing::info!(leader = %link.leader(), "the leader before this one takes no changes any more");
                 return;
             }
+            // It was promoted again since, while this one was away: now this one is the leader before.
+            Ok(Ok((410, answer))) => {
+                let mut wire = Wire::default();
+                wire.push(&answer);
+                if let Ok(Some(Message::Fence { store: theirs, term, name })) = wire.next()
+                    && theirs == store
+                {
+                    let ending = Arc::clone(services);
+                    let _ = tokio::task::spawn_blocking(move || end_reign(&ending, term, &name)).await;
+                    // The settings name that one already.
+                    services.node.ask_for_restart();
+                    return;
+                }
+            }
             Ok(Ok((_, why))) => {
-                tracing::error!(leader = %link.leader(), why, "the leader before this one does not give way")
+                let why = String::from_utf8_lossy(&why).trim().to_owned();
+                if told != why {
+                    tracing::error!(leader = %link.leader(), why, "the leader before this one does not give way");
+                    told = why;
+                }
             }
             Ok(Err(_)) | Err(_) => {}
         }
