@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::call::problem;
 use crate::harness::program::DataDir;
-use crate::harness::{Options, Server, Workspace};
+use crate::harness::{Ask, Connection, Options, Server, Workspace};
 
 /// How long a node may take to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -209,4 +209,105 @@ fn a_promoted_follower_leads_and_the_old_leader_follows() {
     old.kill();
     new.kill();
     same_records(&new, &old);
+}
+
+/// Clients that write at the same time while leaders are killed.
+const CLIENTS: usize = 4;
+/// How often a leader is killed, unless `KEYWARD_SOAK_ROUNDS` says otherwise.
+const ROUNDS: usize = 4;
+
+/// What clients were answered.
+#[derive(Default)]
+struct Answered {
+    /// Plaintexts of keys that were made.
+    keys: Vec<String>,
+    /// Answers with a key of 50 credits, by its plaintext: so many were spent.
+    spent: u64,
+}
+
+/// Makes keys, and spends credits of one, until the server is gone.
+fn work(server: &Server, root: &str, api: &str, shared: &str) -> Answered {
+    let mut answered = Answered::default();
+    let Ok(mut connection) = Connection::open(server.addr) else { return answered };
+    let ask = |operation: &str, body: &Value| {
+        Ask::new("POST", &format!("/v2/{operation}"))
+            .header("Content-Type", "application/json")
+            .header("Authorization", &format!("Bearer {root}"))
+            .body(body.to_string())
+    };
+    loop {
+        let Ok(made) = connection.exchange(&ask("keys.createKey", &json!({"apiId": api}))) else { return answered };
+        match made.status {
+            200 => answered.keys.push(made.json["data"]["key"].as_str().unwrap().to_owned()),
+            // Made, and not confirmed: it may be lost.
+            503 => {}
+            other => panic!("{other}: {}", made.text()),
+        }
+        let Ok(spent) = connection.exchange(&ask("keys.verifyKey", &json!({"key": shared}))) else { return answered };
+        if spent.status == 200 && spent.json["data"]["code"] == "VALID" {
+            answered.spent += 1;
+        }
+    }
+}
+
+/// Leader after leader is killed under load, and its follower promoted within two seconds: with `ack = one` nothing that was answered
+/// is lost, and with `credits_journal = strict` no credit is given out twice. Each old leader returns as a follower.
+#[test]
+fn nothing_answered_is_lost_when_leaders_are_killed() {
+    let rounds = std::env::var("KEYWARD_SOAK_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let places = [Place::new("a"), Place::new("b")];
+    let options = |own: usize, follow: bool| {
+        let options = places[own].options(follow.then_some(&places[1 - own]));
+        let options =
+            options.setting("KEYWARD_REPLICATION_ACK", "one").setting("KEYWARD_REPLICATION_ACK_TIMEOUT_MS", 2000);
+        options.setting("KEYWARD_STORAGE_CREDITS_JOURNAL", "strict")
+    };
+    let mut leads = 0;
+    let mut leader = Arc::new(Server::start_with(DataDir::fresh(), options(0, false)));
+    let mut follower = Arc::new(Server::start_with(DataDir::fresh(), options(1, true)));
+    until("the stream", || follower.log().contains("the leader's log is followed"));
+    let workspace = Workspace::on(&leader);
+    let api = workspace.api();
+    let credits = 1_000_000;
+    let shared = workspace.key(&api, json!({"credits": {"remaining": credits}}));
+    let (mut keys, mut spent) = (Vec::new(), 0);
+    for round in 0..rounds {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (leader, root) = (Arc::clone(&leader), workspace.root.clone());
+                let (api, shared) = (api.clone(), shared.secret.clone());
+                std::thread::spawn(move || work(&leader, &root, &api, &shared))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300 + 70 * (round as u64 % 5)));
+        leader.kill();
+        let mut made = 0;
+        for client in clients {
+            let answered = client.join().unwrap();
+            made += answered.keys.len();
+            keys.extend(answered.keys);
+            spent += answered.spent;
+        }
+        assert!(made > 0, "nothing was answered in round {round}");
+        until("the leader's silence", || follower.operate(&["promote"]).code == Some(0));
+        leads = 1 - leads;
+        let new = Arc::clone(&follower);
+        let led = on(&workspace, &new);
+        for key in keys.iter().rev().take(made + 20) {
+            assert_eq!(led.ok("keys.verifyKey", json!({"key": key}))["code"], "VALID", "an answered key is lost");
+        }
+        let left = led.ok("keys.getKey", json!({"keyId": shared.id}))["credits"]["remaining"].as_u64().unwrap();
+        assert!(credits - left >= spent, "credits were given out twice: {spent} were spent, {left} are left");
+
+        let old = Arc::new(leader.restart_with(options(1 - leads, true)));
+        until("the stream", || old.log().contains("the leader's log is followed"));
+        level(&new, &old);
+        (leader, follower) = (new, old);
+    }
+    let led = on(&workspace, &leader);
+    for key in &keys {
+        assert_eq!(led.ok("keys.verifyKey", json!({"key": key}))["code"], "VALID", "an answered key is lost");
+    }
+    leader.kill();
+    follower.kill();
 }

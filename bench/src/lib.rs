@@ -15,6 +15,7 @@
 //! - [`vault_rotate`]: a rotation of the vault while keys are verified.
 //! - [`audit_verify`]: verification of a long chain of audit events.
 //! - [`search`]: the search index: its size, searches, its lag, and verifications beside it.
+//! - [`replication`]: how far a follower is behind, how fast it catches up, what it costs.
 //! - [`create_key`]: durable writes a second, beside what the same disk does with nothing but syncs.
 //!
 //! Everything here talks to loopback addresses only and for at most [`load::LONGEST_RUN`].
@@ -31,6 +32,7 @@ pub mod delete_role;
 pub mod error;
 pub mod floor;
 pub mod load;
+pub mod replication;
 pub mod report;
 pub mod restart;
 pub mod search;

@@ -12,8 +12,8 @@ use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
 use keyward_bench::{
-    Error, Result, analytics, audit_verify, backup, beside, compare, create_key, delete_role, floor, restart, search,
-    vault_rotate,
+    Error, Result, analytics, audit_verify, backup, beside, compare, create_key, delete_role, floor, replication, restart,
+    search, vault_rotate,
 };
 use serde::Serialize;
 
@@ -55,6 +55,8 @@ enum Command {
     AuditVerify(AuditVerify),
     /// The search index: its size, searches, its lag behind changes, and verifications beside it.
     Search(Search),
+    /// Followers: how far one is behind, how fast it catches up, what it costs its leader.
+    Replication(Replication),
 }
 
 #[derive(Args)]
@@ -374,6 +376,34 @@ struct Search {
     json: bool,
 }
 
+#[derive(Args)]
+struct Replication {
+    /// keyward's binary; default: the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Directory for the data; default: the system's for temporary files.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Changes a second while the lag is measured.
+    #[arg(long, default_value_t = 3000)]
+    rate: u64,
+    /// Seconds of that, and of each measurement of verifications.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Changes that the follower has to catch up with.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// How often verifications are measured without a follower and with one.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Generator and leader on cores of their own.
+    #[arg(long)]
+    pin: bool,
+    /// One JSON object on stdout and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Spread {
     /// At equal distances.
@@ -413,6 +443,7 @@ fn main() -> ExitCode {
         Command::Beside(arguments) => ask_beside(arguments),
         Command::AuditVerify(arguments) => verify(arguments),
         Command::Search(arguments) => find(arguments),
+        Command::Replication(arguments) => replicate(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -595,6 +626,13 @@ fn verify(arguments: AuditVerify) -> Result<()> {
 fn find(arguments: Search) -> Result<()> {
     let Search { directory, keys, rate, seconds, json } = arguments;
     let report = search::search(&search::Options { directory, keys, rate, seconds }, &mut say)?;
+    print(json, &report, || report.table())
+}
+
+fn replicate(arguments: Replication) -> Result<()> {
+    let Replication { keyward, directory, rate, seconds, records, rounds, pin, json } = arguments;
+    let options = replication::Options { keyward, directory, rate, seconds, records, rounds, pin };
+    let report = replication::replication(&options, &mut say)?;
     print(json, &report, || report.table())
 }
 

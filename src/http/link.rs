@@ -146,14 +146,17 @@ impl Link {
         if response.status() == StatusCode::OK {
             return Ok((write, Answered::Stream(Arriving::new(response.into_body()))));
         }
-        Ok((write, Answered::Refused(told(response).await.1)))
+        let (status, bytes) = told(response).await;
+        let text = String::from_utf8_lossy(&bytes).trim().replace(char::is_control, " ");
+        let why = if text.is_empty() { format!("it answers with status {status}") } else { text };
+        Ok((write, Answered::Refused(why)))
     }
 
-    /// Sends a message to this path; gives the status of the answer, and its text.
+    /// Sends a message to this path; gives the status of the answer, and its bytes as far as they are few.
     ///
     /// # Errors
     /// There is no connection, or it ended before the answer came.
-    pub async fn post(&self, path: &'static str, message: Bytes) -> Result<(u16, String), LinkError> {
+    pub async fn post(&self, path: &'static str, message: Bytes) -> Result<(u16, Bytes), LinkError> {
         Ok(told(self.request(post(path, whole(message))).await?).await)
     }
 
@@ -221,14 +224,11 @@ fn post(path: &'static str, body: Body) -> Request<Body> {
     request
 }
 
-/// A short answer: its status, and its text on one line.
-async fn told(response: Response<Incoming>) -> (u16, String) {
+/// A short answer: its status and its bytes, none where they are many.
+async fn told(response: Response<Incoming>) -> (u16, Bytes) {
     let status = response.status().as_u16();
-    let text = match Limited::new(response.into_body(), TEXT_BYTES_MAX).collect().await {
-        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().replace(char::is_control, " "),
-        Err(_) => String::new(),
-    };
-    (status, if text.is_empty() { format!("it answers with status {status}") } else { text })
+    let body = Limited::new(response.into_body(), TEXT_BYTES_MAX).collect().await;
+    (status, body.map(|body| body.to_bytes()).unwrap_or_default())
 }
 
 /// A connection, encrypted or not.

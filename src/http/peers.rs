@@ -33,7 +33,7 @@ use super::streams::{Arriving, pieces};
 use crate::app::Services;
 use crate::config::{self, Settings};
 use crate::outside::Clock;
-use crate::replication::lead::Leading;
+use crate::replication::lead::{Leading, NotFenced};
 use crate::replication::token::{self, Expected};
 use crate::telemetry::error_chain;
 use crate::tls::Tls;
@@ -208,7 +208,12 @@ async fn answer(
             match timeout(FENCE_TIME_MAX, body).await {
                 Ok(Ok(body)) => match peers.leading.fence(body.to_bytes().to_vec()).await {
                     Ok(()) => text(StatusCode::OK, "this node takes no changes any more"),
-                    Err(why) => text(StatusCode::CONFLICT, &why),
+                    Err(NotFenced::Over(message)) => {
+                        let mut response = Response::new(Full::new(Bytes::from(message)).boxed_unsync());
+                        *response.status_mut() = StatusCode::GONE;
+                        response
+                    }
+                    Err(NotFenced::Refused(why)) => text(StatusCode::CONFLICT, &why),
                 },
                 _ => text(StatusCode::BAD_REQUEST, "the message did not come whole"),
             }

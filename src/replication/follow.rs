@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyward_storage::Position;
 use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::replication::checkpoint::{Receiver, TakeError};
 use keyward_storage::replication::install::{has_records, set_aside};
 use keyward_storage::replication::messages::Received;
 use keyward_storage::replication::{Following, Message, NotApplied, Order, Role, Wire};
+use keyward_storage::{Position, Term};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::new_link;
+use super::role::{self, Kept};
+use super::{end_reign, new_link};
 use crate::app::Services;
 use crate::config::Settings;
 use crate::http::link::{Answered, Link};
@@ -53,6 +54,9 @@ pub async fn run(services: Arc<Services>, name: String, silence: Duration) {
     let mut told = String::new();
     while services.node.role() != Role::Leader {
         link.wait_until_up().await;
+        if services.node.role() == Role::Leader {
+            break;
+        }
         let ended = follow(&services, &link, &name, silence).await;
         services.node.set_connected(false);
         let (why, pause) = match ended {
@@ -154,6 +158,11 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                         }
                         Ok(Order::Heard(position)) => {
                             if !std::mem::replace(&mut welcomed, true) {
+                                if let Some(term) = following.leader_term()
+                                    && let Err(error) = note_term(services, term).await
+                                {
+                                    return Ended::Hopeless(error);
+                                }
                                 services.node.set_connected(true);
                                 tracing::info!(leader = %link.leader(), position = position.0, "the leader's log is followed");
                             }
@@ -170,6 +179,27 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
         if services.node.role() == Role::Leader {
             return Ended::Promoted;
         }
+    }
+}
+
+/// Remembers the leader's term before anything of it is applied: a promotion of this node has to begin a newer one, whatever has come
+/// by then and however often it was started since.
+async fn note_term(services: &Arc<Services>, term: Term) -> Result<(), String> {
+    if services.storage.standing().seen() >= term {
+        return Ok(());
+    }
+    let noting = Arc::clone(services);
+    let noted = tokio::task::spawn_blocking(move || {
+        let kept = Kept { role: Role::Follower, term, instead_of: None };
+        role::write(&RealDisk, &noting.data_dir, &kept)
+    });
+    match noted.await {
+        Ok(Ok(())) => {
+            services.storage.standing().see(term);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(format!("the term of the leader cannot be written down: {error}")),
+        Err(_) => Err("the server is stopping".to_owned()),
     }
 }
 
@@ -274,9 +304,10 @@ pub async fn begin(settings: &Settings) -> Result<(), String> {
 
 /// Tells the leader before this one that its reign is over, until it has heard: it may be cut off from this node and yet reached by
 /// clients.
-async fn tell_the_one_before(services: &Services, link: &Link, name: &str) {
+async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) {
     let (store, term) = (services.storage.source().store_id(), services.node.term());
     let message: Bytes = Message::Fence { store, term, name: name.to_owned() }.encode().into();
+    let mut told = String::new();
     loop {
         link.wait_until_up().await;
         match timeout(FENCE_TIME_MAX, link.post("/replication/fence", message.clone())).await {
@@ -284,8 +315,26 @@ async fn tell_the_one_before(services: &Services, link: &Link, name: &str) {
                 tracing::info!(leader = %link.leader(), "the leader before this one takes no changes any more");
                 return;
             }
+            // It was promoted again since, while this one was away: now this one is the leader before.
+            Ok(Ok((410, answer))) => {
+                let mut wire = Wire::default();
+                wire.push(&answer);
+                if let Ok(Some(Message::Fence { store: theirs, term, name })) = wire.next()
+                    && theirs == store
+                {
+                    let ending = Arc::clone(services);
+                    let _ = tokio::task::spawn_blocking(move || end_reign(&ending, term, &name)).await;
+                    // The settings name that one already.
+                    services.node.ask_for_restart();
+                    return;
+                }
+            }
             Ok(Ok((_, why))) => {
-                tracing::error!(leader = %link.leader(), why, "the leader before this one does not give way")
+                let why = String::from_utf8_lossy(&why).trim().to_owned();
+                if told != why {
+                    tracing::error!(leader = %link.leader(), why, "the leader before this one does not give way");
+                    told = why;
+                }
             }
             Ok(Err(_)) | Err(_) => {}
         }

@@ -30,6 +30,14 @@ const CHECKPOINTS_MAX: usize = 2;
 /// How long the log behind a checkpoint is held for the follower that took it.
 const HOLD: Duration = Duration::from_secs(600);
 
+/// Why a leader does not give way.
+pub enum NotFenced {
+    /// It leads in a newer term: the message says which.
+    Over(Vec<u8>),
+    /// A sentence for the other node.
+    Refused(String),
+}
+
 /// What all streams share.
 pub struct Leading {
     services: Arc<Services>,
@@ -194,27 +202,35 @@ impl Leading {
         }
     }
 
-    /// A promoted node says so. The error is a sentence for it.
-    pub async fn fence(&self, bytes: Vec<u8>) -> Result<(), String> {
+    /// A promoted node says so.
+    pub async fn fence(&self, bytes: Vec<u8>) -> Result<(), NotFenced> {
         let mut wire = Wire::default();
         wire.push(&bytes);
         let Ok(Some(Message::Fence { store, term, name })) = wire.next() else {
-            return Err("that is no message of a promoted node".to_owned());
+            return Err(NotFenced::Refused("that is no message of a promoted node".to_owned()));
         };
         let services = Arc::clone(&self.services);
         let ended = tokio::task::spawn_blocking(move || {
             let source = services.storage.source();
             if store != source.store_id() {
-                return Err("this node has another store".to_owned());
+                return Err(NotFenced::Refused("this node has another store".to_owned()));
             }
-            let own = source.history().map_err(|error| error_chain(&error))?.term();
-            if term <= own && services.storage.standing().role() == Role::Leader {
-                return Err(format!("this node leads in term {}, which is no older than {}", own.0, term.0));
+            let own = source.history().map_err(|error| NotFenced::Refused(error_chain(&error)))?.term();
+            let leads = services.storage.standing().role() == Role::Leader;
+            if leads && term < own {
+                let name = services.node.name().to_owned();
+                return Err(NotFenced::Over(Message::Fence { store, term: own, name }.encode()));
+            }
+            if leads && term == own {
+                return Err(NotFenced::Refused(format!(
+                    "both nodes lead in term {}: an operator has to say which one goes on, and let the other one follow it",
+                    own.0
+                )));
             }
             end_reign(&services, term, &name);
             Ok(())
         });
-        ended.await.unwrap_or_else(|_| Err("the server is stopping".to_owned()))
+        ended.await.unwrap_or_else(|_| Err(NotFenced::Refused("the server is stopping".to_owned())))
     }
 }
 

@@ -53,7 +53,8 @@ pub struct Following {
     /// What came last, whether or not it is applied yet.
     came: Position,
     term: Term,
-    welcomed: bool,
+    /// The newest term of the leader, once it has said so.
+    leader_term: Option<Term>,
 }
 
 impl Following {
@@ -68,7 +69,13 @@ impl Following {
             position: history.last(),
             reigns: history.reigns().to_vec(),
         });
-        (Following { store, came: history.last(), term: history.term(), welcomed: false }, hello)
+        (Following { store, came: history.last(), term: history.term(), leader_term: None }, hello)
+    }
+
+    /// The term the leader leads in, once it has said so. It may be newer than that of any record that has come: whoever is promoted
+    /// has to begin a newer one than that.
+    pub fn leader_term(&self) -> Option<Term> {
+        self.leader_term
     }
 
     /// What came last, whether or not it is applied yet.
@@ -84,8 +91,8 @@ impl Following {
         match message {
             Message::Refused(why, text) => Ok(Order::Refused(why, text)),
             Message::Behind => Ok(Order::Fetch),
-            Message::Parted(common) if !self.welcomed && common < self.came => Ok(Order::Part(common)),
-            Message::Welcome { after, position, reigns, protocol } if !self.welcomed => {
+            Message::Parted(common) if self.leader_term.is_none() && common < self.came => Ok(Order::Part(common)),
+            Message::Welcome { after, position, reigns, protocol } if self.leader_term.is_none() => {
                 if after != self.came {
                     return Err(Offence::Gap { expected: self.came.next(), found: after.next() });
                 }
@@ -96,10 +103,10 @@ impl Following {
                 if told.term() < self.term {
                     return Err(Offence::Term { newest: self.term, found: told.term() });
                 }
-                self.welcomed = true;
+                self.leader_term = Some(told.term());
                 Ok(Order::Heard(position))
             }
-            Message::Frame(bytes) if self.welcomed => {
+            Message::Frame(bytes) if self.leader_term.is_some() => {
                 let frame = Received::read(bytes, self.store)?;
                 let header = frame.header();
                 if header.first != self.came.next() {
@@ -111,7 +118,7 @@ impl Following {
                 (self.came, self.term) = (header.last(), header.term);
                 Ok(Order::Apply(frame))
             }
-            Message::Beat(position) if self.welcomed => Ok(Order::Heard(position)),
+            Message::Beat(position) if self.leader_term.is_some() => Ok(Order::Heard(position)),
             _ => Err(Offence::Nonsense),
         }
     }

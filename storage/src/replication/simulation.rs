@@ -447,7 +447,12 @@ impl World {
         let Ok(Some(message)) = follows.up.next() else { return self.disconnect(follower) };
         match follows.following.receive(message) {
             Ok(Order::Apply(frame)) => follows.waiting.push(frame),
-            Ok(Order::Heard(_)) => {}
+            Ok(Order::Heard(_)) => {
+                let term = follows.following.leader_term().expect("it was welcomed");
+                live.parts.writer.standing.see(term);
+                let node = &mut self.nodes[follower];
+                node.heard = node.heard.max(term);
+            }
             Ok(Order::Part(common)) => self.take_all(follower, leader, Some(common)),
             Ok(Order::Fetch) => self.take_all(follower, leader, None),
             Ok(Order::Refused(why, text)) => {
