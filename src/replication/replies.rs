@@ -177,10 +177,15 @@ mod tests {
             }
         };
         (0..2 * REPLIES_MAX as u64).for_each(|number| answer(number, 1));
-        assert!(replies.kept().by_id.len() <= REPLIES_MAX && replies.kept().order.len() <= REPLIES_MAX);
-        assert_eq!(replies.kept().bytes, replies.kept().by_id.len());
+        let sizes = || {
+            let kept = replies.kept();
+            (kept.by_id.len(), kept.order.len(), kept.bytes)
+        };
+        let (known, ordered, bytes) = sizes();
+        assert!(known <= REPLIES_MAX && ordered == known && bytes == known, "{known} {ordered} {bytes}");
         (0..40).for_each(|number| answer(1 << 40 | number, BYTES_MAX / 16));
-        assert!(replies.kept().bytes <= BYTES_MAX + BYTES_MAX / 16 && replies.kept().by_id.len() < 40);
+        let (known, _, bytes) = sizes();
+        assert!(bytes <= BYTES_MAX + BYTES_MAX / 16 && known < 40, "{known} {bytes}");
         assert!(is_new(&replies, [0; 16]), "the first went long ago");
     }
 }
