@@ -12,8 +12,8 @@ use keyward_bench::load::{Arrivals, Order, Pace, Plan, run};
 use keyward_bench::report::{HEADINGS, Summary};
 use keyward_bench::wire::{Header, Target, render};
 use keyward_bench::{
-    Error, Result, analytics, audit_verify, backup, beside, compare, create_key, delete_role, floor, replication, restart,
-    search, vault_rotate,
+    Error, Result, analytics, audit_verify, backup, beside, compare, create_key, delete_role, floor, replication,
+    restart, search, vault_rotate,
 };
 use serde::Serialize;
 
