@@ -179,7 +179,7 @@ fn a_backup_beside_changes_restores_to_all_there_was() {
         }
         let made = server.operate(&["backup", &directory]).json();
         assert!(made["position"].as_u64().unwrap() > 0 && made["rows"].as_u64().unwrap() > 50, "{made}");
-        assert_eq!(made["events"].as_u64().unwrap() >= world.events, true, "{made}");
+        assert!(made["events"].as_u64().unwrap() >= world.events, "{made}");
         server.operate(&["backup", &archive]).json();
         let (code, out, told) = piped(&["backup", "-", "--data-dir", server.dir.text()], b"");
         assert_eq!(code, Some(0), "{told}");

@@ -82,8 +82,11 @@ fn level(leader: &Server, follower: &Server) {
     until("the same position", || position(follower) >= position(leader));
 }
 
+/// A table's number, a row's key and its value.
+type Row = (u16, Vec<u8>, Vec<u8>);
+
 /// Every row of a stopped node's records, and its position.
-fn records(dir: &Path) -> (u64, Vec<(u16, Vec<u8>, Vec<u8>)>) {
+fn records(dir: &Path) -> (u64, Vec<Row>) {
     let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
     let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
     let snapshot = storage.snapshot().unwrap();

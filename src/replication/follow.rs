@@ -146,7 +146,7 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                 let Some(bytes) = next else { return Ended::Cut("the leader ended the stream".to_owned()) };
                 wire.push(&bytes);
                 loop {
-                    let message = match wire.next() {
+                    let message = match wire.next_message() {
                         Ok(Some(message)) => message,
                         Ok(None) => break,
                         Err(error) => return Ended::Cut(error.to_string()),
@@ -246,7 +246,7 @@ async fn fetch(
     let mut told = 0;
     while let Some(bytes) = arriving.next().await {
         wire.push(&bytes);
-        while let Some(message) = wire.next().map_err(|error| error.to_string())? {
+        while let Some(message) = wire.next_message().map_err(|error| error.to_string())? {
             // It writes files.
             let taking = tokio::task::spawn_blocking(move || {
                 let taken = receiver.take(message);
@@ -319,7 +319,7 @@ async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) 
             Ok(Ok((410, answer))) => {
                 let mut wire = Wire::default();
                 wire.push(&answer);
-                if let Ok(Some(Message::Fence { store: theirs, term, name })) = wire.next()
+                if let Ok(Some(Message::Fence { store: theirs, term, name })) = wire.next_message()
                     && theirs == store
                 {
                     let ending = Arc::clone(services);

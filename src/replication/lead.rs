@@ -77,7 +77,7 @@ impl Leading {
             let Some(bytes) = next else { break };
             wire.push(&bytes);
             loop {
-                let message = match wire.next() {
+                let message = match wire.next_message() {
                     Ok(Some(message)) => message,
                     Ok(None) => break,
                     Err(error) => {
@@ -206,7 +206,7 @@ impl Leading {
     pub async fn fence(&self, bytes: Vec<u8>) -> Result<(), NotFenced> {
         let mut wire = Wire::default();
         wire.push(&bytes);
-        let Ok(Some(Message::Fence { store, term, name })) = wire.next() else {
+        let Ok(Some(Message::Fence { store, term, name })) = wire.next_message() else {
             return Err(NotFenced::Refused("that is no message of a promoted node".to_owned()));
         };
         let services = Arc::clone(&self.services);
@@ -292,7 +292,7 @@ fn send_checkpoint(
     // Before the snapshot, so that nothing is missed in between.
     let feed = source.begin();
     let mut sender = Sender::new(&source)?;
-    while let Some(message) = sender.next()? {
+    while let Some(message) = sender.next_message()? {
         if write.blocking_send(message.encode().into()).is_err() {
             return Ok(None);
         }

@@ -251,7 +251,6 @@ impl Parts {
             _ => OpenError::Io { path: lock_path.clone(), source },
         })?;
         install(&**disk, dir)?;
-        let node = node_id(&**disk, dir, &options.fresh)?;
         let format = read_format(&**disk, dir)?;
         upgrade::keep(&**disk, dir, format)?;
         let log_dir = dir.join("log");
@@ -278,6 +277,7 @@ impl Parts {
             // Only now: a directory with this file has a log, so one without is a log that was lost.
             write_format(&**disk, dir)?;
         }
+        let node = node_id(&**disk, dir, &options.fresh)?;
         if !recovered.strangers.is_empty() {
             tracing::warn!(files = ?recovered.strangers, "the log directory holds files that are not keyward's; they are left alone");
         }

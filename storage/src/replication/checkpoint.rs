@@ -88,7 +88,7 @@ impl Sender {
     ///
     /// # Errors
     /// What reading says.
-    pub fn next(&mut self) -> Result<Option<Message>, ReadError> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, ReadError> {
         match self.stage {
             Stage::Begin => {
                 self.stage = Stage::Rows;

@@ -174,15 +174,13 @@ mod tests {
         for _ in 0..2000 {
             // A tree of logs: each is a list of the reigns its records were written in.
             let mut logs: Vec<Vec<(u64, u8)>> = vec![vec![(1, 0); dice.below(4) as usize]];
-            let mut next_id = 1;
-            for _ in 0..dice.below(6) {
+            for id in 1..=dice.below(6) as u8 {
                 let mut log = logs[dice.below(logs.len() as u64) as usize].clone();
                 log.truncate(log.len() - dice.below(log.len() as u64 + 1) as usize);
                 let term = log.last().map_or(1, |(term, _)| *term) + 1 + dice.below(2);
                 for _ in 0..=dice.below(3) {
-                    log.push((term, next_id));
+                    log.push((term, id));
                 }
-                next_id += 1;
                 logs.push(log);
             }
             let told = |log: &[(u64, u8)]| {

@@ -343,7 +343,7 @@ impl Wire {
     ///
     /// # Errors
     /// What came is no message. Nothing after it can be read.
-    pub fn next(&mut self) -> Result<Option<Message>, WireError> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, WireError> {
         let rest = &self.buffer[self.read..];
         let Some((head, body)) = rest.split_first_chunk::<ENVELOPE_BYTES>() else { return Ok(None) };
         let size = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -487,7 +487,7 @@ mod tests {
             let (mut wire, mut got) = (Wire::default(), Vec::new());
             for bytes in stream.chunks(piece) {
                 wire.push(bytes);
-                while let Some(message) = wire.next().expect("whole") {
+                while let Some(message) = wire.next_message().expect("whole") {
                     got.push(message);
                 }
             }
@@ -500,7 +500,7 @@ mod tests {
                 altered[bit / 8] ^= 1 << (bit % 8);
                 let mut wire = Wire::default();
                 wire.push(&altered);
-                assert!(!matches!(wire.next(), Ok(Some(_))), "{message:?}, bit {bit}");
+                assert!(!matches!(wire.next_message(), Ok(Some(_))), "{message:?}, bit {bit}");
             }
         }
     }

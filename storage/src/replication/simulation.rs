@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -354,7 +354,7 @@ impl World {
         let node = &mut self.nodes[leader];
         let (Some(live), Some(serves)) = (&node.live, node.serves.get_mut(&follower)) else { return };
         serves.wire.push(&bytes);
-        let Ok(Some(message)) = serves.wire.next() else { return self.disconnect(follower) };
+        let Ok(Some(message)) = serves.wire.next_message() else { return self.disconnect(follower) };
         let history = live.history();
         let own = Own { role: live.role(), store: live.parts.source.store_id, history: &history };
         let deeds = serves.serving.receive(message, own);
@@ -444,7 +444,7 @@ impl World {
         let Some(live) = &mut self.nodes[follower].live else { return };
         let Some(follows) = &mut live.follows else { return };
         follows.up.push(&bytes);
-        let Ok(Some(message)) = follows.up.next() else { return self.disconnect(follower) };
+        let Ok(Some(message)) = follows.up.next_message() else { return self.disconnect(follower) };
         match follows.following.receive(message) {
             Ok(Order::Apply(frame)) => follows.waiting.push(frame),
             Ok(Order::Heard(_)) => {
@@ -513,7 +513,7 @@ impl World {
         }
         let mut sender = Sender::new(&from.parts.source).expect("readable");
         let mut messages = Vec::new();
-        while let Some(message) = sender.next().expect("readable") {
+        while let Some(message) = sender.next_message().expect("readable") {
             messages.push(message);
         }
         let cut_short = self.faults && self.dice.below(8) == 0;
@@ -565,7 +565,7 @@ impl World {
     }
 
     /// Notes the changes in a file that was set aside.
-    fn read_aside(&mut self, number: usize, path: &PathBuf) {
+    fn read_aside(&mut self, number: usize, path: &Path) {
         let bytes = self.nodes[number].disk.contents(path).expect("it was written");
         let (head, mut rest) = bytes.split_first_chunk::<{ segment::HEADER_BYTES }>().expect("a segment");
         let (header, seed) = segment::Header::decode(head).expect("a segment");
@@ -783,12 +783,11 @@ fn simulate(seed: u64) {
         world.heal();
         world.judge();
     }));
-    if let Err(panic) = outcome {
-        for line in &world.log {
-            println!("{line}");
-        }
-        println!("KEYWARD_SIMULATION_SEED={seed} cargo test --workspace --lib -- replication::simulation");
-        std::panic::resume_unwind(panic);
+    if outcome.is_err() {
+        panic!(
+            "{}\nKEYWARD_SIMULATION_SEED={seed} cargo test --workspace --lib -- replication::simulation",
+            world.log.join("\n")
+        );
     }
 }
 
