@@ -302,19 +302,7 @@ async fn made_before<O: Operation>(
     if row.is_none() {
         return Ok(None);
     }
-    let schema = <O::Response as operation::Reply>::schema();
-    let is_empty = |data: &serde_json::Value| {
-        data.get("properties").is_none_or(|members| members.as_object().is_some_and(serde_json::Map::is_empty))
-            && data["type"] == "object"
-            && data["additionalProperties"] == false
-    };
-    let always_the_same = match &schema.data {
-        _ if schema.paged || !schema.more.is_empty() => None,
-        None => Some(operation::envelope(&operation::NoData, request_id)?),
-        Some(data) if is_empty(data) => Some(operation::envelope(&shape::Empty {}, request_id)?),
-        Some(_) => None,
-    };
-    always_the_same.map_or_else(|| Err(call::made_before()), |reply| Ok(Some(reply)))
+    operation::only_reply::<O>(request_id)?.map_or_else(|| Err(call::made_before()), |reply| Ok(Some(reply)))
 }
 
 /// Counts a request against its workspace's limit (COM-WRL); `None` where there is none.

@@ -274,6 +274,22 @@ pub(super) fn finish<O: Operation>(
     }
 }
 
+/// The body of an operation's success, where it always says the same: nothing.
+pub(super) fn only_reply<O: Operation>(request_id: RequestId) -> Result<Option<Vec<u8>>, Problem> {
+    let ReplySchema { data, paged, more } = O::Response::schema();
+    let is_empty = |data: &Value| {
+        data.get("properties").is_none_or(|members| members.as_object().is_some_and(serde_json::Map::is_empty))
+            && data["type"] == "object"
+            && data["additionalProperties"] == false
+    };
+    match &data {
+        _ if paged || !more.is_empty() => Ok(None),
+        None => envelope(&NoData, request_id).map(Some),
+        Some(data) if is_empty(data) => envelope(&shape::Empty {}, request_id).map(Some),
+        Some(_) => Ok(None),
+    }
+}
+
 /// Writes `{"meta":{"requestId":…},…}` (COM-ENV-01, COM-ENV-02) straight into one buffer.
 pub fn envelope<R: Reply>(reply: &R, request_id: RequestId) -> Result<Vec<u8>, Problem> {
     /// Most answers fit; a page of a list grows the buffer.

@@ -271,9 +271,9 @@ impl Recorder {
             self.last += 1;
             let number = self.last;
             let count = rows.num_rows();
-            self.core.counters.written.fetch_add(count as u64, Ordering::Relaxed);
             self.uncut_rows += count;
             let journaled = self.append(number, family, &rows, None);
+            self.core.counters.written.fetch_add(count as u64, Ordering::Relaxed);
             if self.relaying {
                 if !journaled {
                     self.held.push_back((number, family, rows));
