@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -135,8 +136,16 @@ impl World {
         let counted = counted[0]["n"].as_u64().unwrap_or_else(|| panic!("{counted}"));
         let mine = self.keys.len() as u64;
         assert!((self.events..=self.events + mine).contains(&counted), "{counted} events of {}", self.events);
-        let found = moved.call("keys.searchKeys", json!({"query": "alpha7"})).expect_page().0;
-        assert_eq!(found.len(), 1, "{found:?}");
+        // The index is made anew, beside everything else.
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = moved.call("keys.searchKeys", json!({"query": "alpha7"})).expect_page().0;
+            if found.len() == 1 {
+                break;
+            }
+            assert!(found.is_empty() && Instant::now() < until, "{found:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let listed = moved.all("apis.listKeys", json!({"apiId": self.api}), 100);
         assert_eq!(listed.len(), self.keys.len());
         let server = Arc::try_unwrap(moved.server).unwrap_or_else(|_| panic!("nobody else has it"));

@@ -339,7 +339,12 @@ fn settings_are_shown_with_where_they_came_from() {
         let all = format!("{}{}", output.stdout, output.stderr);
         assert!(!all.contains(secret) && !all.contains("password"), "{all}");
     }
-    assert_eq!(keyward_with(&["config", "check", "--config", file], &environment).code, Some(0));
+    // What is no key is refused where it would be one, which showing it is not.
+    let check = keyward_with(&["config", "check", "--config", file], &environment);
+    assert!(check.code == Some(1) && check.stderr.contains("KEYWARD_MASTER_KEY"), "{check:?}");
+    let without = environment.iter().filter(|(name, _)| !matches!(*name, "KEYWARD_MASTER_KEY" | "KEYWARD_PEPPER"));
+    let without: Vec<(&str, &str)> = without.copied().collect();
+    assert_eq!(keyward_with(&["config", "check", "--config", file], &without).code, Some(0));
     std::fs::write(file, "[http]\nmax_conections = 5\n").unwrap();
     let wrong = keyward(&["config", "check", "--config", file, "--log-level", "loud"]);
     assert_eq!(wrong.code, Some(2));
