@@ -14,12 +14,12 @@ use crate::hot::{Hot, OPERATOR};
 use crate::ids::{ApiId, IdText, IdentityId, KeyId, NamespaceId, PermissionId, RoleId, WorkspaceNo};
 use crate::position::Position;
 use crate::records::api::{self, ApiView};
-use crate::records::key::{KeyHash, KeyRow, KeyView};
+use crate::records::key::{self, KeyHash, KeyRow, KeyView};
 use crate::records::migration::MigratedKeyRow;
 use crate::records::pepper::PepperRow;
 use crate::records::ratelimit::{OverrideRow, OverrideView};
 use crate::records::role::{RoleRow, RoleView};
-use crate::records::root_key::RootKeyRow;
+use crate::records::root_key::{self, RootKeyRow};
 use crate::records::{self, Effect, Row, TableNo, identity, ratelimit, role};
 use crate::store::{Snapshot, decode};
 use crate::tx::{CreditChange, Moved};
@@ -169,8 +169,12 @@ pub(crate) fn publish<'e>(
             publish_key(&builder, *workspace, *id, row, position, moving.get(&(*workspace, *id)))?;
         }
     }
+    // One that was taken again in the same batch is somebody's, in memory or not: another reader may have evicted what was
+    // published a moment ago.
     for (workspace, hash) in changed.freed.iter().filter(|freed| !cold_before.contains(freed)) {
-        hot.keys.publish(workspace.0, hash, position, |present| present.cloned());
+        if key::find_stored(snapshot, *workspace, hash)?.is_none() {
+            hot.keys.publish(workspace.0, hash, position, |_| None);
+        }
     }
     for hash in &changed.freed_root {
         drop(hot.root_keys.forget(OPERATOR, hash, position));
@@ -183,7 +187,9 @@ pub(crate) fn publish<'e>(
         }
     }
     for hash in &changed.freed_root {
-        hot.root_keys.publish(OPERATOR, hash, position, |present| present.cloned());
+        if root_key::find_stored(snapshot, hash)?.is_none() {
+            hot.root_keys.publish(OPERATOR, hash, position, |_| None);
+        }
     }
     for ((workspace, namespace, identifier), row) in &changed.overrides {
         let hash = hot.override_hash(*workspace, *namespace, identifier);
