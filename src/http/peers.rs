@@ -7,7 +7,7 @@
 //! - `POST /replication/checkpoint`: all records as the answer's body;
 //! - `POST /replication/fence`: a promoted node tells the leader before it of its term.
 //!
-//! Other paths are [`super::peer_routes`]'s.
+//! Other paths are `super::peer_routes`'s.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
