@@ -3,66 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use keyward_storage::disk::RealDisk;
-use keyward_storage::replication::Role;
-use keyward_storage::{Options as StoreOptions, Read, Storage};
 use serde_json::{Value, json};
 
+use crate::harness::nodes::{Place, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::{Ask, Connection, Dice, Key, Options, Reply, Server, Workspace};
 
-/// How long a node may take to get somewhere.
-const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
 /// Silence after which nodes of these tests give each other up, ms.
 const SILENCE_MS: u64 = 400;
 const STALENESS: &str = "x-keyward-staleness-ms";
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what} never came");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// How a node is started: its ports stay the same when it starts again.
-#[derive(Clone)]
-struct Place {
-    name: &'static str,
-    http: u16,
-    peers: u16,
-}
-
-impl Place {
-    fn new(name: &'static str) -> Place {
-        Place { name, http: free_port(), peers: free_port() }
-    }
-
-    /// As a follower of whoever answers at that port, or as the leader.
-    fn options(&self, follow: Option<u16>) -> Options {
-        let options = Options { listen: format!("127.0.0.1:{}", self.http), ..Options::default() }
-            .setting("KEYWARD_REPLICATION_LISTEN", format!("127.0.0.1:{}", self.peers))
-            .setting("KEYWARD_REPLICATION_TOKEN", TOKEN)
-            .setting("KEYWARD_REPLICATION_SILENCE_MS", SILENCE_MS)
-            .setting("KEYWARD_REPLICATION_NODE", self.name);
-        match follow {
-            Some(port) => options.setting("KEYWARD_REPLICATION_FOLLOW", format!("http://127.0.0.1:{port}")),
-            None => options,
-        }
-    }
+/// A node that gives others up soon: as a follower of whoever answers at that port, or as the leader.
+fn at(place: &Place, follow: Option<u16>) -> Options {
+    place.options(follow).setting("KEYWARD_REPLICATION_SILENCE_MS", SILENCE_MS)
 }
 
 /// A leader and a follower that reaches it through a proxy.
@@ -76,9 +34,9 @@ struct Pair {
 impl Pair {
     fn start(with: impl Fn(Options) -> Options) -> Pair {
         let (a, b) = (Place::new("a"), Place::new("b"));
-        let leader = Arc::new(Server::start_with(DataDir::fresh(), with(a.options(None))));
+        let leader = Arc::new(Server::start_with(DataDir::fresh(), with(at(&a, None))));
         let proxy = Proxy::to(a.peers);
-        let follower = Arc::new(Server::start_with(DataDir::fresh(), with(b.options(Some(proxy.port)))));
+        let follower = Arc::new(Server::start_with(DataDir::fresh(), with(at(&b, Some(proxy.port)))));
         let workspace = Workspace::on(&leader);
         let pair = Pair { leader, follower, proxy, workspace };
         pair.level();
@@ -87,8 +45,7 @@ impl Pair {
 
     /// The workspace as the follower has it.
     fn here(&self) -> Workspace {
-        let Workspace { id, root, .. } = &self.workspace;
-        Workspace { server: Arc::clone(&self.follower), id: id.clone(), root: root.clone() }
+        on(&self.workspace, &self.follower)
     }
 
     fn level(&self) {
@@ -102,15 +59,6 @@ impl Pair {
     fn reachable(&self) {
         until("the leader's word", || status(&self.follower)["replication"]["leader"]["reachable"] == true);
     }
-}
-
-fn status(server: &Server) -> Value {
-    server.operate(&["status"]).json()
-}
-
-fn level(leader: &Server, follower: &Server) {
-    let position = |server: &Server| status(server)["storage"]["position"].as_u64().unwrap();
-    until("the same position", || position(follower) >= position(leader));
 }
 
 /// One request whose answer may be an error or none at all.
@@ -134,31 +82,6 @@ fn recorded(workspace: &Workspace) -> (u64, u64) {
     let query = "SELECT count() AS n, uniqExact(request_id) AS d FROM key_verifications_v1";
     let rows = workspace.ok("analytics.getVerifications", json!({ "query": query }));
     (rows[0]["n"].as_u64().unwrap(), rows[0]["d"].as_u64().unwrap())
-}
-
-/// A row: its table, key and value.
-type Row = (u16, Vec<u8>, Vec<u8>);
-
-/// Every row of a stopped node's records, and its position.
-fn records(dir: &Path) -> (u64, Vec<Row>) {
-    let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
-    let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
-    let snapshot = storage.snapshot().unwrap();
-    let mut rows = Vec::new();
-    for table in 0..200 {
-        let of_table = snapshot.range(table, &[], None, usize::MAX).unwrap();
-        rows.extend(of_table.into_iter().map(|(key, value)| (table, key, value)));
-    }
-    (snapshot.position().0, rows)
-}
-
-/// Fails unless two stopped nodes have the same records, byte for byte.
-fn same_records(one: &Server, other: &Server) {
-    let (one, other) = (records(one.dir.path()), records(other.dir.path()));
-    assert_eq!((one.0, one.1.len()), (other.0, other.1.len()), "positions and rows");
-    for (a, b) in one.1.iter().zip(&other.1) {
-        assert_eq!(a, b);
-    }
 }
 
 /// A client may talk to any node: what it changes through a follower it reads there at once; what a follower answers by itself says
@@ -458,8 +381,8 @@ fn cut_links_make_nothing_twice() {
 fn a_promotion_under_load_loses_nothing() {
     let (a, b) = (Place::new("a"), Place::new("b"));
     let acknowledged = |options: Options| options.setting("KEYWARD_REPLICATION_ACK", "one");
-    let old = Arc::new(Server::start_with(DataDir::fresh(), acknowledged(a.options(None))));
-    let new = Arc::new(Server::start_with(DataDir::fresh(), b.options(Some(a.peers))));
+    let old = Arc::new(Server::start_with(DataDir::fresh(), acknowledged(at(&a, None))));
+    let new = Arc::new(Server::start_with(DataDir::fresh(), at(&b, Some(a.peers))));
     let workspace = Workspace::on(&old);
     let api = workspace.api();
     let paid = workspace.key(&api, json!({"credits": {"remaining": 1_000_000}}));
@@ -488,7 +411,7 @@ fn a_promotion_under_load_loses_nothing() {
         clients.into_iter().for_each(|client| history.join(client.join().unwrap()));
         history
     });
-    let led = Workspace { server: Arc::clone(&new), id: workspace.id.clone(), root: workspace.root.clone() };
+    let led = on(&workspace, &new);
     history.check_keys(&led, &api);
     assert_eq!(status(&new)["replication"]["role"], "leader");
     until("its own events", || {
@@ -497,10 +420,10 @@ fn a_promotion_under_load_loses_nothing() {
         all > 0
     });
 
-    let old = old.restart_with(acknowledged(a.options(Some(b.peers))));
+    let old = old.restart_with(acknowledged(at(&a, Some(b.peers))));
     until("the old leader follows", || old.log().contains("the leader's log is followed"));
     level(&new, &old);
-    let returned = Workspace { server: Arc::new(old), id: workspace.id.clone(), root: workspace.root.clone() };
+    let returned = on(&workspace, &Arc::new(old));
     history.check_keys(&returned, &api);
     returned.update(&plain, json!({"name": "through the old leader"}));
     assert_eq!(led.get(&plain)["name"], "through the old leader");
@@ -520,8 +443,8 @@ fn a_promotion_under_load_loses_nothing() {
 #[test]
 fn killed_nodes_double_no_event() {
     let (a, b) = (Place::new("a"), Place::new("b"));
-    let mut leader = Arc::new(Server::start_with(DataDir::fresh(), a.options(None)));
-    let mut follower = Arc::new(Server::start_with(DataDir::fresh(), b.options(Some(a.peers))));
+    let mut leader = Arc::new(Server::start_with(DataDir::fresh(), at(&a, None)));
+    let mut follower = Arc::new(Server::start_with(DataDir::fresh(), at(&b, Some(a.peers))));
     let workspace = Workspace::on(&leader);
     let plain = workspace.key(&workspace.api(), json!({}));
     level(&leader, &follower);
@@ -545,7 +468,7 @@ fn killed_nodes_double_no_event() {
             until("the leader's word", || status(&follower)["replication"]["leader"]["reachable"] == true);
         }
     }
-    let led = Workspace { server: leader, id: workspace.id.clone(), root: workspace.root.clone() };
+    let led = on(&workspace, &leader);
     until("every event", || {
         let (all, distinct) = recorded(&led);
         assert_eq!(all, distinct, "an event is there twice");

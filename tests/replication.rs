@@ -1,111 +1,20 @@
 //! Followers: several processes with the same records. What the leader has answered is there, on whichever node leads next.
 
-use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use keyward_storage::disk::RealDisk;
-use keyward_storage::replication::Role;
-use keyward_storage::{Options as StoreOptions, Read, Storage};
 use serde_json::{Value, json};
 
 use crate::harness::call::problem;
+use crate::harness::nodes::{Place, level, on, same_records, until};
 use crate::harness::program::DataDir;
-use crate::harness::{Ask, Connection, Options, Server, Workspace};
-
-/// How long a node may take to get somewhere.
-const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
-
-/// A port that nobody has: a node that is started again must be found where it was.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A workspace as another node has it.
-fn on(workspace: &Workspace, server: &Arc<Server>) -> Workspace {
-    Workspace { server: Arc::clone(server), id: workspace.id.clone(), root: workspace.root.clone() }
-}
+use crate::harness::{Ask, Connection, Server, Workspace};
 
 /// What a node says to a change that it does not take.
 fn refused(workspace: &Workspace, operation: &str, body: Value) -> String {
     let call = workspace.call(operation, body);
     let reply = workspace.server.exchange(call.ask());
     problem(reply, 503, "unkey/application/service_unavailable").expect("refused").detail
-}
-
-/// How a node is started: where it answers others, and whom it follows.
-#[derive(Clone)]
-struct Place {
-    name: &'static str,
-    http: u16,
-    peers: u16,
-}
-
-impl Place {
-    fn new(name: &'static str) -> Place {
-        Place { name, http: free_port(), peers: free_port() }
-    }
-
-    fn options(&self, follow: Option<&Place>) -> Options {
-        let options = Options { listen: format!("127.0.0.1:{}", self.http), ..Options::default() }
-            .setting("KEYWARD_REPLICATION_LISTEN", format!("127.0.0.1:{}", self.peers))
-            .setting("KEYWARD_REPLICATION_TOKEN", TOKEN)
-            .setting("KEYWARD_REPLICATION_NODE", self.name);
-        match follow {
-            Some(leader) => options.setting("KEYWARD_REPLICATION_FOLLOW", format!("http://127.0.0.1:{}", leader.peers)),
-            None => options,
-        }
-    }
-}
-
-fn status(server: &Server) -> Value {
-    server.operate(&["status"]).json()
-}
-
-fn position(server: &Server) -> u64 {
-    status(server)["storage"]["position"].as_u64().unwrap()
-}
-
-/// Waits until a follower has all that the leader has.
-fn level(leader: &Server, follower: &Server) {
-    until("the same position", || position(follower) >= position(leader));
-}
-
-/// A table's number, a row's key and its value.
-type Row = (u16, Vec<u8>, Vec<u8>);
-
-/// Every row of a stopped node's records, and its position.
-fn records(dir: &Path) -> (u64, Vec<Row>) {
-    let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
-    let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
-    let snapshot = storage.snapshot().unwrap();
-    let mut rows = Vec::new();
-    for table in 0..200 {
-        let of_table = snapshot.range(table, &[], None, usize::MAX).unwrap();
-        rows.extend(of_table.into_iter().map(|(key, value)| (table, key, value)));
-    }
-    (snapshot.position().0, rows)
-}
-
-/// Fails unless two stopped nodes have the same records.
-fn same_records(one: &Server, other: &Server) {
-    let (one, other) = (records(one.dir.path()), records(other.dir.path()));
-    assert_eq!(one.0, other.0, "positions");
-    for (a, b) in one.1.iter().zip(&other.1) {
-        assert_eq!(a, b);
-    }
-    assert_eq!(one.1.len(), other.1.len(), "rows");
 }
 
 /// A follower begins with a checkpoint, goes on with the log, through its own restarts and the leader's, killed or stopped; when
@@ -117,7 +26,7 @@ fn a_follower_has_what_the_leader_has() {
     let workspace = Workspace::on(&leader);
     let api = workspace.api();
     let before = workspace.key(&api, json!({"credits": {"remaining": 10}, "name": "before"}));
-    let follower = Server::start_with(DataDir::fresh(), b.options(Some(&a)));
+    let follower = Server::start_with(DataDir::fresh(), b.options(Some(a.peers)));
     let after = workspace.key(&api, json!({"name": "after"}));
     assert_eq!(workspace.code(&before, json!({})), "VALID");
     level(&leader, &follower);
@@ -156,7 +65,7 @@ fn a_promoted_follower_leads_and_the_old_leader_follows() {
         DataDir::fresh(),
         a.options(None).setting("KEYWARD_REPLICATION_ACK", "one").setting("KEYWARD_REPLICATION_ACK_TIMEOUT_MS", 300),
     ));
-    let new = Arc::new(Server::start_with(DataDir::fresh(), b.options(Some(&a))));
+    let new = Arc::new(Server::start_with(DataDir::fresh(), b.options(Some(a.peers))));
     until("the stream", || new.log().contains("the leader's log is followed"));
     let workspace = Workspace::on(&old);
     let api = workspace.api();
@@ -189,7 +98,7 @@ fn a_promoted_follower_leads_and_the_old_leader_follows() {
     assert_eq!(old.stop(), Some(0));
 
     // As a follower it sets aside what only it has, and takes the rest anew.
-    let old = old.restart_with(a.options(Some(&b)));
+    let old = old.restart_with(a.options(Some(b.peers)));
     until("the file", || old.log().contains("they are in this file"));
     until("the stream", || old.log().contains("the leader's log is followed"));
     level(&new, &old);
@@ -260,7 +169,7 @@ fn nothing_answered_is_lost_when_leaders_are_killed() {
     let rounds = std::env::var("KEYWARD_SOAK_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let places = [Place::new("a"), Place::new("b")];
     let options = |own: usize, follow: bool| {
-        let options = places[own].options(follow.then_some(&places[1 - own]));
+        let options = places[own].options(follow.then_some(places[1 - own].peers));
         let options =
             options.setting("KEYWARD_REPLICATION_ACK", "one").setting("KEYWARD_REPLICATION_ACK_TIMEOUT_MS", 2000);
         options.setting("KEYWARD_STORAGE_CREDITS_JOURNAL", "strict")

@@ -4,6 +4,7 @@ pub mod call;
 pub mod client;
 pub mod collector;
 pub mod document;
+pub mod nodes;
 pub mod program;
 pub mod proxy;
 pub mod world;
