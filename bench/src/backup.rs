@@ -5,28 +5,23 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::child::{Server, keyward_binary};
-use crate::client::Client;
 use crate::compare::{operation_headers, scratch};
-use crate::load::histogram;
 use crate::report::Latency;
-use crate::wire::{Header, Target};
-use crate::{Error, Result, store};
+use crate::{Error, Result, store, verifiers};
 
 /// How long verifiers run before the backup, and after it.
 const ALONE: Duration = Duration::from_secs(5);
-/// The phases of a run that are measured, and its end.
+/// The phases of a run.
 const BEFORE: usize = 0;
 const DURING: usize = 1;
 const AFTER: usize = 2;
-const OVER: usize = 3;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -70,12 +65,6 @@ pub struct Report {
     pub during_us: Latency,
 }
 
-/// What one verifier saw, by phase.
-struct Seen {
-    phases: [Histogram<u64>; 3],
-    failures: u64,
-}
-
 /// Fills a store and measures. `say` is told what is going on.
 ///
 /// # Errors
@@ -99,16 +88,9 @@ pub fn backup(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let server = Server::start(serve, "/health/ready", &log, None)?;
 
     say("verifying, and backing up meanwhile");
-    let phase = AtomicUsize::new(BEFORE);
-    let (seen, times, output) = std::thread::scope(|scope| -> Result<_> {
-        let verifiers: Vec<_> = (0..options.verifiers)
-            .map(|at| {
-                let (headers, keys, phase, target) = (&headers, &keys, &phase, server.target);
-                scope.spawn(move || verify(target, headers, keys, at, phase))
-            })
-            .collect();
-        // Keys that were never verified are not in memory yet; what is measured is the same before and after.
-        let mut times = [0.0; 3];
+    // Keys that were never verified are not in memory yet; what is measured is the same before and after.
+    let mut times = [0.0; 3];
+    let (seen, output) = verifiers::beside(options.verifiers, server.target, &headers, &keys, times.len(), |phase| {
         let mut output = None;
         for (at, seconds) in times.iter_mut().enumerate() {
             phase.store(at, Ordering::Release);
@@ -122,13 +104,8 @@ pub fn backup(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
             }
             *seconds = begun.elapsed().as_secs_f64();
         }
-        phase.store(OVER, Ordering::Release);
-        let mut seen = Vec::new();
-        for verifier in verifiers {
-            seen.push(verifier.join().map_err(|_| Error::Unexpected("a verifier panicked".to_owned()))??);
-        }
         let output = output.ok_or_else(|| Error::Unexpected("no backup was made".to_owned()))?;
-        Ok((seen, times, output.map_err(Error::io("run keyward backup"))?))
+        output.map_err(Error::io("run keyward backup"))
     })?;
     server.stop()?;
     let told = answer(&output)?;
@@ -143,14 +120,7 @@ pub fn backup(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         return Err(Error::Unexpected(format!("the backup {told} was restored as {again}")));
     }
 
-    let mut phases = [histogram(), histogram(), histogram()];
-    let mut failures = 0;
-    for one in seen {
-        for (sum, one) in phases.iter_mut().zip(&one.phases) {
-            sum.add(one).map_err(|error| Error::Unexpected(error.to_string()))?;
-        }
-        failures += one.failures;
-    }
+    let verifiers::Seen { phases, failures, .. } = seen;
     let rate = |phase: usize| phases[phase].len() as f64 / times[phase].max(f64::EPSILON);
     let normal = (rate(BEFORE) + rate(AFTER)) / 2.0;
     Ok(Report {
@@ -174,31 +144,6 @@ fn answer(output: &std::process::Output) -> Result<Value> {
         return Err(Error::Unexpected(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| Error::Unexpected(error.to_string()))
-}
-
-/// Verifies one key after the other until it is over.
-fn verify(target: Target, headers: &[Header], keys: &[String], from: usize, phase: &AtomicUsize) -> Result<Seen> {
-    let mut client = Client::connect(target, headers.to_vec())?;
-    let mut seen = Seen { phases: [histogram(), histogram(), histogram()], failures: 0 };
-    // A stride that is prime to any count of keys in use spreads verifiers over them.
-    for key in keys.iter().cycle().skip(from * 7919 % keys.len().max(1)) {
-        let in_phase = phase.load(Ordering::Acquire);
-        if in_phase >= OVER {
-            break;
-        }
-        let begun = Instant::now();
-        let answer = client.operation("keys.verifyKey", &json!({ "key": key }));
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        if answer.as_ref().is_ok_and(|data| data["code"] == "VALID") {
-            seen.phases[in_phase].saturating_record(took);
-        } else {
-            seen.failures += 1;
-            if answer.is_err() {
-                client = Client::connect(target, headers.to_vec())?;
-            }
-        }
-    }
-    Ok(seen)
 }
 
 impl Report {

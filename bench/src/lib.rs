@@ -13,6 +13,7 @@
 //! - [`analytics`]: ingest of events, their bytes on disk, and SELECTs over them.
 //! - [`backup`]: a backup of a large store while keys are verified.
 //! - [`vault_rotate`]: a rotation of the vault while keys are verified.
+//! - [`verifiers`]: what verifications see of either.
 //! - [`audit_verify`]: verification of a long chain of audit events.
 //! - [`search`]: the search index: its size, searches, its lag, and verifications beside it.
 //! - [`replication`]: how far a follower is behind, how fast it catches up, what it costs.
@@ -38,6 +39,7 @@ pub mod restart;
 pub mod search;
 pub mod store;
 pub mod vault_rotate;
+pub mod verifiers;
 pub mod wire;
 
 pub use error::{Error, Result};

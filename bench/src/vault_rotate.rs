@@ -6,29 +6,26 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::child::{Server, keyward_binary};
 use crate::client::Client;
 use crate::compare::{fresh_root_key, make_api, make_keys, operation_headers, scratch};
-use crate::load::histogram;
 use crate::report::Latency;
-use crate::wire::{Header, Target};
-use crate::{Error, Result};
+use crate::{Error, Result, verifiers};
 
 /// How long verifiers run alone.
 const ALONE: Duration = Duration::from_secs(3);
 /// A master key; what it is does not matter here.
 const MASTER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// The phases of a run.
-const BEFORE: u8 = 0;
-const DURING: u8 = 1;
-const OVER: u8 = 2;
+const BEFORE: usize = 0;
+const DURING: usize = 1;
+const PHASES: usize = 2;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -66,14 +63,6 @@ pub struct Report {
     pub during_us: Latency,
 }
 
-/// What one verifier saw.
-struct Seen {
-    before: Histogram<u64>,
-    during: Histogram<u64>,
-    failures: u64,
-    last_failure: Option<String>,
-}
-
 /// Makes keys and measures. `say` is told what is going on.
 ///
 /// # Errors
@@ -95,14 +84,7 @@ pub fn vault_rotate(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repo
     let keys = make_keys(server.target, &headers, &json!({"apiId": api, "recoverable": true}), options.keys)?;
 
     say("rotating while keys are verified");
-    let phase = AtomicU8::new(BEFORE);
-    let (seen, rotated, seconds) = std::thread::scope(|scope| -> Result<_> {
-        let verifiers: Vec<_> = (0..options.verifiers)
-            .map(|at| {
-                let (headers, keys, phase, target) = (&headers, &keys, &phase, server.target);
-                scope.spawn(move || verify(target, headers, keys, at, phase))
-            })
-            .collect();
+    let beside = verifiers::beside(options.verifiers, server.target, &headers, &keys, PHASES, |phase| {
         std::thread::sleep(ALONE);
         phase.store(DURING, Ordering::Release);
         let begun = Instant::now();
@@ -110,13 +92,9 @@ pub fn vault_rotate(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repo
         rotate.args(["vault", "rotate", "--output", "json", "--data-dir"]).arg(&data).stdin(Stdio::null());
         let output = rotate.output();
         let seconds = begun.elapsed().as_secs_f64();
-        phase.store(OVER, Ordering::Release);
-        let mut seen = Vec::new();
-        for verifier in verifiers {
-            seen.push(verifier.join().map_err(|_| Error::Unexpected("a verifier panicked".to_owned()))??);
-        }
-        Ok((seen, output.map_err(Error::io("run keyward vault rotate"))?, seconds))
-    })?;
+        Ok((output.map_err(Error::io("run keyward vault rotate"))?, seconds))
+    });
+    let (seen, (rotated, seconds)) = beside?;
     server.stop()?;
     let told: Value = serde_json::from_slice(&rotated.stdout).unwrap_or(Value::Null);
     let moved = told["moved"].as_u64().unwrap_or(0);
@@ -124,57 +102,17 @@ pub fn vault_rotate(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repo
         let why = String::from_utf8_lossy(&rotated.stderr);
         return Err(Error::Unexpected(format!("the rotation moved {moved} of {} copies: {told} {why}", options.keys)));
     }
-    let (mut before, mut during) = (histogram(), histogram());
-    let (mut failures, mut last_failure) = (0, None);
-    for seen in seen {
-        for (sum, one) in [(&mut before, &seen.before), (&mut during, &seen.during)] {
-            sum.add(one).map_err(|error| Error::Unexpected(error.to_string()))?;
-        }
-        failures += seen.failures;
-        last_failure = last_failure.or(seen.last_failure);
-    }
+    let verifiers::Seen { phases, failures, last_failure } = seen;
     Ok(Report {
         moved,
         seconds,
         keys_per_second: moved as f64 / seconds,
-        verifications: during.len(),
+        verifications: phases[DURING].len(),
         failures,
         last_failure,
-        before_us: Latency::of(&before),
-        during_us: Latency::of(&during),
+        before_us: Latency::of(&phases[BEFORE]),
+        during_us: Latency::of(&phases[DURING]),
     })
-}
-
-/// Verifies one key after the other until the rotation is over.
-fn verify(target: Target, headers: &[Header], keys: &[String], from: usize, phase: &AtomicU8) -> Result<Seen> {
-    let mut client = Client::connect(target, headers.to_vec())?;
-    let mut seen = Seen { before: histogram(), during: histogram(), failures: 0, last_failure: None };
-    // A stride that is prime to any count of keys in use spreads verifiers over them.
-    for key in keys.iter().cycle().skip(from * 7919 % keys.len().max(1)) {
-        let in_phase = phase.load(Ordering::Acquire);
-        if in_phase == OVER {
-            break;
-        }
-        let begun = Instant::now();
-        let answer = client.operation("keys.verifyKey", &json!({ "key": key }));
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        match answer {
-            Ok(data) if data["code"] == "VALID" => {
-                let latency = if in_phase == BEFORE { &mut seen.before } else { &mut seen.during };
-                latency.saturating_record(took);
-            }
-            Ok(data) => {
-                seen.failures += 1;
-                seen.last_failure = Some(data.to_string());
-            }
-            Err(error) => {
-                seen.failures += 1;
-                seen.last_failure = Some(error.to_string());
-                client = Client::connect(target, headers.to_vec())?;
-            }
-        }
-    }
-    Ok(seen)
 }
 
 impl Report {
