@@ -9,6 +9,7 @@
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.
 
+mod accept;
 pub mod admin;
 mod bell;
 pub mod client_ip;

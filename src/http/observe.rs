@@ -4,7 +4,6 @@
 //! be looked at.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::accept;
 use super::exchange::names_its_host;
 use super::service_routes;
 use crate::app::Services;
@@ -31,8 +30,6 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
 /// Bytes of a head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Pause after the system refused to hand out a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens the socket of `metrics.listen`.
 ///
@@ -45,22 +42,7 @@ pub async fn bind(address: &str) -> Result<TcpListener, String> {
 
 /// Answers scrapes until `stop` is ready.
 pub async fn run(listener: TcpListener, services: Arc<Services>, stop: impl Future<Output = ()>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the places are never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = &mut stop => return,
-            accepted = accepted => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    accept::each(&listener, CONNECTIONS_MAX, stop, |stream, _, place| {
         let services = Arc::clone(&services);
         tokio::spawn(async move {
             let _place = place;
@@ -72,7 +54,8 @@ pub async fn run(listener: TcpListener, services: Arc<Services>, stop: impl Futu
                 .serve_connection(TokioIo::new(stream), service);
             let _ = timeout(CONNECTION_TIME_MAX, connection).await;
         });
-    }
+    })
+    .await;
 }
 
 async fn answer(services: Arc<Services>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

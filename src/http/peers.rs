@@ -11,7 +11,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +26,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::accept;
 use super::streams::{Arriving, pieces};
 use crate::app::Services;
 use crate::config::{self, Settings};
@@ -50,8 +50,6 @@ const PIECES_WAITING: usize = 4;
 /// How long a fence may take to arrive, and its bytes.
 const FENCE_TIME_MAX: Duration = Duration::from_secs(5);
 const FENCE_BYTES_MAX: usize = 16 << 10;
-/// Pause after the system refused to hand out a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What answers carry.
 pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
@@ -124,22 +122,7 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
         test_mode: settings.test_mode,
         bodies: super::forward::room_for_bodies(),
     });
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the places are never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = accepted => accepted,
-        };
-        let Ok((stream, address)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    accept::each(&listener, CONNECTIONS_MAX, stop, |stream, address, place| {
         let _ = stream.set_nodelay(true);
         let (peers, tls) = (Arc::clone(&peers), tls.clone());
         tokio::spawn(async move {
@@ -152,7 +135,8 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
                 }
             }
         });
-    }
+    })
+    .await;
     peers.leading.stop();
 }
 
