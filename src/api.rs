@@ -217,13 +217,7 @@ async fn follow<O: Operation>(services: Arc<Services>, mut inbound: Inbound) -> 
 
 /// A problem as a reply.
 pub(crate) fn refusal(problem: &Problem, request_id: &str) -> Outbound {
-    Outbound {
-        status: problem.status(),
-        is_problem: true,
-        retry_after_s: problem.retry_after_s(),
-        failure: Some(Box::new(failure(problem))),
-        ..Outbound::ok(problem.body(request_id))
-    }
+    Outbound::refusal(problem, request_id, failure(problem))
 }
 
 /// What the log says of a problem (COM-LOG-07). The cause is told for failures of ours only.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use keyward_storage::ids::{KeyId, WorkspaceId};
 use keyward_storage::records::change::ChangeId;
 
-use super::problem::Code;
+use super::problem::{Code, Problem};
 use crate::outside::Entropy;
 
 /// A request to an operation, its body read whole and everything its headers say already understood.
@@ -131,6 +131,17 @@ impl Outbound {
             failure: None,
             staleness_ms: None,
             body: body.into(),
+        }
+    }
+
+    /// An error; `failure` is what the log says of it.
+    pub fn refusal(problem: &Problem, request_id: &str, failure: Failure) -> Outbound {
+        Outbound {
+            status: problem.status(),
+            is_problem: true,
+            retry_after_s: problem.retry_after_s(),
+            failure: Some(Box::new(failure)),
+            ..Outbound::ok(problem.body(request_id))
         }
     }
 }

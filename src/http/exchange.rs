@@ -540,19 +540,8 @@ fn content_type(value: &HeaderValue) -> ContentType {
 
 /// An error as an operation would have answered it.
 fn outbound_of(problem: &Problem, request_id: RequestId) -> Outbound {
-    Outbound {
-        status: problem.status(),
-        is_problem: true,
-        rate_limit: None,
-        retry_after_s: problem.retry_after_s(),
-        caller: None,
-        failure: Some(Box::new(Failure {
-            code: problem.code(),
-            cause: std::error::Error::source(problem).map(error_chain),
-        })),
-        staleness_ms: None,
-        body: Bytes::from(problem.body(request_id.as_str())),
-    }
+    let cause = std::error::Error::source(problem).map(error_chain);
+    Outbound::refusal(problem, request_id.as_str(), Failure { code: problem.code(), cause })
 }
 
 /// Makes the reply; what the log is to say of a failure stays behind.
