@@ -276,41 +276,24 @@ static MOST: &[Setting] = &[
         },
         get: |settings| Value::Text(settings.region.clone()),
     },
-    Setting {
-        key: "master_key_file",
-        kind: Kind::Text,
-        meaning: "The file that holds the master key, under which recoverable keys are encrypted; empty = none. It must be\n\
-                  readable by its owner alone and lie outside of data_dir. `keyward vault generate-key` makes a key. During an\n\
-                  exchange it holds several, one a line: the first encrypts, the others only decrypt. The systemd credential\n\
-                  keyward-master-key goes before it, and the variable KEYWARD_MASTER_KEY can stand in for it.\n\
-                  Also the flag --master-key-file.",
-        put: |settings, value| {
-            settings.secrets.master_key_file =
-                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
-            Ok(())
-        },
-        get: |settings| {
-            let path = settings.secrets.master_key_file.as_deref().unwrap_or(std::path::Path::new(""));
-            Value::Text(path.to_string_lossy().into_owned())
-        },
-    },
-    Setting {
-        key: "pepper_file",
-        kind: Kind::Text,
-        meaning: "The file that holds the pepper, with which stored hashes of keys are keyed once `keyward pepper enable` has\n\
-                  switched to it; empty = none. From then on no start does without it. It must be readable by its owner alone\n\
-                  and lie outside of data_dir. `keyward pepper generate` makes one. During an exchange it holds two, one a line,\n\
-                  the new one first. The systemd credential keyward-pepper goes before it, and the variable KEYWARD_PEPPER can\n\
-                  stand in for it. Also the flag --pepper-file, of `keyward serve` and of the operator's commands.",
-        put: |settings, value| {
-            settings.secrets.pepper_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
-            Ok(())
-        },
-        get: |settings| {
-            let path = settings.secrets.pepper_file.as_deref().unwrap_or(std::path::Path::new(""));
-            Value::Text(path.to_string_lossy().into_owned())
-        },
-    },
+    optional_path!(
+        "master_key_file",
+        secrets.master_key_file,
+        "The file that holds the master key, under which recoverable keys are encrypted; empty = none. It must be\n\
+         readable by its owner alone and lie outside of data_dir. `keyward vault generate-key` makes a key. During an\n\
+         exchange it holds several, one a line: the first encrypts, the others only decrypt. The systemd credential\n\
+         keyward-master-key goes before it, and the variable KEYWARD_MASTER_KEY can stand in for it.\n\
+         Also the flag --master-key-file."
+    ),
+    optional_path!(
+        "pepper_file",
+        secrets.pepper_file,
+        "The file that holds the pepper, with which stored hashes of keys are keyed once `keyward pepper enable` has\n\
+         switched to it; empty = none. From then on no start does without it. It must be readable by its owner alone\n\
+         and lie outside of data_dir. `keyward pepper generate` makes one. During an exchange it holds two, one a line,\n\
+         the new one first. The systemd credential keyward-pepper goes before it, and the variable KEYWARD_PEPPER can\n\
+         stand in for it. Also the flag --pepper-file, of `keyward serve` and of the operator's commands."
+    ),
     choice!(
         "log.level",
         LogLevel { "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug, "trace" = Trace },
@@ -422,20 +405,12 @@ static MOST: &[Setting] = &[
         "The private key of that certificate, PEM, without a password. Only its owner, and its group, should be able to read\n\
          it."
     ),
-    Setting {
-        key: "tls.client_ca_file",
-        kind: Kind::Text,
-        meaning: "Authorities, PEM: then every client must show a certificate that one of them has signed. Empty: clients need\n\
-                  none.",
-        put: |settings, value| {
-            settings.tls.client_ca_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
-            Ok(())
-        },
-        get: |settings| {
-            let path = settings.tls.client_ca_file.as_deref();
-            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
-        },
-    },
+    optional_path!(
+        "tls.client_ca_file",
+        tls.client_ca_file,
+        "Authorities, PEM: then every client must show a certificate that one of them has signed. Empty: clients need\n\
+         none."
+    ),
     millis!(
         "tls.handshake_timeout_ms",
         10,
@@ -613,22 +588,14 @@ static MOST: &[Setting] = &[
         },
         get: |settings| Value::List(settings.metrics.allow.iter().map(IpNet::to_string).collect()),
     },
-    Setting {
-        key: "audit.export.file",
-        kind: Kind::Text,
-        meaning: "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
-                  readable by its owner alone; one that is there keeps its rights, and the log warns where others than its owner\n\
-                  and its group may read it, or others than its owner may change it. It is opened again when it was moved away\n\
-                  (logrotate). A restart goes on where it was; an event may then be written twice: event_id tells.",
-        put: |settings, value| {
-            settings.audit.export_file = Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
-            Ok(())
-        },
-        get: |settings| {
-            let path = settings.audit.export_file.as_deref();
-            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
-        },
-    },
+    optional_path!(
+        "audit.export.file",
+        audit.export_file,
+        "Appends every audit event to this file as it happens, a JSON object a line; empty means no file. It is made\n\
+         readable by its owner alone; one that is there keeps its rights, and the log warns where others than its owner\n\
+         and its group may read it, or others than its owner may change it. It is opened again when it was moved away\n\
+         (logrotate). A restart goes on where it was; an event may then be written twice: event_id tells."
+    ),
     Setting {
         key: "audit.export.syslog",
         kind: Kind::Text,
@@ -659,22 +626,13 @@ static MOST: &[Setting] = &[
             Value::Text(settings.telemetry.otlp_endpoint.as_ref().map_or_else(String::new, ServerUrl::to_string))
         },
     },
-    Setting {
-        key: "telemetry.otlp_headers_file",
-        kind: Kind::Text,
-        meaning: "The file of headers that the collector asks for, one a line, `name: value`; empty = none. It must be readable by\n\
-                  its owner alone and lie outside of data_dir, and is read again with a reload. The systemd credential\n\
-                  keyward-otlp-headers goes before it, and the variable KEYWARD_OTLP_HEADERS can stand in for it.",
-        put: |settings, value| {
-            settings.secrets.otlp_headers_file =
-                Some(value.into_text()).filter(|path| !path.is_empty()).map(PathBuf::from);
-            Ok(())
-        },
-        get: |settings| {
-            let path = settings.secrets.otlp_headers_file.as_deref();
-            Value::Text(path.map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
-        },
-    },
+    optional_path!(
+        "telemetry.otlp_headers_file",
+        secrets.otlp_headers_file,
+        "The file of headers that the collector asks for, one a line, `name: value`; empty = none. It must be readable by\n\
+         its owner alone and lie outside of data_dir, and is read again with a reload. The systemd credential\n\
+         keyward-otlp-headers goes before it, and the variable KEYWARD_OTLP_HEADERS can stand in for it."
+    ),
     choice!(
         "telemetry.signals",
         Signals { "all" = All, "traces" = Traces, "metrics" = Metrics },
