@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use keyward_storage::replication::Role;
+use keyward_storage::replication::RoleCell;
 use keyward_storage::{Position, Term};
 use tokio::sync::watch;
 
@@ -54,7 +55,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Node {
     name: String,
-    role: AtomicU8,
+    role: RoleCell,
     term: AtomicU64,
     position: watch::Sender<Position>,
     /// What times here count from; ms.
@@ -85,9 +86,9 @@ impl Node {
 
     /// A node with this role and name. `link` leads to the leader it follows, or used to follow.
     pub fn new(role: Role, name: &str, link: Option<Arc<Link>>, silence: Duration) -> Node {
-        let node = Node {
+        Node {
             name: name.to_owned(),
-            role: AtomicU8::new(0),
+            role: RoleCell::new(role),
             term: AtomicU64::new(1),
             position: watch::Sender::new(Position::START),
             began: Instant::now(),
@@ -100,18 +101,12 @@ impl Node {
             link,
             followers: Mutex::new(Vec::new()),
             restart: watch::Sender::new(false),
-        };
-        node.set_role(role);
-        node
+        }
     }
 
     /// What it does with changes.
     pub fn role(&self) -> Role {
-        match self.role.load(Ordering::Acquire) {
-            0 => Role::Leader,
-            1 => Role::Follower,
-            _ => Role::Fenced,
-        }
+        self.role.get()
     }
 
     /// As its operator calls it.
@@ -199,12 +194,7 @@ impl Node {
 
     /// Takes another role.
     pub fn set_role(&self, role: Role) {
-        let number = match role {
-            Role::Leader => 0,
-            Role::Follower => 1,
-            Role::Fenced => 2,
-        };
-        self.role.store(number, Ordering::Release);
+        self.role.set(role);
     }
 
     /// What the writer has made durable and visible.

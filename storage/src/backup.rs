@@ -19,9 +19,10 @@ use crate::error::{OpenError, ReadError};
 use crate::hot::window::journal;
 use crate::log::{Log, LogOptions};
 use crate::position::{Position, Term};
-use crate::records::{Effect, TableNo, decode_record, encode_record};
+use crate::records::{Effect, decode_record, encode_record};
 use crate::storage::Storage;
-use crate::store::{Snapshot, State, Store};
+use crate::store::{State, Store};
+use crate::walk::Walk;
 
 /// Bytes of rows in a chunk, about: a single row may be larger.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -36,12 +37,8 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// The records as they were at one position.
 pub struct Copy {
-    snapshot: Snapshot,
+    walk: Walk,
     state: State,
-    /// Tables that are left; the first one may be begun.
-    tables: Vec<TableNo>,
-    /// The last key handed out of that one.
-    after: Option<Vec<u8>>,
     rows: u64,
 }
 
@@ -53,13 +50,9 @@ impl Storage {
     /// The file of records cannot be read.
     pub fn copy(&self) -> Result<Copy, ReadError> {
         let snapshot = self.snapshot()?;
-        let (state, mut tables) = (snapshot.state()?, snapshot.tables()?);
-        let mut rows = 0;
-        for table in &tables {
-            rows += snapshot.count(*table)?;
-        }
-        tables.reverse();
-        Ok(Copy { snapshot, state, tables, after: None, rows })
+        let state = snapshot.state()?;
+        let walk = Walk::new(snapshot)?;
+        Ok(Copy { rows: walk.count()?, walk, state })
     }
 }
 
@@ -95,31 +88,11 @@ impl Copy {
     /// The file of records cannot be read, or a row in it is damaged: there is no backup of damage.
     pub fn next_chunk(&mut self) -> Result<Option<(Vec<u8>, u64)>, ReadError> {
         let (mut effects, mut bytes) = (Vec::new(), 0);
-        while let Some(&table) = self.tables.last() {
-            let from = self.after.take();
-            let mut damaged = false;
-            self.snapshot.visit(table, &[], from.as_deref().unwrap_or_default(), |key, value| {
-                use std::ops::ControlFlow::{Break, Continue};
-                if from.as_deref() == Some(key) {
-                    return Continue(());
-                }
-                let Some(value) = value else {
-                    damaged = true;
-                    return Break(());
-                };
-                bytes += key.len() + value.len();
-                effects.push(Effect { table, key: key.to_vec(), value: Some(value.to_vec()) });
-                if bytes >= CHUNK_BYTES { Break(()) } else { Continue(()) }
-            })?;
-            if damaged {
-                let cause = crate::error::BadRow::BadValue("bytes whose checksum does not fit");
-                return Err(ReadError::Row { table, cause });
-            }
-            if bytes >= CHUNK_BYTES {
-                self.after = effects.last().map(|effect: &Effect| effect.key.clone());
-                break;
-            }
-            self.tables.pop();
+        while bytes < CHUNK_BYTES
+            && let Some((table, rows)) = self.walk.next_rows(CHUNK_BYTES - bytes)?
+        {
+            bytes += rows.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            effects.extend(rows.into_iter().map(|(key, value)| Effect { table, key, value: Some(value) }));
         }
         Ok((!effects.is_empty()).then(|| (encode_record(&effects), effects.len() as u64)))
     }

@@ -43,6 +43,7 @@ mod testing;
 pub mod tx;
 mod upgrade;
 pub mod verify;
+mod walk;
 mod windows_thread;
 mod writer;
 mod writer_thread;

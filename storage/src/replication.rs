@@ -29,7 +29,7 @@ pub use following::{Following, Order};
 pub use history::{History, Parting, Reign};
 pub use messages::{Hello, Message, Refusal, Wire, WireError};
 pub use serving::{Deed, Serving};
-pub use standing::{Role, Standing};
+pub use standing::{Role, RoleCell, Standing};
 
 /// The version of the protocol this program speaks, and the oldest one it still understands.
 pub const PROTOCOL: u16 = 1;

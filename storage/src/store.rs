@@ -18,7 +18,7 @@ use redb::{
 use redb::{StorageBackend, TableError, WriteTransaction};
 
 use crate::disk::{self, Disk, DiskFile};
-use crate::error::ReadError;
+use crate::error::{BadRow, ReadError};
 use crate::ids::IdText;
 use crate::pepper::{Peppered, Peppers};
 use crate::position::{Position, Term};
@@ -352,19 +352,22 @@ impl Snapshot {
     pub(crate) fn block(&self, table: TableNo, after: Option<&[u8]>, bytes: usize) -> Result<Vec<RawRow>, ReadError> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.with_table(table, Vec::new(), |opened| {
+        self.with_table(table, Ok(Vec::new()), |opened| {
             let (mut rows, mut held) = (Vec::new(), 0);
             for row in opened.range::<&[u8]>((from, Bound::Unbounded))? {
                 let (key, value) = row?;
-                let (key, value) = (key.value(), checked(table, key.value(), value.value())?);
-                held += key.len() + value.len();
-                rows.push((key.to_vec(), value.to_vec()));
+                let Ok(whole) = checked(table, key.value(), value.value()) else {
+                    let cause = BadRow::BadValue("bytes whose checksum does not fit");
+                    return Ok(Err(ReadError::Row { table, cause }));
+                };
+                held += key.value().len() + whole.len();
+                rows.push((key.value().to_vec(), whole.to_vec()));
                 if held >= bytes {
                     break;
                 }
             }
-            Ok(rows)
-        })
+            Ok(Ok(rows))
+        })?
     }
 
     /// The store's own facts at this moment.

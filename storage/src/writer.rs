@@ -398,30 +398,17 @@ impl Writer {
         if records.is_empty() {
             txn.abort().map_err(redb::Error::from)?;
         } else {
-            match self.log.append(self.state.term, self.now, &records) {
-                Ok(_) => {}
-                Err(AppendError::NoSpace(cause)) => {
-                    if self.full_at.is_none() {
-                        tracing::warn!(%cause, "the write-ahead log found no room");
-                    }
-                    txn.abort().map_err(redb::Error::from)?;
-                    self.full_at = Some(self.status.free_bytes.load(Ordering::Relaxed));
-                    self.note_room(room);
-                    for (_, _, answer) in answers {
-                        answer(Fate::Unavailable(Unavailable::NoSpace));
-                    }
-                    for spend in step.strict {
-                        Work::Spend(spend).refuse(&Unavailable::NoSpace);
-                    }
-                    self.requeue(journal);
-                    return Ok(Vec::new());
+            if self.append(self.state.term, self.now, &records, room)?.is_none() {
+                txn.abort().map_err(redb::Error::from)?;
+                for (_, _, answer) in answers {
+                    answer(Fate::Unavailable(Unavailable::NoSpace));
                 }
-                Err(AppendError::Fatal(cause)) => return Err(Fatal::Log(cause)),
-                // Sizes were checked above and the term is the log's own: a defect of this program, and nothing was
-                // written.
-                Err(cause) => return Err(Fatal::Log(std::io::Error::other(cause))),
+                for spend in step.strict {
+                    Work::Spend(spend).refuse(&Unavailable::NoSpace);
+                }
+                self.requeue(journal);
+                return Ok(Vec::new());
             }
-            self.full_at = None;
             self.state.position = position;
             put_state(&txn, self.state)?;
             publishing = Some(store.publishing());
@@ -478,6 +465,34 @@ impl Writer {
             });
         };
         self.acks.hold(position, Box::new(told));
+    }
+
+    /// Appends records to the log as one frame, and gives the last one's position; `None` where the disk had no room for it,
+    /// which is noted, beside the `room` that was measured.
+    pub fn append(
+        &mut self,
+        term: Term,
+        written_at_ms: u64,
+        records: &[impl AsRef<[u8]>],
+        room: Room,
+    ) -> Result<Option<Position>, Fatal> {
+        match self.log.append(term, written_at_ms, records) {
+            Ok(position) => {
+                self.full_at = None;
+                Ok(Some(position))
+            }
+            Err(AppendError::NoSpace(cause)) => {
+                if self.full_at.is_none() {
+                    tracing::warn!(%cause, "the write-ahead log found no room");
+                }
+                self.full_at = Some(self.status.free_bytes.load(Ordering::Relaxed));
+                self.note_room(room);
+                Ok(None)
+            }
+            Err(AppendError::Fatal(cause)) => Err(Fatal::Log(cause)),
+            // Sizes were checked, here or by the leader, and so was the term: a defect of this program, and nothing was written.
+            Err(cause) => Err(Fatal::Log(std::io::Error::other(cause))),
+        }
     }
 
     /// Counts a commit of so many records.

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{BadRow, ReadError};
 use crate::hot::Hot;
 use crate::ids::{KeyId, WorkspaceNo};
-use crate::log::AppendError;
 use crate::position::{Position, Term};
 use crate::publish::publish;
 use crate::records::key::{self, CreditsRow, KeyRow, LastUsedRow};
@@ -193,22 +191,10 @@ impl Writer {
                 tables.apply(effect)?;
             }
         }
-        let position = match self.log.append(term, written_at_ms, records) {
-            Ok(position) => position,
-            Err(AppendError::NoSpace(cause)) => {
-                if self.full_at.is_none() {
-                    tracing::warn!(%cause, "the write-ahead log found no room");
-                }
-                txn.abort().map_err(redb::Error::from)?;
-                self.full_at = Some(self.status.free_bytes.load(Ordering::Relaxed));
-                self.note_room(room);
-                return Ok(Err(NotApplied::NoSpace));
-            }
-            Err(AppendError::Fatal(cause)) => return Err(Fatal::Log(cause)),
-            // Sizes are a leader's, and the term was compared: a defect of this program, and nothing was written.
-            Err(cause) => return Err(Fatal::Log(std::io::Error::other(cause))),
+        let Some(position) = self.append(term, written_at_ms, records, room)? else {
+            txn.abort().map_err(redb::Error::from)?;
+            return Ok(Err(NotApplied::NoSpace));
         };
-        self.full_at = None;
         (self.state.position, self.state.term) = (position, term);
         self.now = self.now.max(written_at_ms);
         put_state(&txn, self.state)?;

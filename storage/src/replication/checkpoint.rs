@@ -18,7 +18,8 @@ use crate::position::Position;
 use crate::records::{Effect, TableNo};
 use crate::replication::messages::Message;
 use crate::replication::{PROTOCOL, PROTOCOL_OLDEST};
-use crate::store::{self, RawRow, Snapshot, State, Store, Tables};
+use crate::store::{self, RawRow, State, Store};
+use crate::walk::Walk;
 
 /// Where records wait for their place, in the data directory.
 pub(crate) const DIR: &str = "incoming";
@@ -29,12 +30,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// Sends all records.
 pub struct Sender {
-    snapshot: Snapshot,
+    walk: Walk,
     state: State,
-    /// What is still to be sent; the first of them is being sent.
-    tables: Vec<TableNo>,
-    /// The last key of that one that was sent.
-    after: Option<Vec<u8>>,
     stage: Stage,
     sum: Sum,
 }
@@ -74,9 +71,7 @@ impl Sender {
     pub fn new(source: &Source) -> Result<Sender, ReadError> {
         let snapshot = source.snapshot()?;
         let state = snapshot.state()?;
-        let mut tables = snapshot.tables()?;
-        tables.reverse();
-        Ok(Sender { snapshot, state, tables, after: None, stage: Stage::Begin, sum: Sum::default() })
+        Ok(Sender { walk: Walk::new(snapshot)?, state, stage: Stage::Begin, sum: Sum::default() })
     }
 
     /// The position that the records stand at.
@@ -92,23 +87,14 @@ impl Sender {
         match self.stage {
             Stage::Begin => {
                 self.stage = Stage::Rows;
-                let mut rows = 0;
-                for table in &self.tables {
-                    rows += self.snapshot.count(*table)?;
-                }
+                let rows = self.walk.count()?;
                 let State { position, term, store_id: store, seed } = self.state;
                 Ok(Some(Message::Begin { protocol: PROTOCOL, store, seed, position, term, rows }))
             }
             Stage::Rows => {
-                while let Some(&table) = self.tables.last() {
-                    let rows = self.snapshot.block(table, self.after.as_deref(), BLOCK_BYTES)?;
-                    if let Some((last, _)) = rows.last() {
-                        self.after = Some(last.clone());
-                        self.sum.add(table, &rows);
-                        return Ok(Some(Message::Rows(table, rows)));
-                    }
-                    self.tables.pop();
-                    self.after = None;
+                if let Some((table, rows)) = self.walk.next_rows(BLOCK_BYTES)? {
+                    self.sum.add(table, &rows);
+                    return Ok(Some(Message::Rows(table, rows)));
                 }
                 self.stage = Stage::Done;
                 let Sum { rows, hasher } = std::mem::take(&mut self.sum);
@@ -226,14 +212,8 @@ impl Receiver {
                         return Err(TakeError::Wrong("rows are out of order"));
                     }
                 }
-                let txn = into.begin()?;
-                {
-                    let tables = Tables::new(&txn);
-                    for (key, value) in rows {
-                        tables.apply(&Effect { table, key, value: Some(value) })?;
-                    }
-                }
-                txn.commit().map_err(redb::Error::from)?;
+                let put = |(key, value)| Effect { table, key, value: Some(value) };
+                into.fill(&rows.into_iter().map(put).collect::<Vec<Effect>>())?;
                 Ok(None)
             }
             Message::End { rows, checksum } => {

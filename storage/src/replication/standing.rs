@@ -26,6 +26,14 @@ impl Role {
         }
     }
 
+    fn number(self) -> u8 {
+        match self {
+            Role::Leader => 0,
+            Role::Follower => 1,
+            Role::Fenced => 2,
+        }
+    }
+
     /// Why a change is not taken in this role; `None` where it is.
     pub fn refuses(self) -> Option<Unavailable> {
         match self {
@@ -36,10 +44,40 @@ impl Role {
     }
 }
 
+/// A role that threads read while another one changes it, without a lock.
+#[derive(Debug)]
+pub struct RoleCell(AtomicU8);
+
+impl RoleCell {
+    /// A node that begins in this role.
+    pub fn new(role: Role) -> RoleCell {
+        RoleCell(AtomicU8::new(role.number()))
+    }
+
+    /// The role now.
+    pub fn get(&self) -> Role {
+        match self.0.load(Ordering::Acquire) {
+            0 => Role::Leader,
+            1 => Role::Follower,
+            _ => Role::Fenced,
+        }
+    }
+
+    /// Takes another role.
+    pub fn set(&self, role: Role) {
+        self.0.store(role.number(), Ordering::Release);
+    }
+
+    /// Takes another role where this is the present one; whether it was.
+    pub fn replace(&self, from: Role, to: Role) -> bool {
+        self.0.compare_exchange(from.number(), to.number(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
 /// A node's role, and the newest term it has heard of.
 #[derive(Debug)]
 pub struct Standing {
-    role: AtomicU8,
+    role: RoleCell,
     /// Of any node; its own log may be in an older one.
     seen: AtomicU64,
 }
@@ -47,18 +85,12 @@ pub struct Standing {
 impl Standing {
     /// A node that begins in this role.
     pub fn new(role: Role) -> Standing {
-        let standing = Standing { role: AtomicU8::new(0), seen: AtomicU64::new(0) };
-        standing.set(role);
-        standing
+        Standing { role: RoleCell::new(role), seen: AtomicU64::new(0) }
     }
 
     /// Its role now.
     pub fn role(&self) -> Role {
-        match self.role.load(Ordering::Acquire) {
-            0 => Role::Leader,
-            1 => Role::Follower,
-            _ => Role::Fenced,
-        }
+        self.role.get()
     }
 
     /// The newest term it has heard of.
@@ -74,16 +106,11 @@ impl Standing {
     /// Takes no changes any more, since another node leads in this term. Whether it took them until now.
     pub fn fence(&self, term: Term) -> bool {
         self.see(term);
-        self.role.compare_exchange(0, 2, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.role.replace(Role::Leader, Role::Fenced)
     }
 
     /// Takes a role: before anything is handed in, or on the writer's thread.
     pub fn set(&self, role: Role) {
-        let number = match role {
-            Role::Leader => 0,
-            Role::Follower => 1,
-            Role::Fenced => 2,
-        };
-        self.role.store(number, Ordering::Release);
+        self.role.set(role);
     }
 }
