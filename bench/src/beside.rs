@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::analytics::World;
-use crate::child::{keyward_binary, start_keyward};
+use crate::child::{Server, keyward, keyward_binary, start_keyward};
 use crate::client::Client;
 use crate::compare::{fresh_root_key, make_api, make_keys, operation_headers, scratch};
 use crate::load::{Arrivals, Outcome, Pace, Plan, run};
@@ -40,7 +40,7 @@ const HEAVY: &[&str] = &[
 const KEYS: usize = 1_000;
 /// How often freshness is measured.
 const SEEN: usize = 100;
-/// A query's memory, bytes.
+/// A query's memory, and that of all queries, bytes.
 const MEMORY: u64 = 4 << 30;
 
 /// What to measure.
@@ -114,7 +114,9 @@ pub fn beside(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     say(&format!("recording {} events", options.events));
     record(&data.join("events"), workspace, options.events)?;
 
-    let server = start_keyward(&binary, &data, &root_key, &log, None)?;
+    let mut command = keyward(&binary, &data, &root_key);
+    command.env("KEYWARD_ANALYTICS_MEMORY_BYTES", MEMORY.to_string());
+    let server = Server::start(command, "/health/ready", &log, None)?;
     let api = make_api(server.target, &headers)?;
     let keys = make_keys(server.target, &headers, &json!({ "apiId": api }), KEYS)?;
     let requests: Result<Vec<_>> = keys

@@ -242,9 +242,14 @@ pub fn start_keyward(
     log: &Path,
     cores: Option<Cores>,
 ) -> Result<Server> {
+    Server::start(keyward(binary, data_dir, root_key), "/health/ready", log, cores)
+}
+
+/// What starts keyward on a directory.
+pub fn keyward(binary: &Path, data_dir: &Path, root_key: &str) -> Command {
     let mut command = Command::new(binary);
     command.arg("serve").arg("--data-dir").arg(data_dir).env("KEYWARD_ROOT_KEY", root_key);
-    Server::start(command, "/health/ready", log, cores)
+    command
 }
 
 /// Starts the floor, answering with the content of `body_file`.

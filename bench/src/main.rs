@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -393,6 +394,9 @@ struct Replication {
     /// Changes that the follower has to catch up with.
     #[arg(long, default_value_t = 1_000_000)]
     records: u64,
+    /// How many of these are written at one time.
+    #[arg(long, default_value = "64")]
+    writers: NonZeroUsize,
     /// How often verifications are measured without a follower and with one.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -630,8 +634,9 @@ fn find(arguments: Search) -> Result<()> {
 }
 
 fn replicate(arguments: Replication) -> Result<()> {
-    let Replication { keyward, directory, rate, seconds, records, rounds, pin, json } = arguments;
-    let options = replication::Options { keyward, directory, rate, seconds, records, rounds, pin };
+    let Replication { keyward, directory, rate, seconds, records, writers, rounds, pin, json } = arguments;
+    let options =
+        replication::Options { keyward, directory, rate, seconds, records, writers: writers.get(), rounds, pin };
     let report = replication::replication(&options, &mut say)?;
     print(json, &report, || report.table())
 }

@@ -32,8 +32,6 @@ use crate::{Error, Result};
 
 /// What nodes here know each other by.
 const TOKEN: &str = "a token of the benches, of thirty-two characters";
-/// Changes that are written at one time while the follower is away.
-const WRITERS: usize = 256;
 /// How long a follower may take to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Keys that are verified.
@@ -54,6 +52,8 @@ pub struct Options {
     pub seconds: u64,
     /// Changes that the follower has to catch up with.
     pub records: u64,
+    /// How many of these are written at one time: each waits for the disk before its writer makes the next.
+    pub writers: usize,
     /// How often verifications are measured without a follower and with one.
     pub rounds: usize,
     /// Generator and leader on cores of their own.
@@ -192,15 +192,15 @@ async fn in_process(options: &Options, place: &Path, say: &mut dyn FnMut(&str)) 
     let (made, took, lags) = lag(options, &leader, &follower).await?;
     wait(&leader, &follower).await?;
 
-    say(&format!("writing {} changes without the follower", options.records));
+    say(&format!("{} writers make {} changes without the follower", options.writers, options.records));
     following.abort();
     let _ = following.await;
     let began = Instant::now();
     let mut writers = JoinSet::new();
-    for writer in 0..WRITERS as u64 {
-        let (leader, records) = (Arc::clone(&leader), options.records);
+    for writer in 0..options.writers as u64 {
+        let (leader, records, step) = (Arc::clone(&leader), options.records, options.writers);
         writers.spawn(async move {
-            for number in (writer..records).step_by(WRITERS) {
+            for number in (writer..records).step_by(step) {
                 change(&leader, number).await?;
             }
             Ok::<_, Error>(())

@@ -30,8 +30,13 @@ use super::shared::{Shared, Standing};
 use super::view::View;
 use crate::priority::{self, Priority};
 
-/// Between two commits while there are changes.
+/// Between two commits while there are few changes.
 const COMMIT_EVERY: Duration = Duration::from_millis(400);
+/// Between two commits while there are many. A commit costs what it costs, whatever is in it, and segments of few rows have
+/// to be joined sooner; all that is taken from the requests beside it. A change is to be found within two seconds.
+const COMMIT_MANY_EVERY: Duration = Duration::from_millis(1200);
+/// Changes since the last commit that are many.
+const MANY: usize = 256;
 /// How often an idle index is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the index says where it stands while nothing that could be found changes.
@@ -40,8 +45,11 @@ const MARK_EVERY: Duration = Duration::from_secs(10);
 const CHANGES_MAX: usize = 8192;
 /// Rows read at once while the index is made anew.
 const ROWS_AT_ONCE: usize = 1000;
-/// What the index may keep in memory before it writes a segment, bytes.
-const HEAP_BYTES: usize = 64 << 20;
+/// What the index may keep in memory before it writes a segment, bytes, while it is made anew: a part of that is touched
+/// at once, whatever comes.
+const HEAP_MAKING_BYTES: usize = 64 << 20;
+/// The same while it is followed. No commit has so much.
+const HEAP_BYTES: usize = 16 << 20;
 /// Failures in a row after which the index is made anew rather than opened again.
 const FAILURES_MAX: usize = 3;
 /// First and longest wait after a failure.
@@ -171,6 +179,16 @@ impl Changes {
             _ => {}
         }
     }
+}
+
+/// What writes to an index, with so much memory.
+fn writer(index: &Index, heap_bytes: usize) -> Result<IndexWriter, TantivyError> {
+    let options = IndexWriterOptions::builder()
+        .memory_budget_per_thread(heap_bytes)
+        .num_worker_threads(1)
+        .num_merge_threads(1)
+        .build();
+    index.writer_with_options(options)
 }
 
 /// The workspace a row key begins with.
@@ -332,7 +350,7 @@ impl Follower {
                 return Err(Failure::Unusable("its making was interrupted".to_owned()));
             }
             let feed = self.source.resume(mark.position)?;
-            let mut open = self.open(index, fields, feed)?;
+            let mut open = self.open(index, fields, feed, HEAP_BYTES)?;
             open.complete = true;
             self.publish(&open).map_err(unusable)?;
             check(&open.index, &self.disk.list(&self.dir)?).map_err(|error| match error {
@@ -344,13 +362,8 @@ impl Follower {
         guarded.unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".to_owned())))
     }
 
-    fn open(&self, index: Index, fields: Fields, feed: Feed) -> Result<Open, Failure> {
-        let options = IndexWriterOptions::builder()
-            .memory_budget_per_thread(HEAP_BYTES)
-            .num_worker_threads(1)
-            .num_merge_threads(1)
-            .build();
-        let writer: IndexWriter = index.writer_with_options(options)?;
+    fn open(&self, index: Index, fields: Fields, feed: Feed, heap_bytes: usize) -> Result<Open, Failure> {
+        let writer = writer(&index, heap_bytes)?;
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let (now, position) = (Instant::now(), feed.position());
         Ok(Open {
@@ -381,7 +394,7 @@ impl Follower {
         let index = Index::create(self.seam(), schema, settings)?;
         // Whatever changes from here on is in the log of this reader.
         let feed = self.source.begin();
-        let mut open = self.open(index, fields, feed)?;
+        let mut open = self.open(index, fields, feed, HEAP_MAKING_BYTES)?;
         self.commit(&mut open)?;
         let began = Instant::now();
         self.read_all(&mut open, records::KEY, |open, snapshot, known, (key, row)| {
@@ -394,14 +407,19 @@ impl Follower {
             open.writer.add_document(open.fields.event_document(workspace, sequence, &row.event))?;
             Ok(())
         })?;
-        if !self.shared.stops() {
-            open.seen_twice = self.source.position();
-            open.complete = true;
-            self.commit(&mut open)?;
-            let rows = open.reader.searcher().num_docs();
-            tracing::info!(rows, took_ms = began.elapsed().as_millis() as u64, "the search index was made");
+        if self.shared.stops() {
+            return Ok(open);
         }
-        Ok(open)
+        let seen_twice = self.source.position();
+        open.complete = true;
+        self.commit(&mut open)?;
+        let rows = open.reader.searcher().num_docs();
+        tracing::info!(rows, took_ms = began.elapsed().as_millis() as u64, "the search index was made");
+        let Open { index, fields, feed, writer, .. } = open;
+        // There is one writer at a time. Segments that it was just joining are joined by the next.
+        drop(writer);
+        let open = self.open(index, fields, feed, HEAP_BYTES)?;
+        Ok(Open { seen_twice, complete: true, ..open })
     }
 
     /// Gives every row of a table to `each`, some at a time: no view of the records is held for long.
@@ -442,7 +460,7 @@ impl Follower {
                 // Whatever was durable before that is in what was read.
                 open.as_of = now;
             }
-            let due = stops || open.committed.elapsed() >= COMMIT_EVERY;
+            let due = stops || open.committed.elapsed() >= open.commits_every();
             if open.changes.len() > 0 && (due || !all) {
                 self.need_room()?;
                 self.write(open)?;
@@ -463,8 +481,9 @@ impl Follower {
                 self.look_after()?;
                 open.feed.wait(LOOK_EVERY);
             } else {
-                // More may come until then, and is written with it.
-                self.shared.sleep(COMMIT_EVERY.saturating_sub(open.committed.elapsed()));
+                // More may come until then, and is written with it; whether it is much is seen early enough.
+                let left = open.commits_every().saturating_sub(open.committed.elapsed());
+                self.shared.sleep(left.min(COMMIT_EVERY));
             }
         }
     }
@@ -554,6 +573,11 @@ impl Open {
             }
         }
         Ok(false)
+    }
+
+    /// How often it commits, by what there is to commit.
+    fn commits_every(&self) -> Duration {
+        if self.changes.len() < MANY { COMMIT_EVERY } else { COMMIT_MANY_EVERY }
     }
 
     /// Whether the log has moved on without a change that could be found, for so long that the index should say so: what is
