@@ -7,10 +7,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use crate::harness::program::{DataDir, FIRST_ROOT_KEY, binary};
 use crate::harness::{Ask, Connection, Options, Server, keyward};
@@ -145,6 +146,72 @@ fn a_restart_behind_a_handed_over_socket_loses_no_request() {
     }
     over.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap().expect("no request is lost"));
+    send(&server, Signal::TERM);
+    end(server);
+}
+
+/// The same with something to lose: verifications that spend credits go on over three restarts, and in the end as many credits
+/// are spent as verifications were answered. None is lost, and none is counted twice by a client that had to ask again: none
+/// has to.
+#[test]
+fn restarts_behind_a_handed_over_socket_spend_what_was_answered() {
+    const CREDITS: u64 = 1_000_000_000;
+    let dir = DataDir::fresh();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let start = || activated(&dir, OwnedFd::from(listener.try_clone().unwrap()), "keyward.socket");
+    let ask = |operation: &str, body: &Value| {
+        let ask = Ask::new("POST", &format!("/v2/{operation}")).header("Content-Type", "application/json");
+        ask.header("Authorization", &format!("Bearer {FIRST_ROOT_KEY}")).body(body.to_string())
+    };
+    let call = |operation: &str, body: Value| {
+        let reply = Connection::open(addr).unwrap().exchange(&ask(operation, &body)).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json["data"].clone()
+    };
+    let mut server = start();
+    let api = call("apis.createApi", json!({"name": "restarts"}));
+    let key = call("keys.createKey", json!({"apiId": api["apiId"], "credits": {"remaining": CREDITS}}));
+    let verify = ask("keys.verifyKey", &json!({"key": key["key"]}));
+
+    let over = AtomicBool::new(false);
+    let answered = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for kept in [false, true, true] {
+            let (over, answered, verify) = (&over, &answered, verify.clone());
+            scope.spawn(move || {
+                let verify = if kept { verify } else { verify.header("Connection", "close") };
+                let mut connection: Option<Connection> = None;
+                while !over.load(Ordering::Relaxed) {
+                    let mut open = connection.take().unwrap_or_else(|| Connection::open(addr).expect("nobody is refused"));
+                    let reply = open.exchange(&verify).expect("no request is lost");
+                    assert_eq!((reply.status, &reply.json["data"]["code"]), (200, &json!("VALID")));
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    if kept && reply.header("connection") != Some("close") {
+                        connection = Some(open);
+                    }
+                }
+            });
+        }
+        let more = || {
+            let (wanted, begun) = (answered.load(Ordering::Relaxed) + 200, Instant::now());
+            // Where a client has failed the others go on, and its panic is told when all have ended.
+            while answered.load(Ordering::Relaxed) < wanted && begun.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        more();
+        for _ in 0..3 {
+            send(&server, Signal::TERM);
+            end(server);
+            server = start();
+            more();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+
+    let left = call("keys.getKey", json!({"keyId": key["keyId"]}));
+    assert_eq!(left["credits"]["remaining"], json!(CREDITS - answered.load(Ordering::Relaxed)));
     send(&server, Signal::TERM);
     end(server);
 }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::setting_flags::SettingFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
+use crate::allocator;
 use crate::api;
 use crate::app::Services;
 use crate::audit::Keeper;
@@ -202,9 +203,10 @@ async fn answer_requests(
     (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
     otlp: Option<&Otlp>,
 ) -> Result<Over, String> {
-    let document = api::openapi::document(api::OPERATIONS);
-    let documents =
-        Documents::new(api::openapi::yaml(&document), document.to_string(), api::reference::page(&document));
+    let documents = Documents::new(|| {
+        let document = api::openapi::document(api::OPERATIONS);
+        [api::openapi::yaml(&document), document.to_string(), api::reference::page(&document)]
+    });
     let socket = AdminSocket::bind(&settings.data_dir)?;
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     tracing::info!(
@@ -240,7 +242,8 @@ async fn answer_requests(
     let hangup = signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for signals: {error}"))?;
     tokio::spawn(reload_at_hangup(reloader, hangup, told(stopped.clone())));
     let mut server = tokio::spawn(server.run(listeners, told(stopped)));
-    // These two end with the runtime.
+    // These end with the runtime.
+    tokio::spawn(allocator::give_back_freed_memory());
     tokio::spawn(service_manager::feed_watchdog(async move || watched.writer_answers().await));
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch());

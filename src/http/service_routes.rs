@@ -3,6 +3,8 @@
 //!
 //! None of these needs a credential, and none is recorded.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -19,9 +21,11 @@ use crate::metrics::CONTENT_TYPE;
 /// Where metrics are.
 pub(super) const METRICS_PATH: &str = "/metrics";
 
-/// The documents of the API, made once at start.
-#[derive(Debug, Clone)]
-pub struct Documents {
+/// The documents of the API, made when the first of them is asked for: most servers are never asked, and making them takes
+/// several times the memory of what is made.
+pub struct Documents(LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>);
+
+struct Made {
     openapi_yaml: Bytes,
     openapi_json: Bytes,
     reference: Bytes,
@@ -29,15 +33,18 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Takes the OpenAPI document in both forms and the reference page.
-    pub fn new(openapi_yaml: String, openapi_json: String, reference_html: String) -> Documents {
-        let policy = content_security_policy(&reference_html);
-        Documents {
-            openapi_yaml: Bytes::from(openapi_yaml),
-            openapi_json: Bytes::from(openapi_json),
-            reference_policy: HeaderValue::try_from(policy).expect("a policy is made of ASCII words and base64"),
-            reference: Bytes::from(reference_html),
-        }
+    /// `make` gives the OpenAPI document as YAML and as JSON, and the reference page.
+    pub fn new(make: impl FnOnce() -> [String; 3] + Send + 'static) -> Documents {
+        Documents(LazyLock::new(Box::new(move || {
+            let [openapi_yaml, openapi_json, reference_html] = make();
+            let policy = content_security_policy(&reference_html);
+            Made {
+                openapi_yaml: Bytes::from(openapi_yaml),
+                openapi_json: Bytes::from(openapi_json),
+                reference_policy: HeaderValue::try_from(policy).expect("a policy is made of ASCII words and base64"),
+                reference: Bytes::from(reference_html),
+            }
+        })))
     }
 }
 
@@ -100,10 +107,10 @@ pub(super) fn reply(page: Page, at: &Health, documents: &Documents, request_id: 
         Page::HealthLive | Page::HealthStartup => health(at.stage != Stage::Starting, at),
         Page::HealthReady => health(at.stage == Stage::Ready && at.fit.reads, at),
         Page::HealthReadyForWrites => health(at.stage == Stage::Ready && at.fit.writes, at),
-        Page::OpenapiYaml => document("application/yaml", documents.openapi_yaml.clone()),
-        Page::OpenapiJson => document(JSON, documents.openapi_json.clone()),
+        Page::OpenapiYaml => document("application/yaml", documents.0.openapi_yaml.clone()),
+        Page::OpenapiJson => document(JSON, documents.0.openapi_json.clone()),
         Page::Reference => {
-            page_of("text/html; charset=utf-8", documents.reference.clone(), documents.reference_policy.clone())
+            page_of("text/html; charset=utf-8", documents.0.reference.clone(), documents.0.reference_policy.clone())
         }
         Page::Help(page) => {
             let (content_type, text) = page.render();

@@ -177,7 +177,7 @@ impl World {
         let address = listener.tcp_address().expect("bound").to_string();
         let listeners = Listeners { all: vec![listener], handed_over: false };
         let behaviours = Behaviours::default();
-        let documents = Documents::new("openapi: 3.1.0\n".to_owned(), "{}".to_owned(), "<script>1</script>".to_owned());
+        let documents = Documents::new(|| ["openapi: 3.1.0\n", "{}", "<script>1</script>"].map(str::to_owned));
         let server = Server::new(behaviours.clone(), &settings, Outside::fixed(NOW_MS, 1), documents);
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(server.run(listeners, async {
