@@ -17,6 +17,7 @@ use keyward_storage::hot::window::cells_are_lock_free;
 use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
+use keyward_storage::replication::Standing;
 use keyward_storage::{
     Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, Term, TransactError, Turn, Tx, Unavailable,
 };
@@ -197,13 +198,15 @@ impl Services {
         let begin = begin_as(settings, &*disk)?;
         let link = replication::new_link(settings).map_err(ServicesError::Replication)?;
         let Replication { node: name, silence, log_bytes, listen, .. } = &settings.replication;
-        let node = Arc::new(Node::new(begin.role(), name, link, *silence));
+        let standing = Arc::new(Standing::new(begin.role()));
+        let node = Arc::new(Node::new(Arc::clone(&standing), name, link, *silence));
         let told = Arc::clone(&node);
         let storage = Storage::open(Options {
             clear_after_switch: true,
             acks_wanted: settings.replication.acks_wanted(),
             ack_timeout: settings.replication.ack_timeout,
             keep_log_bytes: if listen.is_some() { *log_bytes } else { 0 },
+            standing,
             on_commit: Some(Arc::new(move |position, term| told.committed(position, term))),
             ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
         })?;
@@ -640,7 +643,8 @@ fn storage_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, 
     options.peppers.clone_from(&peppers.peppers);
     // A command that changes a follower's records would make a history of its own of them. What cannot be read is told where the
     // server is started.
-    options.role = begin_as(settings, &*options.disk).map_or(Role::Follower, Begin::role);
+    let role = begin_as(settings, &*options.disk).map_or(Role::Follower, Begin::role);
+    options.standing = Arc::new(Standing::new(role));
     // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
     options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));
     options

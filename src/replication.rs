@@ -51,7 +51,6 @@ pub fn end_reign(services: &Services, term: Term, name: &str) {
     if !services.storage.standing().fence(term) {
         return;
     }
-    services.node.set_role(Role::Fenced);
     tracing::error!(
         term = term.0,
         leader = name,
@@ -81,7 +80,7 @@ pub fn promote(services: &Services, forced: bool) -> Result<Term, String> {
         if node.role() == Role::Follower && node.is_leader_reachable() {
             let leader = node.link().map_or_else(String::new, |link| format!(" {}", link.leader()));
             return Err(format!(
-                "the leader{leader} can be reached; stop it first, so that no change is lost, or insist with --force"
+                "the leader can be reached (by{leader}); stop it first, so that no change is lost, or insist with --force"
             ));
         }
         let lacks = node.lag_records();
@@ -106,7 +105,6 @@ pub fn promote(services: &Services, forced: bool) -> Result<Term, String> {
         let _ = tell.send(outcome);
     });
     let term = told.recv().unwrap_or(Err(NotPromoted::Stopped)).map_err(|error| error.to_string())?;
-    node.set_role(Role::Leader);
     tracing::warn!(
         term = term.0,
         position = node.position().0,

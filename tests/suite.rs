@@ -13,6 +13,7 @@ mod apis;
 mod audit;
 mod authority;
 mod backup;
+mod chain;
 mod cli;
 mod contract;
 mod doctor;

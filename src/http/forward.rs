@@ -2,7 +2,8 @@
 //!
 //! A follower sends what the client sent - path, body, credential - and what it knows of it: the client's address, the request's
 //! id, the time that is left, and a name for what the request changes. The leader answers as it would have answered the client;
-//! what the reply's own headers say travels apart, since the follower writes them for its client.
+//! what the reply's own headers say travels apart, since the follower writes them for its client. A node in between hands both on. It
+//! answers 421 where nothing came of the request, and 502 where that is not known.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::api::wire::{
 };
 use crate::api::{self, Entry};
 use crate::app::Services;
+use crate::replication::forward::{Lost, relay};
 use crate::replication::replies::{self, Standing};
 
 /// Where operations are, on the address for other nodes as on that for clients.
@@ -47,7 +49,7 @@ const TEST_TIME: HeaderName = HeaderName::from_static("keyward-test-time");
 const UNRECORDED: HeaderName = HeaderName::from_static("keyward-unrecorded");
 const TIME_LEFT: HeaderName = HeaderName::from_static("keyward-time-left-ms");
 const CHANGE: HeaderName = HeaderName::from_static("keyward-change");
-const HOPS: HeaderName = HeaderName::from_static("keyward-hops");
+pub(super) const HOPS: HeaderName = HeaderName::from_static("keyward-hops");
 const POSITION: HeaderName = HeaderName::from_static("keyward-position");
 const ERROR_CODE: HeaderName = HeaderName::from_static("keyward-error-code");
 const LIMIT: HeaderName = HeaderName::from_static("keyward-limit");
@@ -71,6 +73,9 @@ pub enum NoReply {
     /// The other node does not lead, and reaches nobody who does. It did nothing.
     #[error("the node that is followed does not lead")]
     Refused,
+    /// The other node handed it on, and heard no more of it.
+    #[error("the node that is followed got no reply from the leader")]
+    Doubtful,
     /// It did not come.
     #[error(transparent)]
     Lost(#[from] LinkError),
@@ -86,6 +91,9 @@ impl Asked<'_> {
         let reply = link.request(self.request()).await?;
         if reply.status() == StatusCode::MISDIRECTED_REQUEST {
             return Err(NoReply::Refused);
+        }
+        if reply.status() == StatusCode::BAD_GATEWAY {
+            return Err(NoReply::Doubtful);
         }
         let (head, mut body) = reply.into_parts();
         let body = gather(&mut body, REPLY_BYTES_MAX).await.map_err(|error| match error {
@@ -179,6 +187,16 @@ pub async fn answer(
     let Some((inbound, left)) = inbound_of(&head.headers, bytes, now_ms, test_mode) else {
         return bare(StatusCode::BAD_REQUEST);
     };
+    if !services.node.is_leader() {
+        let on = relay(services, entry.path, &inbound, (entry.on_follower, entry.pace));
+        match tokio::time::timeout(left, on).await {
+            Ok(Ok((outbound, position))) => return response_of(outbound, position),
+            // It was promoted meanwhile: what the leader before it has made of the request is known here by its name.
+            _ if services.node.is_leader() => {}
+            Ok(Err(Lost::Unsent)) => return bare(StatusCode::MISDIRECTED_REQUEST),
+            Ok(Err(Lost::Unknown)) | Err(_) => return bare(StatusCode::BAD_GATEWAY),
+        }
+    }
     let request_id = inbound.request_id;
     let answered = tokio::time::timeout(left, carry_out(services, entry, inbound)).await;
     let outbound = match answered {

@@ -152,12 +152,15 @@ impl Link {
         Ok((write, Answered::Refused(why)))
     }
 
-    /// Sends a message to this path; gives the status of the answer, and its bytes as far as they are few.
+    /// Sends a message to this path, which has come through so many nodes; gives the status of the answer, and its bytes as far as
+    /// they are few.
     ///
     /// # Errors
     /// There is no connection, or it ended before the answer came.
-    pub async fn post(&self, path: &'static str, message: Bytes) -> Result<(u16, Bytes), LinkError> {
-        Ok(told(self.request(post(path, whole(message))).await?).await)
+    pub async fn post(&self, path: &'static str, message: Bytes, hops: u8) -> Result<(u16, Bytes), LinkError> {
+        let mut request = post(path, whole(message));
+        request.headers_mut().insert(super::forward::HOPS, HeaderValue::from(u16::from(hops)));
+        Ok(told(self.request(request).await?).await)
     }
 
     /// Keeps the connection up for as long as it is polled.

@@ -2,27 +2,33 @@
 //!
 //! `GET /replication/events?source=N` tells how far the leader is with a follower's events; `POST /replication/events` brings a
 //! parcel. Both answer with the header `keyward-marks`, two numbers of batches. 200: the parcel is durable, now or before. 409: a
-//! part of it is there. 400: it is no parcel. 503: not now. 421: this node does not lead.
+//! part of it is there. 400: it is no parcel. 503: not now. 421: this node does not lead, and reaches nobody who does. A node in between
+//! hands both on as they are, and the leader's answers back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use keyward_query::events::{Marks, PARCEL_BYTES_MAX, Taken, Untaken};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::forward::{Unread, bare, gather_within};
+use super::forward::{HOPS, Unread, bare, gather_within, number};
 use super::link::{Body, Link, LinkError, whole};
 use crate::app::Services;
+use crate::replication::forward::HOPS_MAX;
 
 /// Where parcels go.
 pub const PATH: &str = "/replication/events";
 /// How long the leader may take for one.
 const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of text in an answer that is handed back.
+const TEXT_BYTES_MAX: usize = 4096;
 
 const MARKS: HeaderName = HeaderName::from_static("keyward-marks");
 
@@ -93,8 +99,11 @@ fn marks_of(headers: &HeaderMap) -> Option<Marks> {
 /// Answers another node that asks for its marks, or brings a parcel.
 pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Request<Incoming>) -> Response<Body> {
     let (head, mut body) = request.into_parts();
-    let Some(events) = services.events.clone().filter(|_| services.node.is_leader()) else {
-        return said(StatusCode::MISDIRECTED_REQUEST, None, "this node does not lead");
+    if !services.node.is_leader() {
+        return relay(services, room, head, body).await;
+    }
+    let Some(events) = services.events.clone() else {
+        return said(StatusCode::MISDIRECTED_REQUEST, None, "this node keeps no events");
     };
     if head.method == Method::GET {
         let source = head.uri.query().and_then(|query| query.strip_prefix("source=")?.parse().ok());
@@ -129,6 +138,36 @@ pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Re
         }
         Ok(Err(error @ Untaken::Later)) => said(StatusCode::SERVICE_UNAVAILABLE, None, &error.to_string()),
         Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, None, "taking it ended by a bug"),
+    }
+}
+
+/// Hands a question, or a parcel, on to the node that this one follows.
+async fn relay(services: &Arc<Services>, room: &Arc<Semaphore>, head: Parts, mut body: Incoming) -> Response<Body> {
+    let away = |text: &str| said(StatusCode::MISDIRECTED_REQUEST, None, text);
+    let hops = number(&head.headers, &HOPS).unwrap_or(0) + 1;
+    if hops > u64::from(HOPS_MAX) {
+        return away("it came through more nodes than can be in one chain: do they follow each other in a circle?");
+    }
+    let Some(link) = services.node.link().filter(|link| link.is_up()) else {
+        return away("this node does not lead, and reaches nobody who does");
+    };
+    let (parcel, _room) = match gather_within(&mut body, PARCEL_BYTES_MAX, room).await {
+        Ok(read) => read,
+        Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
+    };
+    let mut request = Request::new(whole(parcel));
+    (*request.method_mut(), *request.uri_mut()) = (head.method, head.uri);
+    request.headers_mut().insert(HOPS, HeaderValue::from(hops));
+    match timeout(TIME_MAX, link.request(request)).await {
+        Ok(Ok(reply)) => {
+            let (status, marks) = (reply.status(), marks_of(reply.headers()));
+            let text = Limited::new(reply.into_body(), TEXT_BYTES_MAX).collect().await;
+            let text = text.map(|text| text.to_bytes()).unwrap_or_default();
+            said(status, marks, &String::from_utf8_lossy(&text))
+        }
+        // Whether it arrived is not known: whoever brought it asks, and brings it again.
+        Ok(Err(_)) | Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, None, "the leader did not reply"),
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! - `POST /replication/log`: the follower's messages as the request's body, the leader's as the answer's, for as long as both like;
 //! - `POST /replication/checkpoint`: all records as the answer's body;
-//! - `POST /replication/fence`: a promoted node tells the leader before it of its term.
+//! - `POST /replication/fence`: a promoted node tells the leader before it of its term; a node in between hands that on.
 //!
 //! Other paths are `super::peer_routes`'s.
 
@@ -33,7 +33,7 @@ use super::streams::{Arriving, pieces};
 use crate::app::Services;
 use crate::config::{self, Settings};
 use crate::outside::Clock;
-use crate::replication::lead::{Leading, NotFenced};
+use crate::replication::lead::{FENCE_PATH, Leading, NotFenced};
 use crate::replication::token::{self, Expected};
 use crate::telemetry::error_chain;
 use crate::tls::Tls;
@@ -187,10 +187,11 @@ async fn answer(
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             }
         }
-        (&Method::POST, "/replication/fence") => {
+        (&Method::POST, FENCE_PATH) => {
+            let hops = super::forward::number(request.headers(), &super::forward::HOPS).unwrap_or(0);
             let body = Limited::new(request.into_body(), FENCE_BYTES_MAX).collect();
             match timeout(FENCE_TIME_MAX, body).await {
-                Ok(Ok(body)) => match peers.leading.fence(body.to_bytes().to_vec()).await {
+                Ok(Ok(body)) => match peers.leading.fence(body.to_bytes(), hops).await {
                     Ok(()) => text(StatusCode::OK, "this node takes no changes any more"),
                     Err(NotFenced::Over(message)) => {
                         let mut response = Response::new(Full::new(Bytes::from(message)).boxed_unsync());

@@ -32,6 +32,8 @@ struct Carrier {
     events: Arc<Events>,
     /// How far the leader is with this node's events, once it has said so.
     marks: Option<Marks>,
+    /// How this node stood when it said so: another leader has to say it again.
+    changes: u64,
     pause: Duration,
     failing: bool,
 }
@@ -47,7 +49,7 @@ enum Turn {
 /// Carries for as long as it is polled.
 pub async fn run(services: Arc<Services>) {
     let Some(events) = services.events.clone() else { return };
-    let mut carrier = Carrier { services, events, marks: None, pause: PAUSE_MIN, failing: false };
+    let mut carrier = Carrier { services, events, marks: None, changes: 0, pause: PAUSE_MIN, failing: false };
     loop {
         match carrier.turn().await {
             Ok(Turn::More) => carrier.recovered(),
@@ -82,6 +84,10 @@ impl Carrier {
         let Some(link) = self.services.node.link().filter(|link| link.is_up()).cloned() else {
             return Ok(Turn::Idle(GATHER));
         };
+        let changes = self.services.storage.standing().changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            self.marks = None;
+        }
         let Some(marks) = self.marks else {
             let marks = parcels::ask_marks(&link, source).await.map_err(|error| error.to_string())?;
             if self.events.are_anothers(marks) {

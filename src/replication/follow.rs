@@ -9,11 +9,12 @@ use keyward_storage::disk::{Disk, RealDisk};
 use keyward_storage::replication::checkpoint::{Receiver, TakeError};
 use keyward_storage::replication::install::{has_records, set_aside};
 use keyward_storage::replication::messages::Received;
-use keyward_storage::replication::{Following, Message, NotApplied, Order, Role, Wire};
+use keyward_storage::replication::{Following, Message, NotApplied, Order, Role, Welcome, Wire, Word};
 use keyward_storage::{Position, Term};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::lead::FENCE_PATH;
 use super::role::{self, Kept};
 use super::{end_reign, new_link};
 use crate::app::Services;
@@ -41,8 +42,8 @@ enum Ended {
     Cut(String),
     /// The same would happen again until somebody does something.
     Hopeless(String),
-    /// The logs part after this position, or the leader's does not go back.
-    Anew(Option<Position>),
+    /// The logs part after this position (where two nodes were promoted to one term, in that one), or the leader's does not go back.
+    Anew(Option<(Position, Option<Term>)>),
     /// This node leads now.
     Promoted,
 }
@@ -113,7 +114,6 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
     let mut waiting: Vec<Received> = Vec::new();
     let (mut waiting_bytes, mut in_flight) = (0, 0);
     let (tell, mut applied) = mpsc::channel::<Result<Position, NotApplied>>(IN_FLIGHT_MAX);
-    let mut welcomed = false;
     loop {
         if in_flight < IN_FLIGHT_MAX && !waiting.is_empty() {
             in_flight += 1;
@@ -156,19 +156,27 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                             waiting_bytes += frame.payload_bytes();
                             waiting.push(frame);
                         }
-                        Ok(Order::Heard(position)) => {
-                            if !std::mem::replace(&mut welcomed, true) {
-                                if let Some(term) = following.leader_term()
-                                    && let Err(error) = note_term(services, term).await
-                                {
-                                    return Ended::Hopeless(error);
-                                }
-                                services.node.set_connected(true);
-                                tracing::info!(leader = %link.leader(), position = position.0, "the leader's log is followed");
+                        Ok(Order::Welcomed(welcome)) => {
+                            if let Err(error) = note_term(services, welcome.term).await {
+                                return Ended::Hopeless(error);
                             }
-                            services.node.heard(position);
+                            let Welcome { position, above, .. } = welcome;
+                            services.node.set_connected(true);
+                            // A node in between says with its first beat how it stands to the leader.
+                            match above.len() {
+                                1 => services.node.heard(Word::leader(position)),
+                                _ => services.node.knows_of(position),
+                            }
+                            services.storage.standing().welcomed(&above);
+                            tracing::info!(
+                                leader = %link.leader(),
+                                position = position.0,
+                                hops = above.len(),
+                                "the leader's log is followed"
+                            );
                         }
-                        Ok(Order::Part(common)) => return Ended::Anew(Some(common)),
+                        Ok(Order::Heard(word)) => services.node.heard(word),
+                        Ok(Order::Part(common, twin)) => return Ended::Anew(Some((common, twin))),
                         Ok(Order::Fetch) => return Ended::Anew(None),
                         Ok(Order::Refused(_, why)) => return Ended::Hopeless(why),
                         Err(error) => return Ended::Cut(error.to_string()),
@@ -204,8 +212,21 @@ async fn note_term(services: &Arc<Services>, term: Term) -> Result<(), String> {
 }
 
 /// Sets aside what only this node has, and takes all records of the leader.
-async fn take_anew(services: &Arc<Services>, link: &Link, parted: Option<Position>) -> Result<Position, String> {
-    if let Some(common) = parted {
+async fn take_anew(
+    services: &Arc<Services>,
+    link: &Link,
+    parted: Option<(Position, Option<Term>)>,
+) -> Result<Position, String> {
+    if let Some((common, twin)) = parted {
+        // Whoever follows this node hears of it when the leader's records are here.
+        services.storage.standing().parted();
+        if let Some(twin) = twin {
+            tracing::error!(
+                term = twin.0,
+                "two nodes were promoted to the same term, each without knowing of the other: this node has records of the one, and \
+                 its leader is, or follows, the other"
+            );
+        }
         let aside = services.read(move |storage| set_aside(&storage.source(), common)).await;
         match aside.map_err(|error| error_chain(&error))? {
             Some(aside) => tracing::error!(
@@ -310,7 +331,7 @@ async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) 
     let mut told = String::new();
     loop {
         link.wait_until_up().await;
-        match timeout(FENCE_TIME_MAX, link.post("/replication/fence", message.clone())).await {
+        match timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, message.clone(), 0)).await {
             Ok(Ok((200, _))) => {
                 tracing::info!(leader = %link.leader(), "the leader before this one takes no changes any more");
                 return;

@@ -3,9 +3,13 @@
 //! Each request that is handed on has an id, so it may be sent again when the link is cut: the leader carries it out once
 //! ([`super::replies`], and for changes [`keyward_storage::records::change`]). The reply says how far the leader's log was behind
 //! it; this node waits until it is there itself, so that whoever changed something here reads it here.
+//!
+//! What comes from a node that follows this one goes on under the name that it has ([`relay`]): nothing of it is answered here, since
+//! that node knows best what it can answer itself.
 
 use std::time::{Duration, Instant};
 
+use keyward_storage::Position;
 use keyward_storage::records::change;
 use tokio::time::sleep;
 
@@ -16,7 +20,7 @@ use crate::http::forward::{Asked, NoReply};
 use crate::http::link::Link;
 
 /// Nodes that a request goes through at most: whoever follows in a circle is not asked for ever.
-const HOPS_MAX: u8 = 4;
+pub const HOPS_MAX: u8 = keyward_storage::replication::CHAIN_MAX as u8;
 /// How long a request that changes something waits for a leader that is not heard.
 const LINK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long others do, for so many seconds after the node has started.
@@ -68,23 +72,70 @@ pub async fn forward(
     (how, pace): (OnFollower, Pace),
 ) -> Result<Outbound, Lost> {
     let node = &services.node;
-    let link = node.link().filter(|_| forwarded.hops <= HOPS_MAX).ok_or(Lost::Unsent)?;
-    let begun = Instant::now();
-    let left_ms = inbound.deadline_ms.saturating_sub(services.outside.clock.now_ms());
-    let whole = match pace {
-        Pace::Finishes => Duration::from_millis(left_ms).min(STOPS_PATIENCE).saturating_sub(MARGIN),
-        Pace::Stops => STOPS_PATIENCE,
-    };
+    let (begun, whole) = (Instant::now(), time_left(services, inbound, pace));
     let alone = how.goes_on_alone();
     // Half of it is for answering without the leader.
-    let deadline = begun + if alone { whole / 2 } else { whole };
+    let time = if alone { whole / 2 } else { whole };
+    let (mut outbound, position) = ask(services, path, inbound, forwarded, (alone, time)).await?;
+    let until = (Instant::now() + VISIBLE_PATIENCE).min(begun + whole);
+    if how == OnFollower::Leader && !node.wait_for(position, until).await {
+        outbound.staleness_ms = Some(node.staleness_ms());
+    }
+    Ok(outbound)
+}
+
+/// Hands on what another node has handed on to this one. The reply, and the position that whoever reads must have reached to see what
+/// it tells of: the node that asked waits until it is there, and then this one was there before.
+///
+/// # Errors
+/// As [`forward`].
+pub async fn relay(
+    services: &Services,
+    path: &'static str,
+    inbound: &Inbound,
+    (how, pace): (OnFollower, Pace),
+) -> Result<(Outbound, Position), Lost> {
+    let forwarded = name(services, inbound.forwarded);
+    let time = time_left(services, inbound, pace);
+    ask(services, path, inbound, forwarded, (how.goes_on_alone(), time)).await
+}
+
+/// How long the reply to a request may take.
+fn time_left(services: &Services, inbound: &Inbound, pace: Pace) -> Duration {
+    let left_ms = inbound.deadline_ms.saturating_sub(services.outside.clock.now_ms());
+    match pace {
+        Pace::Finishes => Duration::from_millis(left_ms).min(STOPS_PATIENCE).saturating_sub(MARGIN),
+        Pace::Stops => STOPS_PATIENCE,
+    }
+}
+
+/// Asks the node that is followed, for so long; whoever can go on `alone` is told soon that it has to.
+async fn ask(
+    services: &Services,
+    path: &'static str,
+    inbound: &Inbound,
+    forwarded: Forwarded,
+    (alone, time): (bool, Duration),
+) -> Result<(Outbound, Position), Lost> {
+    let node = &services.node;
+    if forwarded.hops > HOPS_MAX {
+        tracing::warn!(
+            path,
+            hops = forwarded.hops,
+            "a request was handed on by more nodes than can be in one chain: do they follow each other in a circle? It is refused"
+        );
+        return Err(Lost::Unsent);
+    }
+    let link = node.link().ok_or(Lost::Unsent)?;
+    let begun = Instant::now();
+    let deadline = begun + time;
     let patience = match alone {
         false => LINK_PATIENCE,
         // A node that has just started has heard nobody yet.
         true if services.metrics.uptime_s() < YOUNG_S => YOUNG_PATIENCE,
         true => Duration::ZERO,
     };
-    if !heard(services, link, begun + patience.min(whole / 4)).await {
+    if !heard(services, link, begun + patience.min(time / 4)).await {
         services.metrics.replication.unreachable();
         return Err(Lost::Unsent);
     }
@@ -102,15 +153,12 @@ pub async fn forward(
             }
         };
         match reply {
-            Ok((mut outbound, position)) => {
+            Ok(answered) => {
                 services.metrics.replication.forwarded();
-                let until = (Instant::now() + VISIBLE_PATIENCE).min(begun + whole);
-                if how == OnFollower::Leader && !node.wait_for(position, until).await {
-                    outbound.staleness_ms = Some(node.staleness_ms());
-                }
-                return Ok(outbound);
+                return Ok(answered);
             }
             Err(NoReply::Refused) => return Err(lost),
+            Err(NoReply::Doubtful) => lost = Lost::Unknown,
             Err(NoReply::Lost(error)) => {
                 if !error.is_unsent() {
                     lost = Lost::Unknown;

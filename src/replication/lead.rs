@@ -1,4 +1,5 @@
-//! The leader's side: streams of the log, one thread each to read it; checkpoints; and the end of a reign.
+//! The side of a node that is followed: streams of the log, one thread each to read it; checkpoints; and the end of a reign. It leads,
+//! or follows another one itself, whose log it hands on then.
 //!
 //! What to answer is `keyward_storage::replication::Serving`'s to say. Here are the threads, the files and the sockets around it.
 
@@ -15,10 +16,16 @@ use keyward_storage::{Feed, FeedError, Position};
 use tokio::sync::mpsc;
 
 use super::end_reign;
+use super::forward::HOPS_MAX;
 use crate::app::Services;
+use crate::http::link::Link;
 use crate::http::streams::Arriving;
 use crate::telemetry::error_chain;
 
+/// Where a promoted node says so.
+pub const FENCE_PATH: &str = "/replication/fence";
+/// How long the leader may take to answer such a message that a node in between hands on.
+const FENCE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Longest between two signs of life on a stream of the log.
 const BEAT: Duration = Duration::from_millis(100);
 /// Bytes of messages that are handed to the connection at once, while there is more.
@@ -69,6 +76,8 @@ impl Leading {
         let serving = Arc::new(Mutex::new(Serving::default()));
         let mut wire = Wire::default();
         let mut follower = None;
+        // What it is welcomed to holds as long as this does.
+        let changes_before = self.services.storage.standing().changes();
         'stream: loop {
             let next = match &follower {
                 Some(_) => arriving.next().await,
@@ -115,9 +124,10 @@ impl Leading {
                             follower.clone_from(&who);
                             let (services, serving) = (Arc::clone(&self.services), Arc::clone(&serving));
                             let (write, stopped) = (write.clone(), Arc::clone(&self.stopped));
+                            let changes = changes_before;
                             let spawned = std::thread::Builder::new()
                                 .name("keyward-feed".to_owned())
-                                .spawn(move || feed(&services, &serving, after, &write, &stopped));
+                                .spawn(move || feed(&services, &serving, (after, changes), &write, &stopped));
                             if let Err(error) = spawned {
                                 tracing::warn!(%error, "there is no thread for a follower; its stream is cut");
                                 break 'stream;
@@ -150,7 +160,8 @@ impl Leading {
         let greeted = tokio::task::spawn_blocking(move || {
             let source = services.storage.source();
             let history = source.history()?;
-            let own = Own { role: services.storage.standing().role(), store: source.store_id(), history: &history };
+            let (node, standing) = (services.storage.node_id(), services.storage.standing());
+            let own = Own { node, standing, store: source.store_id(), history: &history };
             Ok::<_, keyward_storage::ReadError>(lock(&serving).receive(message, own))
         });
         match greeted.await {
@@ -165,8 +176,10 @@ impl Leading {
 
     /// Begins to send all records. The error is a sentence for the other node.
     pub fn checkpoint(&self, address: SocketAddr, write: mpsc::Sender<Bytes>) -> Result<(), &'static str> {
-        if self.services.storage.standing().role() != Role::Leader {
-            return Err("this node is no leader; follow the one that is");
+        if self.services.storage.standing().serves().is_none() {
+            return Err(
+                "this node is no leader, and follows none that has welcomed it; follow the one that leads, or try again",
+            );
         }
         {
             let mut sending = lock(&self.checkpoints);
@@ -202,17 +215,25 @@ impl Leading {
         }
     }
 
-    /// A promoted node says so.
-    pub async fn fence(&self, bytes: Vec<u8>) -> Result<(), NotFenced> {
+    /// A promoted node says so, through so many others. Where this one follows, its leader has to hear of it.
+    pub async fn fence(&self, bytes: Bytes, hops: u64) -> Result<(), NotFenced> {
         let mut wire = Wire::default();
         wire.push(&bytes);
         let Ok(Some(Message::Fence { store, term, name })) = wire.next_message() else {
             return Err(NotFenced::Refused("that is no message of a promoted node".to_owned()));
         };
         let services = Arc::clone(&self.services);
+        let is_own = store == services.storage.source().store_id();
+        if is_own
+            && services.node.role() == Role::Follower
+            && let Some(link) = services.node.link()
+        {
+            services.storage.standing().see(term);
+            return hand_on_fence(link, bytes, hops).await;
+        }
         let ended = tokio::task::spawn_blocking(move || {
             let source = services.storage.source();
-            if store != source.store_id() {
+            if !is_own {
                 return Err(NotFenced::Refused("this node has another store".to_owned()));
             }
             let own = source.history().map_err(|error| NotFenced::Refused(error_chain(&error)))?.term();
@@ -222,6 +243,13 @@ impl Leading {
                 return Err(NotFenced::Over(Message::Fence { store, term: own, name }.encode()));
             }
             if leads && term == own {
+                tracing::error!(
+                    term = own.0,
+                    other = name,
+                    "another node was promoted to the term that this one leads in, each without knowing of the other: both take \
+                     changes. Decide which one goes on, and let the other one follow it (replication.follow): what only that one \
+                     has goes into a file"
+                );
                 return Err(NotFenced::Refused(format!(
                     "both nodes lead in term {}: an operator has to say which one goes on, and let the other one follow it",
                     own.0
@@ -234,14 +262,31 @@ impl Leading {
     }
 }
 
-/// Reads the log for a follower until its stream ends, this node leads no more, or the log does not go on.
+/// Tells the leader of a promoted node what that one told this one, which follows.
+async fn hand_on_fence(link: &Link, bytes: Bytes, hops: u64) -> Result<(), NotFenced> {
+    let refused = |text: &str| Err(NotFenced::Refused(text.to_owned()));
+    let Some(hops) = u8::try_from(hops + 1).ok().filter(|hops| *hops <= HOPS_MAX) else {
+        return refused("it came through more nodes than can be in one chain: do they follow each other in a circle?");
+    };
+    match tokio::time::timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, bytes, hops)).await {
+        Ok(Ok((200, _))) => Ok(()),
+        Ok(Ok((410, message))) => Err(NotFenced::Over(message.to_vec())),
+        Ok(Ok((_, why))) => refused(String::from_utf8_lossy(&why).trim()),
+        Ok(Err(_)) | Err(_) => {
+            refused("this node follows the leader and cannot reach it now, so that one has not heard of it yet")
+        }
+    }
+}
+
+/// Reads the log for a follower until its stream ends, this node stands otherwise than at `changes`, or the log does not go on.
 fn feed(
     services: &Services,
     serving: &Mutex<Serving>,
-    after: Position,
+    (after, changes): (Position, u64),
     write: &mpsc::Sender<Bytes>,
     stopped: &AtomicBool,
 ) {
+    let standing = services.storage.standing();
     let source = services.storage.source();
     let store = source.store_id();
     let say = |message: &Message| write.blocking_send(message.encode().into()).is_ok();
@@ -257,7 +302,8 @@ fn feed(
         Err(FeedError::Behind(_)) => return behind(),
         Err(error) => return tracing::error!(error = error_chain(&error), "the log cannot be read for a follower"),
     };
-    while !stopped.load(Ordering::Acquire) && services.storage.standing().role() == Role::Leader && !write.is_closed() {
+    // After a promotion, a fence, or where this node has its log from others now, the follower has to hear of it: it comes again.
+    while !stopped.load(Ordering::Acquire) && standing.changes() == changes && !write.is_closed() {
         let mut piece: Vec<u8> = Vec::new();
         while piece.len() < PIECE_BYTES {
             let taken = feed.take_frame(|frame, _| lock(serving).frame(frame, store).encode());
@@ -272,7 +318,7 @@ fn feed(
         }
         feed.release(lock(serving).reached());
         if !feed.has_more()
-            && let Some(beat) = lock(serving).beat(feed.position())
+            && let Some(beat) = lock(serving).beat(services.node.word(feed.position()))
         {
             piece.extend_from_slice(&beat.encode());
         }

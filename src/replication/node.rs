@@ -1,7 +1,7 @@
 //! What this node is among the nodes of its store: role, term, position, and how it stands to the leader.
 //!
-//! Whoever answers a request asks here, so nothing here takes a lock that is held for longer than a few steps: role, term and
-//! times are atomics, and [`Node::wait_for`] waits on a channel that is told once per group commit.
+//! Whoever answers a request asks here, so nothing here takes a lock that is held for longer than a few steps: role (the store's own
+//! [`Standing`], which is read here and kept nowhere else), term and times are atomics, and [`Node::wait_for`] waits on a channel that is told once per group commit.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use keyward_storage::replication::Role;
-use keyward_storage::replication::RoleCell;
+use keyward_storage::replication::{Standing, Word};
 use keyward_storage::{Position, Term};
 use tokio::sync::watch;
 
@@ -55,7 +55,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Node {
     name: String,
-    role: RoleCell,
+    standing: Arc<Standing>,
     term: AtomicU64,
     position: watch::Sender<Position>,
     /// What times here count from; ms.
@@ -81,14 +81,14 @@ pub struct Node {
 impl Node {
     /// A node that has the records to itself, or leads.
     pub fn leader() -> Node {
-        Node::new(Role::Leader, "keyward", None, Duration::from_secs(2))
+        Node::new(Arc::new(Standing::new(Role::Leader)), "keyward", None, Duration::from_secs(2))
     }
 
-    /// A node with this role and name. `link` leads to the leader it follows, or used to follow.
-    pub fn new(role: Role, name: &str, link: Option<Arc<Link>>, silence: Duration) -> Node {
+    /// A node with this standing and name. `link` leads to the node it follows, or used to follow.
+    pub fn new(standing: Arc<Standing>, name: &str, link: Option<Arc<Link>>, silence: Duration) -> Node {
         Node {
             name: name.to_owned(),
-            role: RoleCell::new(role),
+            standing,
             term: AtomicU64::new(1),
             position: watch::Sender::new(Position::START),
             began: Instant::now(),
@@ -106,7 +106,7 @@ impl Node {
 
     /// What it does with changes.
     pub fn role(&self) -> Role {
-        self.role.get()
+        self.standing.role()
     }
 
     /// As its operator calls it.
@@ -192,11 +192,6 @@ impl Node {
         all
     }
 
-    /// Takes another role.
-    pub fn set_role(&self, role: Role) {
-        self.role.set(role);
-    }
-
     /// What the writer has made durable and visible.
     pub fn committed(&self, position: Position, term: Term) {
         self.term.fetch_max(term.0, Ordering::AcqRel);
@@ -204,19 +199,36 @@ impl Node {
         self.note_level(position);
     }
 
-    /// The leader said that it stands here.
-    pub fn heard(&self, leader: Position) {
+    /// The node that is followed said how it stands. Where that is not the leader itself, this node is no fresher than that one, and
+    /// has heard of the leader when that one had: ages add up along the chain.
+    pub fn heard(&self, word: Word) {
         let now = millis(self.began.elapsed());
-        self.heard_at.store(now, Ordering::Release);
-        self.leader_position.fetch_max(leader.0, Ordering::AcqRel);
-        {
+        let heard = if word.silent_ms == u64::MAX { NEVER } else { now.saturating_sub(word.silent_ms) };
+        self.heard_at.store(heard, Ordering::Release);
+        self.knows_of(word.leader);
+        if word.stale_ms < u64::MAX {
             let mut words = self.words();
             // Where there are too many, the newer ones are left out: that makes it look staler, never fresher.
             if words.len() < WORDS_MAX {
-                words.push_back((leader, now));
+                words.push_back((word.position, now.saturating_sub(word.stale_ms)));
             }
         }
         self.note_level(self.position());
+    }
+
+    /// What this node says of itself to those that follow it, once they were sent everything up to `position`.
+    pub fn word(&self, position: Position) -> Word {
+        if self.is_leader() {
+            return Word::leader(position);
+        }
+        let leader = Position(self.leader_position.load(Ordering::Acquire)).max(position);
+        let silent_ms = if self.is_leader_reachable() { self.since(&self.heard_at) } else { u64::MAX };
+        Word { position, leader, stale_ms: self.staleness_ms(), silent_ms }
+    }
+
+    /// The leader has come at least as far as this.
+    pub fn knows_of(&self, leader: Position) {
+        self.leader_position.fetch_max(leader.0, Ordering::AcqRel);
     }
 
     /// Another leader may stand further back than the one before.
@@ -246,7 +258,9 @@ impl Node {
         let mut words = self.words();
         while let Some(&(_, heard)) = words.front().filter(|(leader, _)| *leader <= position) {
             words.pop_front();
-            self.level_at.store(heard, Ordering::Release);
+            // Another node may be followed now, which is staler than the one before was.
+            let later = |level| (level == NEVER || level < heard).then_some(heard);
+            let _ = self.level_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
         }
     }
 
@@ -310,10 +324,10 @@ mod tests {
     /// count, however recent.
     #[tokio::test]
     async fn stale_since_it_was_last_level() {
-        let node = Node::new(Role::Follower, "b", None, Duration::from_secs(3600));
+        let node = Node::new(Arc::new(Standing::new(Role::Follower)), "b", None, Duration::from_secs(3600));
         assert_eq!((node.staleness_ms(), node.is_leader_reachable()), (u64::MAX, false));
         node.set_connected(true);
-        node.heard(Position(5));
+        node.heard(Word::leader(Position(5)));
         assert_eq!((node.staleness_ms(), node.lag_records()), (u64::MAX, 5));
         assert!(node.is_leader_reachable());
         node.committed(Position(3), Term(2));
@@ -324,8 +338,43 @@ mod tests {
         assert!(waited);
         assert!(node.staleness_ms() < 3_600_000 && node.lag_records() == 0);
         assert!(!node.wait_for(Position(6), Instant::now()).await, "not in time");
-        node.set_role(Role::Leader);
+        node.standing.set(Role::Leader);
         assert_eq!(node.staleness_ms(), 0);
+    }
+
+    /// Along a chain ages add up: whoever follows a follower is at least as stale as that one, and the leader is away for both.
+    #[test]
+    fn ages_add_up_along_a_chain() {
+        let follower = || Node::new(Arc::new(Standing::new(Role::Follower)), "b", None, Duration::from_secs(3600));
+        let (middle, last) = (follower(), follower());
+        for node in [&middle, &last] {
+            node.set_connected(true);
+            node.committed(Position(5), Term(1));
+        }
+        last.heard(middle.word(Position(5)));
+        assert_eq!(
+            (last.staleness_ms(), last.is_leader_reachable()),
+            (u64::MAX, false),
+            "the middle one knows nothing yet"
+        );
+        middle.heard(Word { stale_ms: 0, silent_ms: 0, ..Word::leader(Position(9)) });
+        last.heard(middle.word(Position(5)));
+        assert_eq!(
+            (last.lag_records(), last.is_leader_reachable()),
+            (4, true),
+            "the leader's position, not the middle one's"
+        );
+        assert_eq!(last.staleness_ms(), u64::MAX, "it is level with a node that is not");
+        middle.committed(Position(9), Term(1));
+        let word = middle.word(Position(9));
+        assert!(word.stale_ms < 1_000_000 && word.silent_ms < 1_000_000 && word.leader == Position(9));
+        last.heard(Word { stale_ms: word.stale_ms + 1_000_000, ..word });
+        last.committed(Position(9), Term(1));
+        // The clock of the test began a moment ago, so a moment before it counts as its beginning.
+        assert!(last.staleness_ms() >= middle.staleness_ms());
+        middle.set_connected(false);
+        last.heard(middle.word(Position(9)));
+        assert!(!last.is_leader_reachable(), "the middle one does not reach it");
     }
 
     /// A follower that comes back is the one that went, and their number is bounded.

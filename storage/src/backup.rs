@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::directory::{self, RESTORING, io_error, write_format};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, ReadError};
+use crate::filling::Filling;
 use crate::hot::window::journal;
 use crate::log::{Log, LogOptions};
 use crate::position::{Position, Term};
@@ -30,8 +31,6 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub const CHUNK_BYTES_MAX: usize = crate::log::MAX_RECORD_BYTES + CHUNK_BYTES + 1024;
 /// Bytes of a store's facts ([`Copy::state`]).
 pub const STATE_BYTES: usize = 49;
-/// Bytes of rows after which a store that is being restored is made durable: until then they take memory.
-const CHECKPOINT_BYTES: usize = 64 << 20;
 /// redb's cache while a store is restored.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -130,16 +129,9 @@ pub struct Restore {
     _lock: Box<dyn Send + Sync>,
     /// Directories whose names have to be made durable.
     dirs: BTreeSet<PathBuf>,
-    made: Option<Made>,
+    made: Option<Filling>,
     rows: u64,
     is_finished: bool,
-}
-
-struct Made {
-    store: Store,
-    state: State,
-    /// Bytes of rows that are not durable yet.
-    waiting: usize,
 }
 
 impl Restore {
@@ -214,7 +206,7 @@ impl Restore {
             return Err(RestoreError::Order);
         }
         let store = Store::create(&*self.disk, &self.dir, CACHE_BYTES, state).map_err(unmade)?;
-        self.made = Some(Made { store, state, waiting: 0 });
+        self.made = Some(Filling::new(store, state));
         Ok(())
     }
 
@@ -225,12 +217,7 @@ impl Restore {
     pub fn rows(&mut self, chunk: &[u8]) -> Result<u64, RestoreError> {
         let made = self.made.as_mut().ok_or(RestoreError::Order)?;
         let effects = decode_record(chunk).map_err(RestoreError::Rows)?;
-        made.store.fill(&effects).map_err(unmade)?;
-        made.waiting += chunk.len();
-        if made.waiting >= CHECKPOINT_BYTES {
-            made.store.checkpoint(made.state).map_err(unmade)?;
-            made.waiting = 0;
-        }
+        made.put(&effects).map_err(unmade)?;
         self.rows += effects.len() as u64;
         Ok(effects.len() as u64)
     }
@@ -255,9 +242,7 @@ impl Restore {
     /// # Errors
     /// The disk's, or no facts of a store have come; nothing was restored.
     pub fn finish(mut self) -> Result<(u64, Position), RestoreError> {
-        let Made { store, state, .. } = self.made.take().ok_or(RestoreError::Order)?;
-        store.checkpoint(state).map_err(unmade)?;
-        drop(store);
+        let state = self.made.take().ok_or(RestoreError::Order)?.finish().map_err(unmade)?;
         // Counting goes on where it was; what cannot be taken over costs counts alone.
         journal::rehome(&*self.disk, &self.dir, state.store_id).map_err(io_error(&self.dir))?;
         let log_dir = self.dir.join("log");

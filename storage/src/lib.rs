@@ -24,6 +24,7 @@ mod directory;
 pub mod disk;
 pub mod error;
 pub mod feed;
+mod filling;
 pub mod hot;
 pub mod ids;
 pub mod log;

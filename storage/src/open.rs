@@ -77,8 +77,8 @@ pub struct Options {
     pub clear_after_switch: bool,
     /// Called when nothing can be written any more: the process has to stop.
     pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
-    /// What the node does with changes at first.
-    pub role: Role,
+    /// What the node does with changes, at first and later.
+    pub standing: Arc<Standing>,
     /// How many followers have to hold a change before it is answered.
     pub acks_wanted: usize,
     /// How long an answer waits for them.
@@ -119,7 +119,7 @@ impl Options {
             peppers: Vec::new(),
             clear_after_switch: false,
             on_fatal,
-            role: Role::Leader,
+            standing: Arc::new(Standing::new(Role::Leader)),
             acks_wanted: 0,
             ack_timeout: Duration::from_secs(5),
             keep_log_bytes: 0,
@@ -322,7 +322,7 @@ impl Parts {
             _lock: Arc::from(lock),
         };
         let waiting = Arc::new(Waiting::default());
-        let standing = Arc::new(Standing::new(options.role));
+        let standing = Arc::clone(&options.standing);
         standing.see(state.term);
         let acks = Arc::new(Acks::new(options.acks_wanted, options.ack_timeout));
         let mut writer = Writer {
@@ -373,7 +373,7 @@ fn open_checkpoint(options: &Options, known: bool, log_dir: &Path) -> Result<(St
     let opened = Store::open(&**disk, dir, options.redb_cache_bytes).map_err(unusable)?;
     match opened {
         Some(opened) => Ok(opened),
-        None if options.role != Role::Leader => Err(OpenError::NoRecords(dir.clone())),
+        None if options.standing.role() != Role::Leader => Err(OpenError::NoRecords(dir.clone())),
         None => {
             require_whole_log(&**disk, log_dir)?;
             if logged_id.is_none()

@@ -3,7 +3,8 @@
 //! What decides is here, and is plain state: messages in, messages and orders out, no socket, no clock, no thread. Whoever
 //! drives it (the server over HTTP/2, the simulation over a false network) moves the bytes.
 //!
-//! - [`standing`]: what a node does with changes, shared by all threads;
+//! - [`standing`]: what a node does with changes, and whom it has its log from, shared by all threads;
+//! - [`versions`]: which protocol two nodes speak;
 //! - [`history`]: which terms there were, and where two logs part;
 //! - [`messages`]: the bytes between two nodes, as `storage/REPLICATION.md` describes them;
 //! - [`serving`]: the leader's side of one follower; [`following`]: the follower's side;
@@ -20,20 +21,20 @@ pub mod install;
 pub mod messages;
 pub mod serving;
 pub mod standing;
+pub mod versions;
 
 #[cfg(test)]
 mod simulation;
 
 pub use apply::{NotApplied, NotPromoted, Promotion};
-pub use following::{Following, Order};
+pub use following::{Following, Order, Welcome};
 pub use history::{History, Parting, Reign};
-pub use messages::{Hello, Message, Refusal, Wire, WireError};
+pub use messages::{Hello, Message, Refusal, Wire, WireError, Word};
 pub use serving::{Deed, Serving};
-pub use standing::{Role, RoleCell, Standing};
+pub use standing::{Role, Standing};
+pub use versions::Versions;
 
-/// The version of the protocol this program speaks, and the oldest one it still understands.
-pub const PROTOCOL: u16 = 1;
-/// See [`PROTOCOL`]: a skew of one release is allowed, once there are two.
-pub const PROTOCOL_OLDEST: u16 = 1;
+/// The most nodes between a node and its leader, the leader among them.
+pub const CHAIN_MAX: usize = 8;
 /// Names a node, drawn at random when its data directory was made.
 pub type NodeId = [u8; 16];

@@ -364,7 +364,7 @@ impl Storage {
     }
 
     /// What this node does with changes.
-    pub fn standing(&self) -> &Standing {
+    pub fn standing(&self) -> &Arc<Standing> {
         &self.standing
     }
 

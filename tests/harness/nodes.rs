@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyward_storage::disk::RealDisk;
-use keyward_storage::replication::Role;
+use keyward_storage::replication::{Role, Standing};
 use keyward_storage::{Options as StoreOptions, Read, Storage};
 use serde_json::Value;
 
@@ -81,7 +81,8 @@ type Row = (u16, Vec<u8>, Vec<u8>);
 /// Every row of a stopped node's records, and its position.
 fn records(dir: &Path) -> (u64, Vec<Row>) {
     let options = StoreOptions::new(dir, Arc::new(RealDisk), Arc::new(|| 0), [0; 32], Arc::new(|_| {}));
-    let storage = Storage::open(StoreOptions { role: Role::Follower, ..options }).expect("it opens");
+    let storage =
+        Storage::open(StoreOptions { standing: Arc::new(Standing::new(Role::Follower)), ..options }).expect("it opens");
     let snapshot = storage.snapshot().unwrap();
     let mut rows = Vec::new();
     for table in 0..200 {

@@ -13,11 +13,12 @@ use crc32fast::Hasher;
 use crate::disk::{self, Disk};
 use crate::error::ReadError;
 use crate::feed::Source;
+use crate::filling::Filling;
 use crate::log::{Log, LogError, LogOptions};
 use crate::position::Position;
 use crate::records::{Effect, TableNo};
+use crate::replication::Versions;
 use crate::replication::messages::Message;
-use crate::replication::{PROTOCOL, PROTOCOL_OLDEST};
 use crate::store::{self, RawRow, State, Store};
 use crate::walk::Walk;
 
@@ -89,7 +90,7 @@ impl Sender {
                 self.stage = Stage::Rows;
                 let rows = self.walk.count()?;
                 let State { position, term, store_id: store, seed } = self.state;
-                Ok(Some(Message::Begin { protocol: PROTOCOL, store, seed, position, term, rows }))
+                Ok(Some(Message::Begin { protocol: Versions::OWN.newest, store, seed, position, term, rows }))
             }
             Stage::Rows => {
                 if let Some((table, rows)) = self.walk.next_rows(BLOCK_BYTES)? {
@@ -149,7 +150,8 @@ pub struct Receiver {
     cache_bytes: usize,
     /// Whose records are wanted; `None` where any are.
     wanted: Option<[u8; 16]>,
-    taking: Option<(Store, State, u64)>,
+    /// What is being filled, and how many rows were promised.
+    taking: Option<(Filling, u64)>,
     sum: Sum,
     last: Option<(TableNo, Vec<u8>)>,
 }
@@ -175,7 +177,7 @@ impl Receiver {
 
     /// How many rows there will be, and how many have come.
     pub fn progress(&self) -> Option<(u64, u64)> {
-        self.taking.as_ref().map(|(_, _, rows)| (*rows, self.sum.rows))
+        self.taking.as_ref().map(|(_, rows)| (*rows, self.sum.rows))
     }
 
     /// Takes the next message. `Some` when all records are there, durable, and will be used from the next start on: the position
@@ -186,7 +188,7 @@ impl Receiver {
     pub fn take(&mut self, message: Message) -> Result<Option<Position>, TakeError> {
         match message {
             Message::Begin { protocol, store, seed, position, term, rows } if self.taking.is_none() => {
-                if !(PROTOCOL_OLDEST..=PROTOCOL).contains(&protocol) {
+                if !Versions::OWN.has(protocol) {
                     return Err(TakeError::Protocol(protocol));
                 }
                 if self.wanted.is_some_and(|wanted| wanted != store) {
@@ -195,11 +197,12 @@ impl Receiver {
                 let path = self.dir.join(store::FILE);
                 let file = self.disk.open(&path, true).map_err(|source| TakeError::Io { path, source })?;
                 let into = Store::over(file, self.cache_bytes)?;
-                self.taking = Some((into, State { position, term, store_id: store, seed }, rows));
+                let state = State { position, term, store_id: store, seed };
+                self.taking = Some((Filling::new(into, state), rows));
                 Ok(None)
             }
             Message::Rows(table, rows) => {
-                let Some((into, ..)) = &self.taking else {
+                let Some((into, _)) = &mut self.taking else {
                     return Err(TakeError::Wrong("rows come before their beginning"));
                 };
                 self.sum.add(table, &rows);
@@ -213,11 +216,11 @@ impl Receiver {
                     }
                 }
                 let put = |(key, value)| Effect { table, key, value: Some(value) };
-                into.fill(&rows.into_iter().map(put).collect::<Vec<Effect>>())?;
+                into.put(&rows.into_iter().map(put).collect::<Vec<Effect>>())?;
                 Ok(None)
             }
             Message::End { rows, checksum } => {
-                let Some((into, state, promised)) = self.taking.take() else {
+                let Some((into, promised)) = self.taking.take() else {
                     return Err(TakeError::Wrong("an end comes before its beginning"));
                 };
                 let Sum { rows: came, hasher } = std::mem::take(&mut self.sum);
@@ -227,16 +230,15 @@ impl Receiver {
                 if hasher.finalize() != checksum {
                     return Err(TakeError::Wrong("their checksum does not fit"));
                 }
-                self.finish(&into, state)?;
-                Ok(Some(state.position))
+                self.finish(into).map(Some)
             }
             _ => Err(TakeError::Wrong("a message came that cannot stand among them")),
         }
     }
 
-    fn finish(&self, into: &Store, state: State) -> Result<(), TakeError> {
+    fn finish(&self, into: Filling) -> Result<Position, TakeError> {
         let fail = |source| TakeError::Io { path: self.dir.clone(), source };
-        into.checkpoint(state)?;
+        let state = into.finish()?;
         self.disk.sync_dir(&self.dir).map_err(fail)?;
         let options = LogOptions::new(state.store_id);
         Log::create(&*self.disk, &self.dir.join("log"), &options, state.position, state.term)?;
@@ -245,7 +247,8 @@ impl Receiver {
             file.write_all_at(0, format!("keyward records at {}\n", state.position).as_bytes())?;
             file.sync_data()
         })
-        .map_err(fail)
+        .map_err(fail)?;
+        Ok(state.position)
     }
 }
 

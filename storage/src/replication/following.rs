@@ -1,22 +1,37 @@
 //! The follower's side: introduces itself, checks what comes, says what to apply.
 
 use crate::position::{Position, Term};
-use crate::replication::messages::{Hello, Message, Received, Refusal, WireError};
-use crate::replication::{History, NodeId, PROTOCOL, PROTOCOL_OLDEST};
+use crate::replication::messages::{Hello, Message, Received, Refusal, WireError, Word};
+use crate::replication::{CHAIN_MAX, History, NodeId, Versions};
 
 /// What is to be done after a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     /// Apply this frame, after all before it; then say [`Following::reached`].
     Apply(Received),
-    /// The leader stands here, and everything up to here has come.
-    Heard(Position),
-    /// The logs part after this position: set aside what comes after it, and take all records anew.
-    Part(Position),
+    /// It follows from here on.
+    Welcomed(Welcome),
+    /// The node that is followed stands like this, and everything up to its position has come.
+    Heard(Word),
+    /// The logs part after this position: set aside what comes after it, and take all records anew. Where two nodes were promoted
+    /// to the same term, that is how they came apart.
+    Part(Position, Option<Term>),
     /// The leader's log does not reach back: take all records anew.
     Fetch,
     /// The leader does not let this node in. The text says what to do.
     Refused(Refusal, String),
+}
+
+/// What a follower is told where it is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// The newest position of the node that is followed.
+    pub position: Position,
+    /// The term to remember before anything is applied: it may be newer than that of any record that has come, and whoever is
+    /// promoted has to begin a newer one than that.
+    pub term: Term,
+    /// The nodes that the log comes through, the leader first; not empty.
+    pub above: Vec<NodeId>,
 }
 
 /// What a leader did that no leader does: end the connection, and begin anew.
@@ -50,32 +65,26 @@ pub enum Offence {
 #[derive(Debug)]
 pub struct Following {
     store: [u8; 16],
+    node: NodeId,
     /// What came last, whether or not it is applied yet.
     came: Position,
     term: Term,
-    /// The newest term of the leader, once it has said so.
-    leader_term: Option<Term>,
+    welcomed: bool,
 }
 
 impl Following {
     /// Begins with what this node has; gives the first message.
     pub fn begin(store: [u8; 16], node: NodeId, name: &str, history: &History) -> (Following, Message) {
         let hello = Message::Hello(Hello {
-            protocol: PROTOCOL,
-            oldest: PROTOCOL_OLDEST,
+            protocol: Versions::OWN.newest,
+            oldest: Versions::OWN.oldest,
             store,
             node,
             name: name.to_owned(),
             position: history.last(),
             reigns: history.reigns().to_vec(),
         });
-        (Following { store, came: history.last(), term: history.term(), leader_term: None }, hello)
-    }
-
-    /// The term the leader leads in, once it has said so. It may be newer than that of any record that has come: whoever is promoted
-    /// has to begin a newer one than that.
-    pub fn leader_term(&self) -> Option<Term> {
-        self.leader_term
+        (Following { store, node, came: history.last(), term: history.term(), welcomed: false }, hello)
     }
 
     /// What came last, whether or not it is applied yet.
@@ -91,22 +100,26 @@ impl Following {
         match message {
             Message::Refused(why, text) => Ok(Order::Refused(why, text)),
             Message::Behind => Ok(Order::Fetch),
-            Message::Parted(common) if self.leader_term.is_none() && common < self.came => Ok(Order::Part(common)),
-            Message::Welcome { after, position, reigns, protocol } if self.leader_term.is_none() => {
+            Message::Parted { common, twin } if !self.welcomed && common < self.came => Ok(Order::Part(common, twin)),
+            Message::Welcome { after, position, reigns, protocol, mut above, seen } if !self.welcomed => {
                 if after != self.came {
                     return Err(Offence::Gap { expected: self.came.next(), found: after.next() });
                 }
                 let told = History::told(reigns, position).ok_or(Offence::Nonsense)?;
-                if !(PROTOCOL_OLDEST..=PROTOCOL).contains(&protocol) {
+                if !Versions::OWN.has(protocol) || above.len() > CHAIN_MAX || above.contains(&self.node) {
                     return Err(Offence::Nonsense);
                 }
                 if told.term() < self.term {
                     return Err(Offence::Term { newest: self.term, found: told.term() });
                 }
-                self.leader_term = Some(told.term());
-                Ok(Order::Heard(position))
+                if above.is_empty() {
+                    // A release that had no chains: the leader itself, whichever node that is.
+                    above.push([0; 16]);
+                }
+                self.welcomed = true;
+                Ok(Order::Welcomed(Welcome { position, term: told.term().max(seen), above }))
             }
-            Message::Frame(bytes) if self.leader_term.is_some() => {
+            Message::Frame(bytes) if self.welcomed => {
                 let frame = Received::read(bytes, self.store)?;
                 let header = frame.header();
                 if header.first != self.came.next() {
@@ -118,7 +131,7 @@ impl Following {
                 (self.came, self.term) = (header.last(), header.term);
                 Ok(Order::Apply(frame))
             }
-            Message::Beat(position) if self.leader_term.is_some() => Ok(Order::Heard(position)),
+            Message::Beat(word) if self.welcomed => Ok(Order::Heard(word)),
             _ => Err(Offence::Nonsense),
         }
     }

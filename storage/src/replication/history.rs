@@ -102,6 +102,13 @@ impl History {
         self.reigns.get(at + 1).map_or(self.last, |next| Position(next.first - 1))
     }
 
+    /// The term that two nodes were promoted to without knowing of each other: in both histories there is one of that number, and
+    /// they are not the same. `None` where the logs part without that.
+    pub fn twin(&self, other: &History) -> Option<Term> {
+        let (one, other) = self.reigns.iter().zip(&other.reigns).find(|(one, other)| one != other)?;
+        (one.term == other.term).then_some(Term(one.term))
+    }
+
     /// How a follower with that history stands to a leader with this one.
     pub fn parting(&self, follower: &History) -> Parting {
         if follower.term() > self.term() {

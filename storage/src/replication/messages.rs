@@ -57,9 +57,32 @@ pub enum Refusal {
     LeaderLost,
     /// A message that cannot stand here.
     Nonsense,
+    /// The nodes would follow each other in a circle, or through too many others.
+    Chain,
 }
 
-/// What one node says to another.
+/// How a node stands that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// Its newest position; everything up to here was sent.
+    pub position: Position,
+    /// The newest position of the leader at the beginning of the chain that it knows of.
+    pub leader: Position,
+    /// How long ago it had all that the leader had, ms; `u64::MAX` where it never had since its start.
+    pub stale_ms: u64,
+    /// How long ago it last heard of the leader, ms; `u64::MAX` where it cannot be reached.
+    pub silent_ms: u64,
+}
+
+impl Word {
+    /// The leader's own.
+    pub fn leader(position: Position) -> Word {
+        Word { position, leader: position, stale_ms: 0, silent_ms: 0 }
+    }
+}
+
+/// What one node says to another. Where a message is longer than it is here, a newer release has appended something that this one
+/// need not know; where it is shorter, an older one did not have it yet ("Messages" in `REPLICATION.md` says which may be).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Follower: who it is.
@@ -76,13 +99,22 @@ pub enum Message {
         position: Position,
         /// The terms of its log.
         reigns: Vec<Reign>,
+        /// The nodes that the log comes through, the leader first, whoever says this last.
+        above: Vec<NodeId>,
+        /// The newest term that it has heard of.
+        seen: Term,
     },
     /// Leader: a group commit, as [`Received`] reads it.
     Frame(Vec<u8>),
     /// Leader: it stands here, and all up to here was sent.
-    Beat(Position),
-    /// Leader: the logs part after this position. What the follower has beyond it is of no account.
-    Parted(Position),
+    Beat(Word),
+    /// Leader: the logs part after a position. What the follower has beyond it is of no account.
+    Parted {
+        /// That position.
+        common: Position,
+        /// The term that two nodes were promoted to, where that is how they came apart.
+        twin: Option<Term>,
+    },
     /// Leader: its log does not go back that far.
     Behind,
     /// Leader: no.
@@ -158,7 +190,7 @@ impl Message {
             Message::Welcome { .. } => 16,
             Message::Frame(_) => 17,
             Message::Beat(_) => 18,
-            Message::Parted(_) => 19,
+            Message::Parted { .. } => 19,
             Message::Behind => 20,
             Message::Refused(..) => 21,
             Message::Begin { .. } => 32,
@@ -183,12 +215,24 @@ impl Message {
                 hello.position.0.put(out);
                 hello.reigns.put(out);
             }
-            Message::Reached(position) | Message::Beat(position) | Message::Parted(position) => position.0.put(out),
-            Message::Welcome { protocol, after, position, reigns } => {
+            Message::Reached(position) => position.0.put(out),
+            Message::Beat(Word { position, leader, stale_ms, silent_ms }) => {
+                position.0.put(out);
+                leader.0.put(out);
+                stale_ms.put(out);
+                silent_ms.put(out);
+            }
+            Message::Parted { common, twin } => {
+                common.0.put(out);
+                twin.map_or(0, |twin| twin.0).put(out);
+            }
+            Message::Welcome { protocol, after, position, reigns, above, seen } => {
                 protocol.put(out);
                 after.0.put(out);
                 position.0.put(out);
                 reigns.put(out);
+                above.put(out);
+                seen.0.put(out);
             }
             Message::Frame(bytes) => out.extend_from_slice(bytes),
             Message::Behind => {}
@@ -199,6 +243,7 @@ impl Message {
                     Refusal::NotLeader => 3,
                     Refusal::LeaderLost => 4,
                     Refusal::Nonsense => 5,
+                    Refusal::Chain => 6,
                 });
                 text.put(out);
             }
@@ -258,10 +303,21 @@ impl Message {
                 after: position(input)?,
                 position: position(input)?,
                 reigns: Vec::get(input)?,
+                above: appended(input)?.unwrap_or_default(),
+                seen: Term(appended(input)?.unwrap_or_default()),
             },
             17 => Message::Frame(input.take(input.remaining())?.to_vec()),
-            18 => Message::Beat(position(input)?),
-            19 => Message::Parted(position(input)?),
+            18 => {
+                let position = position(input)?;
+                let leader = appended(input)?.map_or(position, Position);
+                let stale_ms = appended(input)?.unwrap_or(0);
+                Message::Beat(Word { position, leader, stale_ms, silent_ms: appended(input)?.unwrap_or(0) })
+            }
+            19 => {
+                let common = position(input)?;
+                let twin = appended(input)?.filter(|term| *term > 0);
+                Message::Parted { common, twin: twin.map(Term) }
+            }
             20 => Message::Behind,
             21 => {
                 let why = match u8::get(input)? {
@@ -269,6 +325,7 @@ impl Message {
                     2 => Refusal::OtherStore,
                     3 => Refusal::NotLeader,
                     4 => Refusal::LeaderLost,
+                    6 => Refusal::Chain,
                     _ => Refusal::Nonsense,
                 };
                 Message::Refused(why, text(input)?)
@@ -301,11 +358,21 @@ impl Message {
             48 => Message::Fence { store: Field::get(input)?, term: Term(u64::get(input)?), name: text(input)? },
             other => return Err(WireError::Kind(other)),
         };
-        if input.remaining() > 0 {
+        if input.remaining() > 0 && !message.may_be_longer() {
             return Err(BadRow::TrailingBytes.into());
         }
         Ok(message)
     }
+
+    /// Whether a newer release may append to it what an older one leaves out.
+    fn may_be_longer(&self) -> bool {
+        matches!(self, Message::Hello(_) | Message::Welcome { .. } | Message::Beat(_) | Message::Parted { .. })
+    }
+}
+
+/// A field that older releases did not have.
+fn appended<T: Field>(input: &mut Input<'_>) -> Result<Option<T>, BadRow> {
+    if input.remaining() == 0 { Ok(None) } else { T::get(input).map(Some) }
 }
 
 fn length<T>(what: &[T]) -> u32 {
@@ -430,10 +497,17 @@ mod tests {
                 reigns: reigns.clone(),
             }),
             Message::Reached(Position(9)),
-            Message::Welcome { protocol: 1, after: Position(4), position: Position(9), reigns },
+            Message::Welcome {
+                protocol: 1,
+                after: Position(4),
+                position: Position(9),
+                reigns,
+                above: vec![[4; 16], [5; 16]],
+                seen: Term(3),
+            },
             Message::Frame(vec![1, 2, 3]),
-            Message::Beat(Position(9)),
-            Message::Parted(Position(4)),
+            Message::Beat(Word { position: Position(9), leader: Position(10), stale_ms: 11, silent_ms: u64::MAX }),
+            Message::Parted { common: Position(4), twin: Some(Term(2)) },
             Message::Behind,
             Message::Refused(Refusal::OtherStore, "no".to_owned()),
             Message::Begin { protocol: 1, store, seed, position: Position(4), term: Term(2), rows: 5 },
@@ -459,10 +533,18 @@ mod tests {
         let expected = [
             ["0101000100", &one, &three, "0100000062", "0900000000000000", &reigns].concat(),
             "020900000000000000".to_owned(),
-            ["10010004000000000000000900000000000000", &reigns].concat(),
+            [
+                "10010004000000000000000900000000000000",
+                &reigns,
+                "02000000",
+                &"04".repeat(16),
+                &"05".repeat(16),
+                "0300000000000000",
+            ]
+            .concat(),
             "11010203".to_owned(),
-            "120900000000000000".to_owned(),
-            "130400000000000000".to_owned(),
+            "1209000000000000000a000000000000000b00000000000000ffffffffffffffff".to_owned(),
+            "1304000000000000000200000000000000".to_owned(),
             "14".to_owned(),
             "1502020000006e6f".to_owned(),
             ["200100", &one, &two, "040000000000000002000000000000000500000000000000"].concat(),
@@ -475,6 +557,47 @@ mod tests {
             hex(&Message::Behind.encode()),
             "0100000044ebdf7e14".replace("44ebdf7e", &hex(&crc32fast::hash(&[0x14]).to_le_bytes()))
         );
+    }
+
+    /// A node of a release before or after this one is understood: what it does not say yet has a meaning, what it says more is
+    /// left out, and everything else is no message.
+    #[test]
+    fn messages_may_be_shorter_and_longer() {
+        let read = |body: Vec<u8>| {
+            let mut whole = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+            whole.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+            whole.extend_from_slice(&body);
+            let mut wire = Wire::default();
+            wire.push(&whole);
+            wire.next_message()
+        };
+        for message in every_kind() {
+            let body = message.encode()[8..].to_vec();
+            let longer = read([&body[..], &[7, 7, 7]].concat());
+            let is_open = matches!(message.kind(), 1 | 16 | 18 | 19);
+            match message {
+                // Their ends say by themselves what they are.
+                Message::Frame(_) => {}
+                message if is_open => assert_eq!(longer, Ok(Some(message))),
+                message => assert!(longer.is_err(), "{message:?}"),
+            }
+            // As the first builds that followed each other had it.
+            let first = match body[0] {
+                16 => &body[..body.len() - 44],
+                18 => &body[..9],
+                19 => &body[..9],
+                _ => continue,
+            };
+            match read(first.to_vec()).expect("it is read").expect("whole") {
+                Message::Welcome { above, seen, position, .. } => {
+                    assert_eq!((above, seen, position), (vec![], Term(0), Position(9)));
+                }
+                Message::Beat(word) => assert_eq!(word, Word::leader(Position(9))),
+                Message::Parted { common, twin } => assert_eq!((common, twin), (Position(4), None)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(read(vec![99, 1, 2]), Err(WireError::Kind(99)), "a kind that the protocol does not have");
     }
 
     /// However a stream is cut into pieces, the messages that come out are those that went in; a single altered bit is noticed,

@@ -1,4 +1,5 @@
-//! A leader and two followers, step by step, over disks, links and an operator that a seed decides.
+//! A leader and two followers, step by step, over disks, links and an operator that a seed decides. For a part of the seeds the
+//! second follower follows the first one, and where answers wait for nobody the operator errs: promotes two nodes to one term.
 //!
 //! The real writer, log, checkpoint and protocol run here; false are the disks ([`MemoryDisk`]: power cuts at every write, torn
 //! writes), the links (messages that wait, are lost, come twice, and connections that are cut), and time, which there is none of.
@@ -29,7 +30,8 @@ use crate::replication::install::set_aside;
 use crate::replication::messages::Received;
 use crate::replication::serving::Own;
 use crate::replication::{
-    Deed, Following, History, Message, NodeId, NotApplied, Order, Parting, Promotion, Refusal, Role, Serving, Wire,
+    Deed, Following, History, Message, NodeId, NotApplied, Order, Parting, Promotion, Refusal, Role, Serving, Standing,
+    Wire, Word,
 };
 use crate::store::Read;
 use crate::writer::{Answer, Fate, Job, Step};
@@ -76,6 +78,8 @@ struct Serves {
     serving: Serving,
     feed: Option<Feed>,
     wire: Wire,
+    /// [`Standing::changes`] when the stream began.
+    changes: u64,
 }
 
 struct Node {
@@ -108,6 +112,10 @@ struct World {
     wanted: usize,
     /// Bytes of log that nodes keep.
     keep: u64,
+    /// Whether one follower follows the other.
+    chained: bool,
+    /// Terms that two nodes were promoted to, as followers heard of it.
+    twins: BTreeSet<Term>,
     /// Whether some of what was lost is in no file, since the log was not kept for long enough.
     gone: bool,
     /// Ops that were found in files that were set aside.
@@ -129,7 +137,7 @@ fn options(disk: &MemoryDisk, role: Role, (wanted, keep): (usize, u64), fresh: u
     options.rate_subjects_max = 64;
     options.redb_cache_bytes = 1 << 20;
     options.segment_bytes = 2048;
-    options.role = role;
+    options.standing = Arc::new(Standing::new(role));
     options.acks_wanted = wanted;
     // There is no time here: an answer waits until it is given, or its node is gone.
     options.ack_timeout = Duration::from_secs(3600);
@@ -147,8 +155,12 @@ impl Live {
         self.parts.source.history().expect("readable")
     }
 
+    fn standing(&self) -> &Standing {
+        &self.parts.writer.standing
+    }
+
     fn role(&self) -> Role {
-        self.parts.writer.standing.role()
+        self.standing().role()
     }
 }
 
@@ -158,6 +170,7 @@ impl World {
         let mut dice = SplitMix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let wanted = dice.below(3) as usize;
         let keep = if dice.below(4) == 0 { 4096 } else { KEEP };
+        let chained = dice.below(2) == 0;
         let nodes = (0..NODES)
             .map(|number| Node {
                 id: [0; 16],
@@ -178,6 +191,8 @@ impl World {
             wanted,
             aside: BTreeSet::new(),
             keep,
+            chained,
+            twins: BTreeSet::new(),
             gone: false,
             faults: false,
             log: Vec::new(),
@@ -188,6 +203,7 @@ impl World {
         for follower in 1..NODES {
             world.take_all(follower, 0, None);
         }
+        world.point_at(0);
         world.faults = true;
         world
     }
@@ -226,6 +242,24 @@ impl World {
         }
         node.disk = node.disk.crash(seed);
         self.note(|| format!("{number} loses its power"));
+    }
+
+    /// The operator has the followers follow this leader: both of them, or one through the other.
+    fn point_at(&mut self, leader: usize) {
+        let is_follower =
+            |number: &usize| self.nodes[*number].live.as_ref().is_some_and(|live| live.role() == Role::Follower);
+        // Through a node that does not know its place yet the other one would hear an old leader.
+        let middle = (0..NODES).find(|number| *number != leader).filter(is_follower);
+        for number in (0..NODES).filter(|number| *number != leader) {
+            let whom = middle.filter(|middle| self.chained && *middle != number).unwrap_or(leader);
+            let before = self.nodes[number].follow.replace(whom);
+            if before != Some(whom) {
+                self.disconnect(number);
+                if let Some(live) = &self.nodes[number].live {
+                    live.standing().parted();
+                }
+            }
+        }
     }
 
     /// Ends every connection of a node.
@@ -342,7 +376,7 @@ impl World {
         self.connections.insert(follower, (leader, connection));
         self.nodes[leader]
             .serves
-            .insert(follower, Serves { serving: Serving::default(), feed: None, wire: Wire::default() });
+            .insert(follower, Serves { serving: Serving::default(), feed: None, wire: Wire::default(), changes: 0 });
         self.note(|| format!("{follower} connects to {leader}"));
     }
 
@@ -356,7 +390,9 @@ impl World {
         serves.wire.push(&bytes);
         let Ok(Some(message)) = serves.wire.next_message() else { return self.disconnect(follower) };
         let history = live.history();
-        let own = Own { role: live.role(), store: live.parts.source.store_id, history: &history };
+        let (standing, store) = (live.standing(), live.parts.source.store_id);
+        let own = Own { node: node.id, standing, store, history: &history };
+        serves.changes = if serves.feed.is_none() { standing.changes() } else { serves.changes };
         let deeds = serves.serving.receive(message, own);
         let who = serves.serving.follower().map(|(node, _)| node);
         let mut close = false;
@@ -409,14 +445,14 @@ impl World {
         let node = &mut self.nodes[leader];
         let (Some(live), Some(serves)) = (&node.live, node.serves.get_mut(&follower)) else { return };
         let Some(feed) = &mut serves.feed else { return };
-        if live.role() != Role::Leader {
+        if live.standing().changes() != serves.changes {
             return self.disconnect(follower);
         }
         let store = live.parts.source.store_id;
         let serving = &mut serves.serving;
         let message = match feed.take_frame(|frame, _| serving.frame(frame, store)) {
             Ok(Some(message)) => message,
-            Ok(None) => match serving.beat(feed.position()) {
+            Ok(None) => match serving.beat(Word::leader(feed.position())) {
                 Some(beat) => beat,
                 None => return,
             },
@@ -447,16 +483,21 @@ impl World {
         let Ok(Some(message)) = follows.up.next_message() else { return self.disconnect(follower) };
         match follows.following.receive(message) {
             Ok(Order::Apply(frame)) => follows.waiting.push(frame),
-            Ok(Order::Heard(_)) => {
-                let term = follows.following.leader_term().expect("it was welcomed");
-                live.parts.writer.standing.see(term);
+            Ok(Order::Welcomed(welcome)) => {
+                live.standing().see(welcome.term);
+                live.standing().welcomed(&welcome.above);
                 let node = &mut self.nodes[follower];
-                node.heard = node.heard.max(term);
+                node.heard = node.heard.max(welcome.term);
             }
-            Ok(Order::Part(common)) => self.take_all(follower, leader, Some(common)),
+            Ok(Order::Heard(_)) => {}
+            Ok(Order::Part(common, twin)) => {
+                live.standing().parted();
+                self.twins.extend(twin);
+                self.take_all(follower, leader, Some(common));
+            }
             Ok(Order::Fetch) => self.take_all(follower, leader, None),
             Ok(Order::Refused(why, text)) => {
-                assert!(why != Refusal::LeaderLost && why != Refusal::OtherStore, "{text}");
+                assert!(![Refusal::LeaderLost, Refusal::OtherStore, Refusal::Chain].contains(&why), "{text}");
                 self.disconnect(follower);
             }
             // Lost and doubled messages are noticed.
@@ -508,7 +549,7 @@ impl World {
             }
         }
         let Some(from) = &self.nodes[leader].live else { return };
-        if from.role() != Role::Leader {
+        if from.standing().serves().is_none() {
             return;
         }
         let mut sender = Sender::new(&from.parts.source).expect("readable");
@@ -622,10 +663,22 @@ impl World {
         let new = (0..NODES).filter(|number| *number != old).max_by_key(furthest).expect("there are others");
         for number in 0..NODES {
             self.disconnect(number);
-            if number != old {
-                self.nodes[number].follow = Some(new);
-            }
         }
+        let old_follows = self.nodes[old].follow;
+        self.point_at(new);
+        // Nobody has told that one yet.
+        self.nodes[old].follow = old_follows;
+        let promoted = self.promote(new);
+        self.note(|| format!("{new} is promoted in place of {old}: {promoted:?}"));
+        let third = NODES - old - new;
+        if promoted.is_some() && self.faults && self.wanted == 0 && self.dice.below(3) == 0 {
+            let twin = self.nodes[third].live.is_some().then(|| self.promote(third)).flatten();
+            self.note(|| format!("and {third} by mistake: {twin:?}"));
+        }
+    }
+
+    /// Makes a follower the leader; `None` where its power went out: the operator tries again.
+    fn promote(&mut self, new: usize) -> Option<Term> {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.dice.draw().to_le_bytes());
         let promotion = Promotion { node: self.nodes[new].id, name: "n".to_owned(), id, now: 1_000_000, forced: false };
@@ -633,15 +686,10 @@ impl World {
             live.follows = None;
             live.parts.writer.promote(&promotion).ok()?.ok()
         });
-        match promoted {
-            Some(term) => {
-                (self.nodes[new].kept, self.nodes[new].heard) = (Role::Leader, term);
-                self.nodes[new].follow = None;
-                self.note(|| format!("{new} is promoted to term {} in place of {old}", term.0));
-            }
-            // Its power went out: nobody leads, and the operator tries again.
-            None => self.note(|| format!("{new} was to be promoted, and was not")),
-        }
+        let term = promoted?;
+        (self.nodes[new].kept, self.nodes[new].heard) = (Role::Leader, term);
+        self.nodes[new].follow = None;
+        Some(term)
     }
 
     /// Who leads, as far as an operator knows: in the newest term.
@@ -664,7 +712,8 @@ impl World {
             return self.fail_over(old.unwrap_or(0));
         };
         for number in 0..NODES {
-            if number == leader {
+            // One that was started on the way is for the next time.
+            if number == leader || self.nodes[number].live.is_none() {
                 continue;
             }
             let live = self.nodes[number].live.as_ref().expect("all run");
@@ -679,8 +728,13 @@ impl World {
                     self.lose_power(number);
                     self.start(number);
                 }
-                Role::Follower => self.nodes[number].follow = Some(leader),
+                Role::Follower => {}
             }
+        }
+        if (0..NODES).all(|number| {
+            number == leader || self.nodes[number].live.as_ref().is_some_and(|live| live.role() == Role::Follower)
+        }) {
+            self.point_at(leader);
         }
     }
 
@@ -772,6 +826,30 @@ fn rows(live: &Live) -> BTreeMap<(TableNo, Vec<u8>), Vec<u8>> {
         rows.extend(of_table.into_iter().map(|(key, value)| ((table, key), value)));
     }
     rows
+}
+
+/// Two followers are promoted to the same term, and both take changes: the one that is told to follow the other hears of it, sets
+/// aside what it took in that term, and both are the same in the end.
+#[test]
+fn two_nodes_that_were_promoted_to_one_term_are_told_apart() {
+    let mut world = World::new(7);
+    (world.faults, world.wanted, world.keep, world.chained) = (false, 0, KEEP, false);
+    world.heal();
+    world.lose_power(0);
+    for number in [1, 2] {
+        assert_eq!(world.promote(number), Some(Term(2)));
+        world.change(number);
+    }
+    let taken = world.next_op;
+    world.start(0);
+    world.heal();
+    world.judge();
+    assert_eq!(world.twins, BTreeSet::from([Term(2)]), "the nodes that followed have heard of it");
+    assert!(
+        world.aside.contains(&taken)
+            != rows(world.nodes[0].live.as_ref().expect("it runs")).contains_key(&(OPS, taken.to_be_bytes().to_vec())),
+        "it is in a file, or in the records"
+    );
 }
 
 fn simulate(seed: u64) {

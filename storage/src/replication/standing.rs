@@ -1,9 +1,11 @@
 //! What a node does with changes, as all threads see it.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Unavailable;
 use crate::position::Term;
+use crate::replication::NodeId;
 
 /// What a node does with changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,53 +46,37 @@ impl Role {
     }
 }
 
-/// A role that threads read while another one changes it, without a lock.
-#[derive(Debug)]
-pub struct RoleCell(AtomicU8);
-
-impl RoleCell {
-    /// A node that begins in this role.
-    pub fn new(role: Role) -> RoleCell {
-        RoleCell(AtomicU8::new(role.number()))
-    }
-
-    /// The role now.
-    pub fn get(&self) -> Role {
-        match self.0.load(Ordering::Acquire) {
-            0 => Role::Leader,
-            1 => Role::Follower,
-            _ => Role::Fenced,
-        }
-    }
-
-    /// Takes another role.
-    pub fn set(&self, role: Role) {
-        self.0.store(role.number(), Ordering::Release);
-    }
-
-    /// Takes another role where this is the present one; whether it was.
-    pub fn replace(&self, from: Role, to: Role) -> bool {
-        self.0.compare_exchange(from.number(), to.number(), Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-/// A node's role, and the newest term it has heard of.
+/// A node's role, the newest term it has heard of, and whom it has its log from. The one place for these: whoever asks what a node
+/// is asks here.
 #[derive(Debug)]
 pub struct Standing {
-    role: RoleCell,
+    role: AtomicU8,
     /// Of any node; its own log may be in an older one.
     seen: AtomicU64,
+    /// On a follower whose log is known to be the beginning of its leader's: the nodes that the log comes through, the leader first.
+    above: Mutex<Option<Vec<NodeId>>>,
+    /// How often any of this changed, but for the term.
+    changes: AtomicU64,
 }
 
 impl Standing {
     /// A node that begins in this role.
     pub fn new(role: Role) -> Standing {
-        Standing { role: RoleCell::new(role), seen: AtomicU64::new(0) }
+        Standing {
+            role: AtomicU8::new(role.number()),
+            seen: AtomicU64::new(0),
+            above: Mutex::default(),
+            changes: AtomicU64::new(0),
+        }
     }
 
     /// Its role now.
     pub fn role(&self) -> Role {
-        self.role.get()
+        match self.role.load(Ordering::Acquire) {
+            0 => Role::Leader,
+            1 => Role::Follower,
+            _ => Role::Fenced,
+        }
     }
 
     /// The newest term it has heard of.
@@ -106,11 +92,59 @@ impl Standing {
     /// Takes no changes any more, since another node leads in this term. Whether it took them until now.
     pub fn fence(&self, term: Term) -> bool {
         self.see(term);
-        self.role.replace(Role::Leader, Role::Fenced)
+        let (from, to) = (Role::Leader.number(), Role::Fenced.number());
+        let fenced = self.role.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if fenced {
+            self.changed();
+        }
+        fenced
     }
 
     /// Takes a role: before anything is handed in, or on the writer's thread.
     pub fn set(&self, role: Role) {
-        self.role.set(role);
+        self.role.store(role.number(), Ordering::Release);
+        self.changed();
+    }
+
+    /// The node that is followed has said that this node's log is the beginning of its own, and which nodes it comes through, the
+    /// leader first, itself last.
+    pub fn welcomed(&self, above: &[NodeId]) {
+        let mut known = self.above();
+        if known.as_deref() != Some(above) {
+            *known = Some(above.to_vec());
+            self.changed();
+        }
+    }
+
+    /// This node's log is known to be another one than its leader's: nobody may follow it.
+    pub fn parted(&self) {
+        if self.above().take().is_some() {
+            self.changed();
+        }
+    }
+
+    /// Through which nodes the log comes here, the leader first; `None` where it is not the leader's as far as is known, and so
+    /// nobody can follow this node.
+    pub fn serves(&self) -> Option<Vec<NodeId>> {
+        match self.role() {
+            Role::Leader => Some(Vec::new()),
+            Role::Follower => self.above().clone(),
+            Role::Fenced => None,
+        }
+    }
+
+    /// A number that is another one after each change of role, and of the nodes that the log comes through: whoever follows this node
+    /// begins anew then.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn above(&self) -> MutexGuard<'_, Option<Vec<NodeId>>> {
+        // Nothing panics while it is held.
+        self.above.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,231 @@
+//! Followers of followers: the log through a node in between, and what goes the other way through it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::harness::call::problem;
+use crate::harness::nodes::{Place, level, on, same_records, status, until};
+use crate::harness::program::DataDir;
+use crate::harness::proxy::Proxy;
+use crate::harness::{Options, Server, Workspace};
+
+const SILENCE_MS: u64 = 400;
+const STALENESS: &str = "x-keyward-staleness-ms";
+
+fn at(place: &Place, follow: Option<u16>) -> Options {
+    place.options(follow).setting("KEYWARD_REPLICATION_SILENCE_MS", SILENCE_MS)
+}
+
+fn start(place: &Place, follow: Option<u16>) -> Arc<Server> {
+    Arc::new(Server::start_with(DataDir::fresh(), at(place, follow)))
+}
+
+/// A follower, once it follows.
+fn following(place: &Place, follow: u16) -> Arc<Server> {
+    let server = start(place, Some(follow));
+    follows(&server);
+    server
+}
+
+fn follows(server: &Server) {
+    until("the stream", || server.log().contains("the leader's log is followed"));
+}
+
+fn reaches(server: &Server, reachable: bool) {
+    until("the leader's word, or its silence", || status(server)["replication"]["leader"]["reachable"] == reachable);
+}
+
+fn names(server: &Server) -> Vec<Value> {
+    let status = status(server);
+    let followers = status["replication"]["followers"].as_array().unwrap();
+    followers.iter().filter(|follower| follower["connected"] == true).map(|follower| follower["name"].clone()).collect()
+}
+
+/// A change is refused, and says why.
+fn refused(workspace: &Workspace) {
+    let call = workspace.call("apis.createApi", json!({"name": "refused"}));
+    problem(workspace.server.exchange(call.ask()), 503, "unkey/application/service_unavailable").unwrap();
+}
+
+/// Verifications that the leader's analytics have.
+fn recorded(workspace: &Workspace) -> (u64, u64) {
+    let query = "SELECT count() AS n, uniqExact(request_id) AS d FROM key_verifications_v1";
+    let rows = workspace.ok("analytics.getVerifications", json!({ "query": query }));
+    (rows[0]["n"].as_u64().unwrap(), rows[0]["d"].as_u64().unwrap())
+}
+
+/// The last of three nodes is a follower like another: what is changed through it is read there at once, what counts is counted once
+/// for all, its events are with the leader once. It knows how the leader is, not only its neighbour; while the middle one is gone it
+/// goes on alone. When the leader is lost and the middle one promoted, it goes on there without being told; the old leader comes back
+/// at its end; and a circle is refused.
+#[test]
+fn the_last_of_a_chain_is_a_follower_like_another() {
+    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
+    let first = start(&a, None);
+    let proxy = Proxy::to(a.peers);
+    let middle = following(&b, proxy.port);
+    let last = following(&c, b.peers);
+    let workspace = Workspace::on(&first);
+    let here = on(&workspace, &last);
+    reaches(&last, true);
+    let api = here.api();
+    let plain = here.key(&api, json!({"name": "through two nodes"}));
+    let read = here.call("keys.getKey", json!({"keyId": plain.id})).send();
+    assert_eq!(read.json["data"]["name"], "through two nodes", "its own change");
+    assert!(read.header(STALENESS).is_some());
+    let limits = json!([{"name": "requests", "limit": 3, "duration": 600_000, "autoApply": true}]);
+    let limited = here.key(&api, json!({"ratelimits": limits, "credits": {"remaining": 10}}));
+    level(&first, &middle);
+    let there = [&workspace, &on(&workspace, &middle), &here];
+    let codes: Vec<String> = (0..5).map(|n| there[n % 3].code(&limited, json!({}))).collect();
+    assert_eq!(codes, ["VALID", "VALID", "VALID", "RATE_LIMITED", "RATE_LIMITED"], "one limit for all");
+    assert_eq!(workspace.get(&limited)["credits"]["remaining"], 7);
+    for _ in 0..5 {
+        assert_eq!(here.code(&plain, json!({})), "VALID");
+    }
+    until("the last one's events", || recorded(&workspace) == (10, 10));
+    assert_eq!(recorded(&here), (10, 10), "it asks the leader");
+    assert_eq!((names(&first), names(&middle)), (vec![json!("b")], vec![json!("c")]));
+
+    // The leader is away for both, although the two hear each other well.
+    proxy.hold(true, true);
+    reaches(&last, false);
+    assert_eq!(last.get("/health/ready/writes").status, 503);
+    let alone = here.call("keys.verifyKey", json!({"key": plain.secret})).send();
+    assert!(alone.header(STALENESS).is_some_and(|age| age != "0"), "{alone:?}");
+    let stale = |server: &Server| status(server)["replication"]["leader"]["stalenessMs"].as_u64().unwrap();
+    let of_middle = stale(&middle);
+    assert!(stale(&last) >= of_middle, "no fresher than its neighbour");
+    refused(&here);
+    proxy.heal();
+    reaches(&last, true);
+
+    // The one in the middle is killed and comes back.
+    middle.kill();
+    reaches(&last, false);
+    assert_eq!(here.code(&plain, json!({})), "VALID");
+    workspace.update(&plain, json!({"name": "meanwhile"}));
+    let middle = Arc::new(middle.restart());
+    reaches(&last, true);
+    level(&first, &last);
+    assert_eq!(here.get(&plain)["name"], "meanwhile");
+    until("all events", || recorded(&workspace) == (12, 12));
+
+    // The leader is lost, the one in the middle promoted.
+    first.kill();
+    reaches(&middle, false);
+    assert_eq!(middle.operate(&["promote"]).json()["term"], 2);
+    reaches(&last, true);
+    here.update(&plain, json!({"name": "under the new leader"}));
+    assert_eq!(on(&workspace, &middle).get(&plain)["name"], "under the new leader");
+    level(&middle, &last);
+    assert_eq!(status(&last)["replication"]["term"], 2);
+    assert_eq!(here.code(&plain, json!({})), "VALID");
+    until("the event is with the new leader", || recorded(&on(&workspace, &middle)).0 >= 1);
+
+    let first = Arc::new(first.restart_with(at(&a, Some(c.peers))));
+    follows(&first);
+    reaches(&first, true);
+    on(&workspace, &first).update(&plain, json!({"name": "through the old leader"}));
+    assert_eq!(on(&workspace, &middle).get(&plain)["name"], "through the old leader");
+    level(&middle, &last);
+    level(&middle, &first);
+    for server in [&first, &last, &middle] {
+        assert_eq!(server.stop(), Some(0));
+    }
+    // The leader writes what waits when it stops; the others have that when all have run again.
+    let (middle, last, first) = (middle.restart(), last.restart(), first.restart());
+    level(&middle, &last);
+    level(&middle, &first);
+    for server in [&first, &last, &middle] {
+        server.kill();
+    }
+    same_records(&middle, &last);
+    same_records(&middle, &first);
+}
+
+/// A node that wants to follow one of its own followers is told so, and does nothing.
+#[test]
+fn nodes_do_not_follow_each_other_in_a_circle() {
+    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
+    let first = start(&a, None);
+    let middle = following(&b, a.peers);
+    let last = following(&c, b.peers);
+    let workspace = Workspace::on(&first);
+    let api = workspace.api();
+    level(&first, &last);
+    middle.kill();
+    let middle = middle.restart_with(at(&b, Some(c.peers)));
+    until("the refusal", || middle.log().contains("in a circle"));
+    refused(&on(&workspace, &last));
+    assert_eq!(on(&workspace, &Arc::new(middle)).ok("apis.getApi", json!({"apiId": api}))["id"], api.as_str());
+}
+
+/// The last node is promoted beside a leader that lives: the one in the middle hands on that its reign is over. Then each follows the
+/// new one, directly or through another.
+#[test]
+fn a_promotion_is_heard_through_the_middle() {
+    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
+    let first = start(&a, None);
+    let middle = following(&b, a.peers);
+    let last = following(&c, b.peers);
+    let workspace = Workspace::on(&first);
+    let api = workspace.api();
+    let key = workspace.key(&api, json!({}));
+    level(&first, &last);
+    reaches(&last, true);
+    let refused = last.operate(&["promote"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("can be reached"), "{refused:?}");
+    assert_eq!(last.operate(&["promote", "--force"]).json()["term"], 2);
+    until("the fence", || first.log().contains("another node was promoted"));
+    assert_eq!(status(&first)["replication"]["role"], "fenced");
+    for server in [&first, &middle] {
+        assert_eq!(server.stop(), Some(0));
+    }
+    let middle = Arc::new(middle.restart_with(at(&b, Some(c.peers))));
+    let first = Arc::new(first.restart_with(at(&a, Some(b.peers))));
+    follows(&first);
+    reaches(&first, true);
+    on(&workspace, &first).update(&key, json!({"name": "the other way round"}));
+    assert_eq!(on(&workspace, &last).get(&key)["name"], "the other way round");
+    level(&last, &middle);
+}
+
+/// A node in the middle has records that its new leader has not: it sets them aside and takes all records anew, and so does the one
+/// below it, which nobody has told anything.
+#[test]
+fn a_parting_travels_down() {
+    let (a, b, c, d) = (Place::new("a"), Place::new("b"), Place::new("c"), Place::new("d"));
+    let first = start(&a, None);
+    let middle = following(&b, a.peers);
+    let last = following(&c, b.peers);
+    let proxy = Proxy::to(a.peers);
+    let other = following(&d, proxy.port);
+    let workspace = Workspace::on(&first);
+    let key = workspace.key(&workspace.api(), json!({"name": "everywhere"}));
+    level(&first, &other);
+    proxy.hold(true, true);
+    workspace.update(&key, json!({"name": "not where it will be led"}));
+    level(&first, &middle);
+    level(&first, &last);
+    first.kill();
+    reaches(&other, false);
+    assert_eq!(other.operate(&["promote"]).json()["term"], 2);
+    assert_eq!(middle.stop(), Some(0));
+    let middle = middle.restart_with(at(&b, Some(d.peers)));
+    for server in [&middle, &*last] {
+        until("the file", || server.log().contains("they are in this file"));
+    }
+    until("the same name", || {
+        reaches(&last, true);
+        on(&workspace, &last).call("keys.getKey", json!({"keyId": key.id})).send().json["data"]["name"] == "everywhere"
+    });
+    on(&workspace, &last).update(&key, json!({"name": "by the new leader"}));
+    level(&other, &last);
+    for server in [&*last, &middle, &*other] {
+        server.kill();
+    }
+    same_records(&other, &last);
+    same_records(&other, &middle);
+}
