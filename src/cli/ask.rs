@@ -369,7 +369,7 @@ fn open(settings: &Settings, opening: Opening) -> Result<Services, Closed> {
 /// What the node of a closed directory is.
 fn offline_node(settings: &Settings, storage: &Storage) -> Node {
     let Replication { node, silence, .. } = &settings.replication;
-    Node::new(storage.standing().role(), node, None, *silence)
+    Node::new(storage.standing().role(), node, None, *silence, Arc::default())
 }
 
 fn absent(data_dir: &Path) -> String {

@@ -14,6 +14,7 @@ use crate::api::wire::{Forwarded, Inbound, Outbound};
 use crate::app::Services;
 use crate::http::forward::{Asked, NoReply};
 use crate::http::link::Link;
+use crate::replication::node::Role;
 
 /// Nodes that a request goes through at most: whoever follows in a circle is not asked for ever.
 const HOPS_MAX: u8 = 4;
@@ -68,7 +69,9 @@ pub async fn forward(
     (how, pace): (OnFollower, Pace),
 ) -> Result<Outbound, Lost> {
     let node = &services.node;
-    let link = node.link().filter(|_| forwarded.hops <= HOPS_MAX).ok_or(Lost::Unsent)?;
+    // Whom a leader without a lease used to follow leads no more than it does itself.
+    let has_link = forwarded.hops <= HOPS_MAX && node.role() != Role::Leader;
+    let link = node.link().filter(|_| has_link).ok_or(Lost::Unsent)?;
     let begun = Instant::now();
     let left_ms = inbound.deadline_ms.saturating_sub(services.outside.clock.now_ms());
     let whole = match pace {

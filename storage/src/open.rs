@@ -23,7 +23,7 @@ use crate::queue::Queue;
 use crate::replay::{Replay, require_whole_log};
 use crate::replication::acks::Acks;
 use crate::replication::install::{install, node_id};
-use crate::replication::{NodeId, Role, Standing};
+use crate::replication::{NodeId, Role, Standing, Tenure};
 use crate::storage::{Storage, drop_all};
 use crate::store::{State, Store};
 use crate::upgrade;
@@ -85,6 +85,8 @@ pub struct Options {
     pub ack_timeout: Duration,
     /// Bytes of log that are kept for followers beyond what the checkpoint needs.
     pub keep_log_bytes: u64,
+    /// Until when this node may lead.
+    pub tenure: Arc<Tenure>,
     /// Told of each commit, once it is visible, on the writer's thread.
     pub on_commit: Option<OnCommit>,
 }
@@ -123,6 +125,7 @@ impl Options {
             acks_wanted: 0,
             ack_timeout: Duration::from_secs(5),
             keep_log_bytes: 0,
+            tenure: Arc::default(),
             on_commit: None,
         }
     }
@@ -322,7 +325,7 @@ impl Parts {
             _lock: Arc::from(lock),
         };
         let waiting = Arc::new(Waiting::default());
-        let standing = Arc::new(Standing::new(options.role));
+        let standing = Arc::new(Standing::new(options.role, Arc::clone(&options.tenure)));
         standing.see(state.term);
         let acks = Arc::new(Acks::new(options.acks_wanted, options.ack_timeout));
         let mut writer = Writer {

@@ -3,7 +3,7 @@
 //! What decides is here, and is plain state: messages in, messages and orders out, no socket, no clock, no thread. Whoever
 //! drives it (the server over HTTP/2, the simulation over a false network) moves the bytes.
 //!
-//! - [`standing`]: what a node does with changes, shared by all threads;
+//! - [`standing`]: what a node does with changes, shared by all threads; [`tenure`]: until when it may;
 //! - [`history`]: which terms there were, and where two logs part;
 //! - [`messages`]: the bytes between two nodes, as `storage/REPLICATION.md` describes them;
 //! - [`serving`]: the leader's side of one follower; [`following`]: the follower's side;
@@ -20,6 +20,7 @@ pub mod install;
 pub mod messages;
 pub mod serving;
 pub mod standing;
+pub mod tenure;
 
 #[cfg(test)]
 mod simulation;
@@ -30,6 +31,7 @@ pub use history::{History, Parting, Reign};
 pub use messages::{Hello, Message, Refusal, Wire, WireError};
 pub use serving::{Deed, Serving};
 pub use standing::{Role, RoleCell, Standing};
+pub use tenure::{Tenure, uptime_ms};
 
 /// The version of the protocol this program speaks, and the oldest one it still understands.
 pub const PROTOCOL: u16 = 1;

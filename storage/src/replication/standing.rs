@@ -1,7 +1,9 @@
 //! What a node does with changes, as all threads see it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::tenure::Tenure;
 use crate::error::Unavailable;
 use crate::position::Term;
 
@@ -80,17 +82,34 @@ pub struct Standing {
     role: RoleCell,
     /// Of any node; its own log may be in an older one.
     seen: AtomicU64,
+    /// Until when it may lead.
+    tenure: Arc<Tenure>,
 }
 
 impl Standing {
-    /// A node that begins in this role.
-    pub fn new(role: Role) -> Standing {
-        Standing { role: RoleCell::new(role), seen: AtomicU64::new(0) }
+    /// A node that begins in this role, and may lead for as long as `tenure` says.
+    pub fn new(role: Role, tenure: Arc<Tenure>) -> Standing {
+        Standing { role: RoleCell::new(role), seen: AtomicU64::new(0), tenure }
     }
 
     /// Its role now.
     pub fn role(&self) -> Role {
         self.role.get()
+    }
+
+    /// Why a change is not taken now; `None` where it is.
+    pub fn refuses(&self) -> Option<Unavailable> {
+        self.role().refuses().or_else(|| self.is_suspended().then_some(Unavailable::Suspended))
+    }
+
+    /// Whether it leads by a lease that has run out.
+    pub fn is_suspended(&self) -> bool {
+        self.role() == Role::Leader && self.tenure.is_over()
+    }
+
+    /// Until when it may lead.
+    pub fn tenure(&self) -> &Arc<Tenure> {
+        &self.tenure
     }
 
     /// The newest term it has heard of.
