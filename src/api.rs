@@ -205,6 +205,7 @@ async fn follow<O: Operation>(services: Arc<Services>, mut inbound: Inbound) -> 
     }
     let problem = match lost {
         Lost::Unsent if services.node.role() == Role::Fenced => call::unavailable(&Unavailable::Fenced),
+        Lost::Unsent if services.node.is_suspended() => call::unavailable(&Unavailable::Suspended),
         Lost::Unsent => Problem::for_leader(),
         Lost::Unknown => Problem::new(
             Code::RequestTimeout,

@@ -18,6 +18,7 @@ use keyward_storage::ids::{KeyId, WorkspaceId, WorkspaceNo};
 use keyward_storage::records::audit::Actor;
 use keyward_storage::records::{self, workspace};
 use keyward_storage::replication::Standing;
+use keyward_storage::replication::install::has_records;
 use keyward_storage::{
     Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, Term, TransactError, Turn, Tx, Unavailable,
 };
@@ -578,7 +579,10 @@ fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<Begin, ServicesError
     let kept = role::read(disk, &settings.data_dir)
         .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })?;
     let follow = settings.replication.follow.as_ref().map(ToString::to_string);
-    Ok(Begin::decide(kept.as_ref(), follow.as_deref()))
+    let begin = Begin::decide(kept.as_ref(), follow.as_deref());
+    // Whoever makes the first records holds the lease already.
+    let first = || has_records(disk, &settings.data_dir).is_ok_and(|there| !there);
+    Ok(if settings.replication.lease.is_on() && !first() { begin.under_a_lease() } else { begin })
 }
 
 /// Tells the operator what this node begins as, and remembers where it follows: from here on it may have changes that are not its
@@ -592,6 +596,11 @@ fn note_beginning(
     let leader = settings.replication.follow.as_ref().map(ToString::to_string);
     match begin {
         Begin::Leader => return Ok(()),
+        // Whether it led last is what its file still says.
+        Begin::Candidate => {
+            tracing::info!(leader, position = node.position().0, "this node leads when it gets the lease");
+            return Ok(());
+        }
         Begin::LeaderInstead => {
             tracing::warn!(
                 leader,

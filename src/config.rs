@@ -8,6 +8,7 @@
 //!
 //! Nothing here asks the system for anything: the environment and the file's text are handed in.
 
+mod lease;
 mod replication;
 mod shown;
 mod table;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::server_url::ServerUrl;
+pub use lease::{Lease, LeaseStore};
 pub use replication::{Ack, CreditsOffline, Leader, Replication};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;

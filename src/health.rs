@@ -32,6 +32,8 @@ pub enum Reason {
     LeaderUnreachable,
     /// This node led until another one was promoted.
     Fenced,
+    /// This node leads by a lease that has run out.
+    Suspended,
 }
 
 /// What a node is good for at the moment, as a load balancer asks.
@@ -65,6 +67,7 @@ impl Reason {
         Reason::VaultDamaged,
         Reason::LeaderUnreachable,
         Reason::Fenced,
+        Reason::Suspended,
     ];
 
     /// Its name for programs: in health, in metrics, in `keyward status`.
@@ -80,6 +83,7 @@ impl Reason {
             Reason::VaultDamaged => "vault_damaged",
             Reason::LeaderUnreachable => "leader_unreachable",
             Reason::Fenced => "fenced",
+            Reason::Suspended => "suspended",
         }
     }
 
@@ -121,6 +125,10 @@ impl Reason {
                  counted here, changes are answered 503; see to the leader or the network, or promote a follower \
                  (`keyward promote`)"
             }
+            Reason::Suspended => {
+                "the lease by which this node leads has run out and cannot be renewed: keys are verified, changes are answered 503; \
+                 see to what replication.lease_endpoints names and to the way there, the log says why"
+            }
             Reason::Fenced => {
                 "another node was promoted while this one led: it takes no changes any more; set replication.follow to the new \
                  leader and restart it"
@@ -143,6 +151,7 @@ pub fn reasons(services: &Services) -> Vec<Reason> {
         Reason::VaultDamaged => services.vault.failed_lately(),
         Reason::LeaderUnreachable => services.node.role() == Role::Follower && !services.node.is_leader_reachable(),
         Reason::Fenced => services.node.role() == Role::Fenced,
+        Reason::Suspended => services.node.is_suspended(),
     };
     Reason::ALL.iter().copied().filter(|reason| is(*reason)).collect()
 }

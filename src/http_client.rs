@@ -8,7 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::server_url::ServerUrl;
-use crate::tls::client::{self, Encrypted};
+use crate::tls::client::{self, Encrypted, Trust};
 
 /// How long one address may take to be connected to.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -46,8 +46,12 @@ pub enum PostError {
     Strange(String),
 }
 
-/// A POST in the making.
+/// A request in the making.
 pub struct Request<'a> {
+    /// `GET`, `POST` or `PUT`.
+    pub method: &'static str,
+    /// Whom to trust; `None` where the machine's authorities are meant.
+    pub trust: Option<&'a Trust>,
     /// Behind the URL's own path; begins with `/`.
     pub path: &'a str,
     /// The media type of the body, and of the answer that is wished for.
@@ -69,19 +73,20 @@ pub struct Request<'a> {
 pub fn post(url: &ServerUrl, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, PostError> {
     let until = Instant::now() + CONNECT_TIME_MAX + ANSWER_TIME_MAX;
     let media_type = "application/json";
-    send(url, &Request { path, media_type, headers, body, until, answer_bytes_max: BODY_BYTES_MAX })
+    let (method, trust) = ("POST", None);
+    send(url, &Request { method, trust, path, media_type, headers, body, until, answer_bytes_max: BODY_BYTES_MAX })
 }
 
-/// Sends one POST.
+/// Sends one request.
 ///
 /// # Errors
 /// See [`PostError`]. A refusal is an answer.
 pub fn send(url: &ServerUrl, request: &Request<'_>) -> Result<Answer, PostError> {
     let begun = Instant::now();
-    let Request { path, media_type, body, .. } = request;
+    let Request { method, path, media_type, body, .. } = request;
     let stream = Timed { stream: connect(url, request.until)?, until: request.until };
     let mut head = format!(
-        "POST {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nAccept: {media_type}\r\n\
+        "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nAccept: {media_type}\r\n\
          User-Agent: keyward/{}\r\nConnection: close\r\nContent-Length: {}\r\n",
         url.prefix(),
         url.authority(),
@@ -94,7 +99,9 @@ pub fn send(url: &ServerUrl, request: &Request<'_>) -> Result<Answer, PostError>
     head.push_str("\r\n");
     let mut stream = match url.is_encrypted() {
         false => Wire::Plain(stream),
-        true => Wire::Encrypted(Box::new(client::encrypt(stream, url.host()).map_err(PostError::Unreachable)?)),
+        true => Wire::Encrypted(Box::new(
+            client::encrypt(stream, url.host(), request.trust).map_err(PostError::Unreachable)?,
+        )),
     };
     let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
     // A server may refuse a request before it has read the whole of it: its answer says more than the broken pipe.

@@ -4,6 +4,8 @@
 //! remembers the role across starts, [`token`] is what nodes know each other by. [`lead`] and [`follow`] move the messages that
 //! `keyward_storage::replication` decides on; the transport is [`crate::http::link`] and [`crate::http::peers`].
 //!
+//! Where a [`lease`] says who leads, it is taken and renewed there.
+//!
 //! A node that follows hands on what is the leader's to do ([`forward`]; the leader knows repeats by [`replies`], and [`sweep`]s
 //! what it noted of them), and brings it its events ([`carry`]).
 
@@ -11,6 +13,7 @@ pub mod carry;
 pub mod follow;
 pub mod forward;
 pub mod lead;
+pub mod lease;
 pub mod node;
 pub mod replies;
 pub mod role;
@@ -69,6 +72,9 @@ pub fn end_reign(services: &Services, term: Term, name: &str) {
 /// A sentence for the operator: it is not, and nothing was changed.
 pub fn promote(services: &Services, forced: bool) -> Result<Term, String> {
     let node = &services.node;
+    if let Some(lease) = node.lease() {
+        return lease.insist(services, forced);
+    }
     if !forced {
         if node.role() == Role::Fenced {
             return Err(format!(
@@ -91,6 +97,15 @@ pub fn promote(services: &Services, forced: bool) -> Result<Term, String> {
             ));
         }
     }
+    lead(services, forced)
+}
+
+/// Begins a new term, led by this node, whatever others think of that. Blocks.
+///
+/// # Errors
+/// A sentence for the operator. Nothing was changed, unless it says so.
+fn lead(services: &Services, forced: bool) -> Result<Term, String> {
+    let node = &services.node;
     let mut id = [0; 16];
     services.outside.entropy.fill(&mut id);
     let promotion = Promotion {

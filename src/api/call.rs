@@ -313,6 +313,9 @@ pub fn unavailable(why: &Unavailable) -> Problem {
         Unavailable::Fenced => {
             "Another node leads now, and this one takes no changes any more. Please send them to the other one."
         }
+        Unavailable::Suspended => {
+            "This node has lost touch with whatever says which node leads, so it takes no changes. Please try again in a moment."
+        }
         Unavailable::Unconfirmed => {
             "The change is made, but too few followers have confirmed it in time: it is lost if this node is lost before they \
              have. Please look whether it is there before you try again."

@@ -33,6 +33,7 @@ use crate::http::sockets::{self, Listeners};
 use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
+use crate::replication::lease::{self, Lease};
 use crate::replication::{self, follow};
 use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
@@ -107,7 +108,7 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
         let flags = flags.clone();
         match serve(&settings, level.clone(), Box::new(move || flags.read())) {
             Ok(Over::Stopped) => return ExitCode::SUCCESS,
-            Ok(Over::Again) => tracing::info!("keyward begins anew, with the leader's records"),
+            Ok(Over::Again) => tracing::info!("keyward begins anew"),
             Err(reason) => {
                 tracing::error!("{reason}");
                 return ExitCode::from(EXIT_ERROR);
@@ -163,16 +164,19 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     let scraped =
         settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
     let peers = runtime.block_on(peers::bind(settings, outside.clock.clone()))?;
-    runtime.block_on(follow::begin(settings))?;
+    let (settings, lease) = runtime.block_on(records(settings, &outside))?;
+    let settings = &settings;
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
+    let lease = lease.map(|lease| lease.keep(&services)).transpose();
+    let lease = lease.map_err(|error| format!("cannot start the thread that keeps the lease: {error}"))?;
     let otlp = Otlp::start(settings, &services)?;
     let keeper = Keeper::start(&services, settings)
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
     let outcome = match keeper {
         Ok(keeper) => {
-            let changes = (level, read, tls);
+            let changes = (level, read, tls, lease);
             let traced = otlp.as_ref();
             let sockets = (listeners, scraped, peers);
             let outcome = runtime.block_on(answer_requests(settings, outside, &services, sockets, changes, traced));
@@ -194,13 +198,36 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     outcome
 }
 
+/// Looks whose the lease is, where there is one, and takes the leader's records where this node has none. Gives the settings to go on
+/// with: the lease may name another leader.
+async fn records(settings: &Settings, outside: &Outside) -> Result<(Settings, Option<Lease>), String> {
+    loop {
+        let (asking, entropy) = (settings.clone(), outside.entropy.clone());
+        let begun = tokio::task::spawn_blocking(move || lease::begin(&asking, &entropy)).await;
+        let (effective, lease) = begun.map_err(|error| error.to_string())??;
+        let Some(lease) = lease else {
+            follow::begin(&effective).await?;
+            return Ok((effective, None));
+        };
+        if !follow::waits(&effective)? {
+            return Ok((effective, Some(lease)));
+        }
+        // Where that one is gone meanwhile, the next one's records do as well.
+        let follow = effective.replication.follow.clone();
+        tokio::select! {
+            taken = follow::begin(&effective) => taken?,
+            () = lease.moved(follow) => {}
+        }
+    }
+}
+
 /// From bound sockets to drained ones.
 async fn answer_requests(
     settings: &Settings,
     outside: Outside,
     services: &Arc<Services>,
     (listeners, scraped, peers): (Listeners, Option<TcpListener>, Option<PeerListener>),
-    (level, read, tls): (Level, reload::Read, Option<Arc<Tls>>),
+    (level, read, tls, lease): (Level, reload::Read, Option<Arc<Tls>>, Option<lease::Keeper>),
     otlp: Option<&Otlp>,
 ) -> Result<Over, String> {
     let documents = Documents::new(|| {
@@ -217,6 +244,7 @@ async fn answer_requests(
 
     let (stop, stopped) = watch::channel(false);
     let (stop_operator, operator_stopped) = watch::channel(false);
+    let (stop_peers, peers_stopped) = watch::channel(false);
     let commands = tokio::spawn(socket.run(operator::commands(services), told(operator_stopped), OPERATOR_PATIENCE));
     let server = Server::new(Api(Arc::clone(services), otlp.and_then(Otlp::tracer)), settings, outside, documents);
     if let Some(scraped) = scraped {
@@ -229,7 +257,7 @@ async fn answer_requests(
         if let Some(address) = peers.address() {
             tracing::info!(%address, "other nodes are answered");
         }
-        let (services, settings, stop) = (Arc::clone(services), settings.clone(), told(stopped.clone()));
+        let (services, settings, stop) = (Arc::clone(services), settings.clone(), told(peers_stopped));
         tokio::spawn(async move { peers::run(peers, services, &settings, stop).await });
     }
     let replication = &settings.replication;
@@ -264,12 +292,20 @@ async fn answer_requests(
     service_manager::stopping();
     tokio::spawn(stop_at_second_signal(signals));
     let _ = stop.send(true);
+    // Whoever holds a lease gives it back when followers have all, so they are answered a little longer.
+    if lease.is_none() {
+        let _ = stop_peers.send(true);
+    }
     match server.await {
         Ok(Drained::All) => tracing::info!("all requests are answered"),
         Ok(Drained::Cut) => {
             tracing::warn!("the deadline passed with requests still running; their connections were cut")
         }
         Err(error) => tracing::error!(%error, "the HTTP server ended by a bug"),
+    }
+    if let Some(lease) = lease {
+        let _ = tokio::task::spawn_blocking(move || lease.stop()).await;
+        let _ = stop_peers.send(true);
     }
     let _ = stop_operator.send(true);
     let _ = commands.await;

@@ -58,7 +58,7 @@ pub struct Status {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationShown {
-    /// `leader`, `follower` or `fenced`.
+    /// `leader`, `follower`, `fenced` or `suspended`.
     pub role: String,
     /// The newest term of its log.
     pub term: u64,
@@ -67,8 +67,30 @@ pub struct ReplicationShown {
     /// Whom it follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<LeaderShown>,
+    /// The lease that says who leads, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseShown>,
     /// Who follows it, or has since it started.
     pub followers: Vec<FollowerShown>,
+}
+
+/// The lease that says who leads.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseShown {
+    /// Whose it is; absent where it is nobody's, or not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Whether it is this node's.
+    pub held: bool,
+    /// Until this node has to stop, or another's may be taken.
+    pub left_ms: u64,
+    /// Why this node does not take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+    /// Why what keeps it gave no answer last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// The node that is followed.

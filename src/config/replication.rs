@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Lease;
+
 /// Other nodes with the same records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replication {
@@ -32,6 +34,8 @@ pub struct Replication {
     pub log_bytes: u64,
     /// What becomes of credits while the leader is away.
     pub credits_offline: CreditsOffline,
+    /// The lease that says who leads.
+    pub lease: Lease,
 }
 
 /// Where a leader answers followers.
@@ -44,6 +48,21 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// Reads `http://HOST:PORT` or `https://HOST:PORT`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Leader, String> {
+        let (tls, address) = match text.split_once("://") {
+            Some(("https", address)) => (true, address),
+            Some(("http", address)) => (false, address),
+            _ => return Err(format!("`{text}` begins with neither https:// nor http://")),
+        };
+        let address = address.strip_suffix('/').unwrap_or(address);
+        super::table::check_listen(address)?;
+        Ok(Leader { address: address.to_owned(), tls })
+    }
+
     /// The host alone, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         host(&self.address)
@@ -91,6 +110,7 @@ impl Default for Replication {
             silence: Duration::from_secs(2),
             log_bytes: 256 << 20,
             credits_offline: CreditsOffline::Refuse,
+            lease: Lease::default(),
         }
     }
 }
@@ -127,6 +147,7 @@ impl Replication {
             problems
                 .push("replication.client_ca_file is set and tls.cert_file is not; certificates need TLS".to_owned());
         }
+        self.lease.check(self.listen.is_some(), self.plain, problems);
         if self.ack != Ack::None && self.listen.is_none() {
             problems.push("replication.ack is set and replication.listen is not, so nobody could confirm".to_owned());
         }

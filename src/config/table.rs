@@ -209,11 +209,12 @@ macro_rules! choice {
     };
 }
 
+mod lease;
 mod replication;
 
 /// Every setting, in the order of the generated file: names without a table first, then table by table.
 pub(super) static SETTINGS: LazyLock<Vec<&'static Setting>> =
-    LazyLock::new(|| MOST.iter().chain(replication::SETTINGS).collect());
+    LazyLock::new(|| MOST.iter().chain(replication::SETTINGS).chain(lease::SETTINGS).collect());
 
 /// All but those that have a file of their own.
 static MOST: &[Setting] = &[
@@ -732,7 +733,7 @@ fn parse_listen(text: &str) -> Result<Listen, String> {
     Ok(Listen::Tcp { address: address.to_owned(), transport })
 }
 
-fn check_listen(text: &str) -> Result<(), String> {
+pub(super) fn check_listen(text: &str) -> Result<(), String> {
     let (host, port) = text.rsplit_once(':').ok_or("must be HOST:PORT, for instance 127.0.0.1:7070")?;
     if host.is_empty() {
         return Err(format!("names no host; to listen on every address write 0.0.0.0:{port} or [::]:{port}"));

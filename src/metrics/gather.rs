@@ -13,7 +13,7 @@ use super::table::{self as metric, Metric};
 use crate::api::OPERATIONS;
 use crate::app::Services;
 use crate::health::{self, Reason};
-use crate::replication::node::Role;
+use crate::replication::node::{Role, SUSPENDED};
 
 /// What a request that names no operation counts as.
 pub const NO_OPERATION: &str = "(none)";
@@ -179,8 +179,8 @@ fn secrets_and_trail(services: &Services, to: &mut Samples) {
 fn replication(services: &Services, to: &mut Samples) {
     let node = &services.node;
     let role = node.role();
-    for other in [Role::Leader, Role::Follower, Role::Fenced] {
-        to.add(&metric::ROLE, &[other.word().into()], u64::from(other == role));
+    for other in [Role::Leader.word(), Role::Follower.word(), Role::Fenced.word(), SUSPENDED] {
+        to.add(&metric::ROLE, &[other.into()], u64::from(other == node.standing()));
     }
     to.set(&metric::TERM, node.term().0);
     if role != Role::Leader {
@@ -198,6 +198,15 @@ fn replication(services: &Services, to: &mut Samples) {
     let position = node.position().0;
     let lag = connected.iter().map(|follower| position.saturating_sub(follower.position.0)).max();
     to.set(&metric::FOLLOWER_LAG, lag.unwrap_or(0));
+    if let Some(lease) = node.lease() {
+        let shown = lease.shown();
+        to.set(&metric::LEASE_HELD, u64::from(shown.held && shown.left_ms > 0));
+        to.set_seconds(&metric::LEASE_LEFT, shown.left_ms as f64 / 1e3);
+        let (taken, lost, failures) = lease.counts();
+        to.add(&metric::LEASE_CHANGES, &["taken".into()], taken);
+        to.add(&metric::LEASE_CHANGES, &["lost".into()], lost);
+        to.set(&metric::LEASE_FAILURES, failures);
+    }
     let counted = services.metrics.replication.read();
     to.set(&metric::FORWARDED, counted.forwarded);
     to.set(&metric::FORWARD_FAILED, counted.unreachable);

@@ -185,7 +185,7 @@ metrics! {
     EXPORT_LAG = "keyward_audit_export_lag_events" Gauge ["target"]
         "Audit events that a live export has not handed over yet (file or syslog); only where it is set up";
     ROLE = "keyward_replication_role" Gauge ["role"]
-        "1 for what this node does with changes, 0 for the others: leader (it takes them), follower (it applies the leader's), fenced (another node was promoted)";
+        "1 for what this node does with changes, 0 for the others: leader (it takes them), follower (it applies the leader's), fenced (another node was promoted), suspended (it led, and its lease has run out)";
     TERM = "keyward_replication_term" Gauge []
         "Number of the newest term of the log; each promotion begins another";
     STALENESS = "keyward_replication_staleness_seconds" Gauge []
@@ -198,6 +198,14 @@ metrics! {
         "Followers this node has heard of since its start, by whether they are connected now: connected or gone";
     FOLLOWER_LAG = "keyward_replication_follower_lag_records" Gauge []
         "Records that the follower which is furthest behind has not on its disk yet, of those that are connected";
+    LEASE_HELD = "keyward_replication_lease_held" Gauge []
+        "1 while this node holds the lease by which it leads, else 0; only where one is set up";
+    LEASE_LEFT = "keyward_replication_lease_left_seconds" Gauge []
+        "How long the lease still counts: its holder takes no changes after that, others may take it; only where one is set up";
+    LEASE_CHANGES = "keyward_replication_lease_changes_total" Counter ["change"]
+        "Times that this node got the lease (taken), or was replaced or could not renew it in time (lost); only where one is set up";
+    LEASE_FAILURES = "keyward_replication_lease_failures_total" Counter []
+        "Requests to what keeps the lease that had no good answer; only where one is set up";
     FORWARDED = "keyward_replication_forwarded_total" Counter []
         "Requests that the leader answered for this node";
     FORWARD_FAILED = "keyward_replication_forward_failed_total" Counter []

@@ -259,8 +259,16 @@ impl Batch {
 /// One try. The answer's body, where it was a good one.
 fn send(endpoint: &ServerUrl, headers: &Headers, path: &str, body: &[u8], until: Instant) -> Result<Vec<u8>, Refused> {
     let headers = headers.pairs();
-    let request =
-        Request { path, media_type: MEDIA_TYPE, headers: &headers, body, until, answer_bytes_max: ANSWER_BYTES_MAX };
+    let request = Request {
+        method: "POST",
+        trust: None,
+        path,
+        media_type: MEDIA_TYPE,
+        headers: &headers,
+        body,
+        until,
+        answer_bytes_max: ANSWER_BYTES_MAX,
+    };
     let answer = http_client::send(endpoint, &request).map_err(|error| Refused::ForNow(error.to_string()))?;
     match answer.status {
         200..=299 => Ok(answer.body),

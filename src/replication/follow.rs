@@ -289,6 +289,15 @@ async fn fetch(
     Err("the stream of records was cut".to_owned())
 }
 
+/// Whether this node is a follower that has no records yet.
+///
+/// # Errors
+/// A sentence for the operator: the data directory cannot be read.
+pub fn waits(settings: &Settings) -> Result<bool, String> {
+    let has_records = || has_records(&RealDisk, &settings.data_dir).map_err(|error| error.to_string());
+    Ok(settings.replication.follow.is_some() && !has_records()?)
+}
+
 /// A follower that has no records yet takes the leader's before anything is opened; waits for the leader as long as that takes.
 ///
 /// # Errors
@@ -296,7 +305,7 @@ async fn fetch(
 pub async fn begin(settings: &Settings) -> Result<(), String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dir = &settings.data_dir;
-    if settings.replication.follow.is_none() || has_records(&*disk, dir).map_err(|error| error.to_string())? {
+    if !waits(settings)? {
         return Ok(());
     }
     disk.create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;

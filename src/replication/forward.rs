@@ -18,6 +18,7 @@ use crate::api::wire::{Forwarded, Inbound, Outbound};
 use crate::app::Services;
 use crate::http::forward::{Asked, NoReply};
 use crate::http::link::Link;
+use crate::replication::node::Role;
 
 /// Nodes that a request goes through at most: whoever follows in a circle is not asked for ever.
 pub const HOPS_MAX: u8 = keyward_storage::replication::CHAIN_MAX as u8;
@@ -126,7 +127,8 @@ async fn ask(
         );
         return Err(Lost::Unsent);
     }
-    let link = node.link().ok_or(Lost::Unsent)?;
+    // Whom a leader without a lease used to follow leads no more than it does itself.
+    let link = node.link().filter(|_| node.role() != Role::Leader).ok_or(Lost::Unsent)?;
     let begun = Instant::now();
     let deadline = begun + time;
     let patience = match alone {

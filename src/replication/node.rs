@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use keyward_storage::replication::Role;
@@ -14,12 +14,15 @@ use keyward_storage::replication::{Standing, Word};
 use keyward_storage::{Position, Term};
 use tokio::sync::watch;
 
+use super::lease;
 use crate::http::link::Link;
 
 /// Followers that status tells of; those that have been gone longest are forgotten beyond it.
 const FOLLOWERS_MAX: usize = 64;
 /// Words of the leader that are remembered until this node has caught up with them.
 const WORDS_MAX: usize = 4096;
+/// Standing of a leader whose lease has run out.
+pub const SUSPENDED: &str = "suspended";
 /// No moment yet.
 const NEVER: u64 = u64::MAX;
 
@@ -76,6 +79,7 @@ pub struct Node {
     followers: Mutex<Vec<Known>>,
     /// Whether the process is to begin anew.
     restart: watch::Sender<bool>,
+    lease: OnceLock<Arc<lease::Shared>>,
 }
 
 impl Node {
@@ -101,6 +105,7 @@ impl Node {
             link,
             followers: Mutex::new(Vec::new()),
             restart: watch::Sender::new(false),
+            lease: OnceLock::new(),
         }
     }
 
@@ -116,7 +121,17 @@ impl Node {
 
     /// Whether it takes changes.
     pub fn is_leader(&self) -> bool {
-        self.role() == Role::Leader
+        self.standing.refuses().is_none()
+    }
+
+    /// Whether it leads by a lease that has run out: it takes no changes until that is renewed, or another node leads.
+    pub fn is_suspended(&self) -> bool {
+        self.standing.is_suspended()
+    }
+
+    /// The role that others see: a word for status, health and metrics.
+    pub fn standing(&self) -> &'static str {
+        if self.is_suspended() { SUSPENDED } else { self.role().word() }
     }
 
     /// The newest term of its log.
@@ -140,12 +155,12 @@ impl Node {
     }
 
     /// How old what is read here may be, ms: 0 on a leader; on a follower the time since it held all that the leader then had.
-    /// `u64::MAX` where that was never so since the start.
+    /// `u64::MAX` where that was never so since the start. On a leader whose lease has run out, the time since then.
     ///
     /// It counts from when the leader's word came, so what was on its way is not in it: up to one way of the network.
     pub fn staleness_ms(&self) -> u64 {
         match self.role() {
-            Role::Leader => 0,
+            Role::Leader => self.standing.tenure().since_end_ms().unwrap_or(0),
             Role::Follower | Role::Fenced => self.since(&self.level_at),
         }
     }
@@ -161,7 +176,7 @@ impl Node {
     /// Whether the leader, if it is another node, was heard within `replication.silence_ms`.
     pub fn is_leader_reachable(&self) -> bool {
         match self.role() {
-            Role::Leader => true,
+            Role::Leader => !self.standing.tenure().is_over(),
             _ => {
                 self.connected.load(Ordering::Acquire)
                     && u128::from(self.since(&self.heard_at)) <= self.silence.as_millis()
@@ -172,6 +187,16 @@ impl Node {
     /// The connection to the leader; `None` where this node follows nobody.
     pub fn link(&self) -> Option<&Arc<Link>> {
         self.link.as_ref()
+    }
+
+    /// The lease that says who leads; `None` where an operator does.
+    pub fn lease(&self) -> Option<&Arc<lease::Shared>> {
+        self.lease.get()
+    }
+
+    /// From now on a lease says so.
+    pub fn set_lease(&self, lease: Arc<lease::Shared>) {
+        let _ = self.lease.set(lease);
     }
 
     /// The followers it has heard of since the start, by name.
@@ -339,7 +364,9 @@ mod tests {
         assert!(node.staleness_ms() < 3_600_000 && node.lag_records() == 0);
         assert!(!node.wait_for(Position(6), Instant::now()).await, "not in time");
         node.standing.set(Role::Leader);
-        assert_eq!(node.staleness_ms(), 0);
+        assert_eq!((node.staleness_ms(), node.standing()), (0, "leader"));
+        node.standing.tenure().set(1);
+        assert!(node.is_suspended() && !node.is_leader() && node.staleness_ms() > 0 && node.standing() == SUSPENDED);
     }
 
     /// Along a chain ages add up: whoever follows a follower is at least as stale as that one, and the leader is away for both.

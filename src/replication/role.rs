@@ -41,6 +41,8 @@ pub enum Begin {
     FollowerOfNobody,
     /// Fenced, since the settings name nobody to follow.
     Fenced,
+    /// It led, or may lead, and does when it gets the lease; a follower until then.
+    Candidate,
 }
 
 impl Begin {
@@ -59,11 +61,19 @@ impl Begin {
         }
     }
 
+    /// The same where a lease says who leads: nobody does without it.
+    pub fn under_a_lease(self) -> Begin {
+        match self {
+            Begin::Leader | Begin::LeaderInstead | Begin::FollowerOfNobody | Begin::Fenced => Begin::Candidate,
+            Begin::Follower | Begin::Candidate => self,
+        }
+    }
+
     /// The role that is.
     pub fn role(self) -> Role {
         match self {
             Begin::Leader | Begin::LeaderInstead => Role::Leader,
-            Begin::Follower | Begin::FollowerOfNobody => Role::Follower,
+            Begin::Follower | Begin::FollowerOfNobody | Begin::Candidate => Role::Follower,
             Begin::Fenced => Role::Fenced,
         }
     }

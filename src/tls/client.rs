@@ -11,7 +11,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use super::files;
+use crate::config;
 use crate::named_file;
+use crate::telemetry::error_chain;
 
 /// Names the file of trusted certificates, as OpenSSL and curl have it.
 const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
@@ -33,8 +36,44 @@ pub type Encrypted<S> = StreamOwned<ClientConnection, S>;
 ///
 /// # Errors
 /// A sentence: there are no trusted certificates, or the server's is not to be trusted. Nothing was asked then.
-pub fn encrypt<S: Read + Write>(stream: S, host: &str) -> Result<Encrypted<S>, String> {
-    encrypt_with(trust()?, stream, host)
+pub fn encrypt<S: Read + Write>(stream: S, host: &str, trusted: Option<&Trust>) -> Result<Encrypted<S>, String> {
+    let config = match trusted {
+        Some(Trust(config)) => Arc::clone(config),
+        None => trust()?,
+    };
+    encrypt_with(config, stream, host)
+}
+
+/// Whom to trust at one place, and what to show there.
+#[derive(Debug, Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Servers whose certificates come from the authorities in `ca_file`, or from those that this machine trusts. Where `own` is set
+    /// up, its certificate is shown to whoever asks for one.
+    ///
+    /// # Errors
+    /// A sentence: a file cannot be used.
+    pub fn new(ca_file: Option<&Path>, own: &config::Tls) -> Result<Trust, String> {
+        let bundle = ca_file.map_or_else(bundle, |path| Ok(path.to_owned()))?;
+        let mut config = towards(&bundle, own)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Trust(Arc::new(config)))
+    }
+}
+
+/// A client that trusts the authorities in a file, and shows its own certificate where it has one.
+pub(super) fn towards(ca_file: &Path, own: &config::Tls) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots(ca_file)?);
+    if !own.is_on() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let (_, material) = files::read(own).map_err(|error| error_chain(&error))?;
+    let (chain, key) = material.chain_and_key().map_err(|error| error_chain(&error))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
 }
 
 fn encrypt_with<S: Read + Write>(config: Arc<ClientConfig>, mut stream: S, host: &str) -> Result<Encrypted<S>, String> {
@@ -54,7 +93,7 @@ fn encrypt_with<S: Read + Write>(config: Arc<ClientConfig>, mut stream: S, host:
 /// What this process trusts, read once.
 fn trust() -> Result<Arc<ClientConfig>, String> {
     static TRUST: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    TRUST.get_or_init(|| bundle().and_then(|path| config(&path))).clone()
+    TRUST.get_or_init(|| bundle().and_then(|path| trusting(&path))).clone()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a convention of TLS clients, not a setting of keyward's")]
@@ -71,7 +110,7 @@ pub(super) fn bundle() -> Result<PathBuf, String> {
 }
 
 /// Those whom a file of PEM certificates names.
-pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
+fn roots(path: &Path) -> Result<RootCertStore, String> {
     let unreadable = |why: String| format!("cannot read the trusted certificates in {}: {why}", path.display());
     let mut text = Vec::new();
     let read = named_file::open(path).and_then(|file| file.take(BUNDLE_BYTES_MAX).read_to_end(&mut text));
@@ -89,15 +128,8 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
 }
 
 /// A client that trusts what is in a file of PEM certificates.
-fn config(path: &Path) -> Result<Arc<ClientConfig>, String> {
-    let roots = roots(path)?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+fn trusting(path: &Path) -> Result<Arc<ClientConfig>, String> {
+    Trust::new(Some(path), &config::Tls::default()).map(|Trust(config)| config)
 }
 
 #[cfg(test)]
@@ -135,7 +167,7 @@ mod tests {
             }
         });
         let connect = || TcpStream::connect(address).expect("connect");
-        let own = config(&file).expect("it holds one");
+        let own = trusting(&file).expect("it holds one");
 
         let mut stream = encrypt_with(Arc::clone(&own), connect(), "keys.internal").expect("trusted");
         stream.write_all(b"ping").expect("write");
@@ -147,11 +179,11 @@ mod tests {
         assert!(told.contains("keys.elsewhere") && told.contains("SSL_CERT_FILE"), "{told}");
         let other = rcgen::generate_simple_self_signed(vec!["keys.internal".to_owned()]).expect("another");
         std::fs::write(&file, other.cert.pem()).expect("write it");
-        let stranger = config(&file).expect("it holds one");
+        let stranger = trusting(&file).expect("it holds one");
         assert!(encrypt_with(stranger, connect(), "keys.internal").is_err(), "of an authority that nobody trusts");
         thread.join().expect("the server ends");
 
         std::fs::write(&file, "no certificate").expect("write it");
-        assert!(config(&file).is_err_and(|why| why.contains("holds none")));
+        assert!(trusting(&file).is_err_and(|why| why.contains("holds none")));
     }
 }

@@ -4,15 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::client;
-use super::files;
 use crate::config;
-use crate::telemetry::error_chain;
 
 /// An encrypted connection to another node.
 pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
@@ -37,22 +34,8 @@ impl Connector {
     /// A sentence: a file cannot be used, or no certificate can be for this host.
     pub fn new(host: &str, ca_file: Option<&Path>, own: &config::Tls) -> Result<Connector, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate can be for {host:?}"))?;
-        let roots = match ca_file {
-            Some(path) => client::roots(path)?,
-            None => client::roots(&client::bundle()?)?,
-        };
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        let mut config = match own.is_on() {
-            false => builder.with_no_client_auth(),
-            true => {
-                let (_, material) = files::read(own).map_err(|error| error_chain(&error))?;
-                let (chain, key) = material.chain_and_key().map_err(|error| error_chain(&error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
-            }
-        };
+        let bundle = ca_file.map_or_else(client::bundle, |path| Ok(path.to_owned()))?;
+        let mut config = client::towards(&bundle, own)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name })
     }

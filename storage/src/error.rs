@@ -75,6 +75,9 @@ pub enum Unavailable {
     /// Another node was promoted: this one was the leader, and may not change anything any more.
     #[error("another node was promoted: this one takes no changes any more, and has to follow")]
     Fenced,
+    /// This node leads by a lease, and has not been able to renew it: until it has, another one may lead.
+    #[error("the lease by which this node leads has run out: it takes no changes until the lease is renewed")]
+    Suspended,
     /// The change is made, and not confirmed by as many followers as have to in time. It will reach them unless this node is lost
     /// before. The only one of these that leaves something behind.
     #[error("the change is made, but not confirmed by followers in time: it would be lost with this node")]

@@ -3,7 +3,8 @@
 //! What decides is here, and is plain state: messages in, messages and orders out, no socket, no clock, no thread. Whoever
 //! drives it (the server over HTTP/2, the simulation over a false network) moves the bytes.
 //!
-//! - [`standing`]: what a node does with changes, and whom it has its log from, shared by all threads;
+//! - [`standing`]: what a node does with changes, and whom it has its log from, shared by all threads; [`tenure`]: until when it may
+//!   lead;
 //! - [`versions`]: which protocol two nodes speak;
 //! - [`history`]: which terms there were, and where two logs part;
 //! - [`messages`]: the bytes between two nodes, as `storage/REPLICATION.md` describes them;
@@ -21,6 +22,7 @@ pub mod install;
 pub mod messages;
 pub mod serving;
 pub mod standing;
+pub mod tenure;
 pub mod versions;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub use history::{History, Parting, Reign};
 pub use messages::{Hello, Message, Refusal, Wire, WireError, Word};
 pub use serving::{Deed, Serving};
 pub use standing::{Role, Standing};
+pub use tenure::{Tenure, uptime_ms};
 pub use versions::Versions;
 
 /// The most nodes between a node and its leader, the leader among them.

@@ -393,7 +393,7 @@ impl Storage {
 
     /// Takes credits of a key, all or none, and sees to it that the log learns of it.
     pub fn spend(&self, view: &Arc<KeyView>, cost: u64) -> Spent {
-        if let Some(why) = self.standing.role().refuses().filter(|_| cost > 0) {
+        if let Some(why) = self.standing.refuses().filter(|_| cost > 0) {
             return Spent::Unavailable(why);
         }
         let too_many = || self.waiting.spends() >= MAX_WAITING_SPENDS && self.status.read_only.load(Ordering::Acquire);
@@ -446,7 +446,7 @@ impl Storage {
 
     /// Queues work for the writer, or refuses it.
     fn hand_in(&self, turn: Turn, work: Work) {
-        if let Some(why) = self.standing.role().refuses() {
+        if let Some(why) = self.standing.refuses() {
             return work.refuse(&why);
         }
         if !self.acks.has_room() {

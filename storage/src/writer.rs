@@ -299,10 +299,13 @@ impl Writer {
     /// free for them; when that is used up they wait.
     pub fn step(&mut self, mut step: Step, turns: &mut Turns<'_>) -> Result<Vec<StrictSpend>, Fatal> {
         let began = Instant::now();
-        if let Some(why) = self.standing.role().refuses() {
+        if let Some(why) = self.standing.refuses() {
             let strict = step.strict.into_iter().map(Work::Spend);
             strict.chain(std::iter::from_fn(|| turns.next())).for_each(|work| work.refuse(&why));
-            self.forget_counters();
+            // A lease may come back; what waits is then written as if nothing had been.
+            if why != Unavailable::Suspended {
+                self.forget_counters();
+            }
             return Ok(Vec::new());
         }
         let room = self.measure_room();
@@ -453,17 +456,19 @@ impl Writer {
         Ok(again)
     }
 
-    /// Answers once as many followers as have to hold what the answer rests on.
+    /// Answers once as many followers as have to hold what the answer rests on. Behind the end of a lease nothing is answered as
+    /// done: whoever leads next may have chosen by what followers held before they confirmed this.
     fn answer(&self, position: Position, balance: Option<u64>, answer: Answer) {
-        if self.acks.wanted() == 0 {
-            return answer(Fate::Done { position, balance });
-        }
-        let told = move |confirmed| {
-            answer(match confirmed {
+        let standing = Arc::clone(&self.standing);
+        let told = move |confirmed: bool| {
+            answer(match confirmed && !standing.tenure().is_over() {
                 true => Fate::Done { position, balance },
                 false => Fate::Unavailable(Unavailable::Unconfirmed),
             });
         };
+        if self.acks.wanted() == 0 {
+            return told(true);
+        }
         self.acks.hold(position, Box::new(told));
     }
 

@@ -7,7 +7,7 @@ use keyward_query::search::Freshness;
 use keyward_storage::records::{self, workspace};
 
 use super::super::status::{
-    CountsShown, DiskShown, EventsShown, ExportLag, FollowerShown, LeaderShown, QueriesShown, ReasonShown,
+    CountsShown, DiskShown, EventsShown, ExportLag, FollowerShown, LeaderShown, LeaseShown, QueriesShown, ReasonShown,
     ReplicationShown, SearchShown, ServerShown, Status, StorageShown, VaultShown,
 };
 use super::unreadable;
@@ -15,6 +15,7 @@ use crate::app::Services;
 use crate::health;
 use crate::metrics::process;
 use crate::metrics::recorder::Outcome;
+use crate::replication::lease::Shown;
 
 /// How the server is, or what the directory holds.
 ///
@@ -116,11 +117,16 @@ fn replication(services: &Services) -> ReplicationShown {
         lag_records: position.saturating_sub(follower.position.0),
         silent_ms: follower.silent_ms,
     });
+    let lease = node.lease().map(|lease| {
+        let Shown { holder, held, left_ms, obstacle, trouble } = lease.shown();
+        LeaseShown { holder, held, left_ms, obstacle, trouble }
+    });
     ReplicationShown {
-        role: node.role().word().to_owned(),
+        role: node.standing().to_owned(),
         term: node.term().0,
         position,
         leader,
+        lease,
         followers: followers.collect(),
     }
 }

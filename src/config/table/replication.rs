@@ -30,7 +30,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                   records are the leader's, it verifies keys and hands changes on. Empty means it follows nobody.",
         put: |settings, value| {
             let text = value.into_text();
-            settings.replication.follow = (!text.is_empty()).then(|| parse_leader(&text)).transpose()?;
+            settings.replication.follow = (!text.is_empty()).then(|| Leader::parse(&text)).transpose()?;
             Ok(())
         },
         get: |settings| Value::Text(settings.replication.follow.as_ref().map_or_else(String::new, Leader::to_string)),
@@ -127,14 +127,3 @@ pub(super) static SETTINGS: &[Setting] = &[
          either case."
     ),
 ];
-
-/// A leader to follow.
-fn parse_leader(text: &str) -> Result<Leader, String> {
-    let (tls, address) = match text.split_once("://") {
-        Some(("https", address)) => (true, address),
-        Some(("http", address)) => (false, address),
-        _ => return Err(format!("`{text}` begins with neither https:// nor http://")),
-    };
-    check_listen(address.strip_suffix('/').unwrap_or(address))?;
-    Ok(Leader { address: address.strip_suffix('/').unwrap_or(address).to_owned(), tls })
-}

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::tenure::Tenure;
 use crate::error::Unavailable;
 use crate::position::Term;
 use crate::replication::NodeId;
@@ -57,16 +58,19 @@ pub struct Standing {
     above: Mutex<Option<Vec<NodeId>>>,
     /// How often any of this changed, but for the term.
     changes: AtomicU64,
+    /// Until when it may lead.
+    tenure: Tenure,
 }
 
 impl Standing {
-    /// A node that begins in this role.
+    /// A node that begins in this role, and that nothing but its role keeps from leading.
     pub fn new(role: Role) -> Standing {
         Standing {
             role: AtomicU8::new(role.number()),
             seen: AtomicU64::new(0),
             above: Mutex::default(),
             changes: AtomicU64::new(0),
+            tenure: Tenure::default(),
         }
     }
 
@@ -77,6 +81,21 @@ impl Standing {
             1 => Role::Follower,
             _ => Role::Fenced,
         }
+    }
+
+    /// Why a change is not taken now; `None` where it is.
+    pub fn refuses(&self) -> Option<Unavailable> {
+        self.role().refuses().or_else(|| self.is_suspended().then_some(Unavailable::Suspended))
+    }
+
+    /// Whether it leads by a lease that has run out.
+    pub fn is_suspended(&self) -> bool {
+        self.role() == Role::Leader && self.tenure.is_over()
+    }
+
+    /// Until when it may lead.
+    pub fn tenure(&self) -> &Tenure {
+        &self.tenure
     }
 
     /// The newest term it has heard of.
