@@ -26,6 +26,7 @@ mod import;
 mod key_links;
 mod keys;
 mod layers;
+mod lease;
 mod list_keys;
 mod metrics;
 mod migrate;

@@ -4,6 +4,7 @@ pub mod call;
 pub mod client;
 pub mod collector;
 pub mod document;
+pub mod lease;
 pub mod nodes;
 pub mod program;
 pub mod proxy;

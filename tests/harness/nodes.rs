@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
 
 /// A port that nobody has: a node that is started again must be found where it was.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
