@@ -32,7 +32,7 @@ use crate::http::sockets::{self, Listeners};
 use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
-use crate::replication::{self, follow};
+use crate::replication::{self, census, follow};
 use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
 use crate::tls::Tls;
@@ -166,6 +166,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
+    runtime.block_on(census::take(&services, settings))?;
     let otlp = Otlp::start(settings, &services)?;
     let keeper = Keeper::start(&services, settings)
         .map_err(|error| format!("cannot start the threads that keep the audit trail: {error}"));
