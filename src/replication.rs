@@ -2,7 +2,7 @@
 //!
 //! [`node`] is what the rest of the server knows of it: which role this node has, how far it is, how to reach the leader. [`role`]
 //! remembers the role across starts, [`token`] is what nodes know each other by. [`lead`] and [`follow`] move the messages that
-//! `keyward_storage::replication` decides on; the transport is [`crate::http::link`] and [`crate::http::peers`].
+//! `keyward_storage::replication` decides on; [`census`] asks, before a node leads, whether another one does; the transport is [`crate::http::link`] and [`crate::http::peers`].
 //!
 //! Where a [`lease`] says who leads, it is taken and renewed there.
 //!
@@ -10,6 +10,7 @@
 //! what it noted of them), and brings it its events ([`carry`]).
 
 pub mod carry;
+pub mod census;
 pub mod follow;
 pub mod forward;
 pub mod lead;
@@ -28,7 +29,7 @@ use keyward_storage::disk::RealDisk;
 use keyward_storage::replication::{NotPromoted, Promotion, Role};
 
 use crate::app::Services;
-use crate::config::{Replication, Settings};
+use crate::config::{Leader, Replication, Settings};
 use crate::http::link::Link;
 use crate::telemetry::error_chain;
 use crate::tls::peer::Connector;
@@ -40,13 +41,18 @@ use role::Kept;
 /// A sentence for the operator: the token or a file of TLS cannot be used.
 pub fn new_link(settings: &Settings) -> Result<Option<Arc<Link>>, String> {
     let replication = &settings.replication;
-    let Some(leader) = &replication.follow else { return Ok(None) };
+    replication.follow.as_ref().map(|leader| link_to(settings, leader)).transpose()
+}
+
+/// A link to a node.
+fn link_to(settings: &Settings, leader: &Leader) -> Result<Arc<Link>, String> {
+    let replication = &settings.replication;
     let token = token::open(&settings.secrets, &settings.data_dir).map_err(|error| error_chain(&error))?;
     let tls = match leader.tls {
         false => None,
         true => Some(Connector::new(leader.host(), replication.ca_file.as_deref(), &settings.tls)?),
     };
-    Ok(Some(Link::new(leader.clone(), tls, token.as_ref().map(|token| token.as_str()), replication.silence)))
+    Ok(Link::new(leader.clone(), tls, token.as_ref().map(|token| token.as_str()), replication.silence))
 }
 
 /// Another node leads in this term: this one takes no changes from now on, nor after a restart. Blocks.

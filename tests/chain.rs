@@ -192,6 +192,28 @@ fn a_promotion_is_heard_through_the_middle() {
     level(&last, &middle);
 }
 
+/// A leader that was replaced while it was down, and that the new one cannot reach, asks the others before it takes a change.
+#[test]
+fn a_replaced_leader_asks_before_it_leads() {
+    let (a, b) = (Place::new("a"), Place::new("b"));
+    let asks = |options: Options| options.setting("KEYWARD_REPLICATION_PEERS", format!("http://127.0.0.1:{}", b.peers));
+    let first = Arc::new(Server::start_with(DataDir::fresh(), asks(at(&a, None))));
+    assert!(first.log().contains("leads without knowing"), "nobody else is there yet");
+    let proxy = Proxy::to(a.peers);
+    let other = following(&b, proxy.port);
+    let workspace = Workspace::on(&first);
+    level(&first, &other);
+    first.kill();
+    proxy.cut();
+    reaches(&other, false);
+    assert_eq!(other.operate(&["promote"]).json()["term"], 2);
+    let first = Arc::new(first.restart());
+    let log = first.log();
+    assert!(log.find("another node was promoted").unwrap() < log.find("keyward is ready").unwrap(), "{log}");
+    refused(&on(&workspace, &first));
+    assert_eq!(status(&first)["replication"]["role"], "fenced");
+}
+
 /// A node in the middle has records that its new leader has not: it sets them aside and takes all records anew, and so does the one
 /// below it, which nobody has told anything.
 #[test]

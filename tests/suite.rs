@@ -55,6 +55,7 @@ mod support_bundle;
 mod things;
 mod tidy;
 mod tls;
+mod trouble;
 mod vault;
 mod verify;
 mod workspace_operations;

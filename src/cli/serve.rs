@@ -34,7 +34,7 @@ use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
 use crate::replication::lease::{self, Lease};
-use crate::replication::{self, follow};
+use crate::replication::{self, census, follow};
 use crate::service_manager;
 use crate::telemetry::{self, Level, error_chain};
 use crate::tls::Tls;
@@ -169,6 +169,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     let services = Services::open(settings, outside.clone()).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
+    runtime.block_on(census::take(&services, settings))?;
     let lease = lease.map(|lease| lease.keep(&services)).transpose();
     let lease = lease.map_err(|error| format!("cannot start the thread that keeps the lease: {error}"))?;
     let otlp = Otlp::start(settings, &services)?;

@@ -14,6 +14,8 @@ pub struct Replication {
     pub listen: Option<String>,
     /// Whose records this node has; `None` where they are its own.
     pub follow: Option<Leader>,
+    /// Other nodes that this one asks, when it starts as the leader, whether one of them leads by now.
+    pub peers: Vec<Leader>,
     /// Authorities of the leader's certificate, PEM; `None` where the machine's are meant.
     pub ca_file: Option<PathBuf>,
     /// Authorities that certificates of followers must come from, PEM; `None` where they need none.
@@ -100,6 +102,7 @@ impl Default for Replication {
         Replication {
             listen: None,
             follow: None,
+            peers: Vec::new(),
             ca_file: None,
             client_ca_file: None,
             plain: false,
@@ -136,12 +139,11 @@ impl Replication {
         {
             problems.push(format!("replication.listen is {listen} and tls.cert_file is not set, so {exposed}"));
         }
-        if let Some(leader) = &self.follow
-            && !leader.tls
-            && !self.plain
-            && !is_local(leader.host())
-        {
-            problems.push(format!("replication.follow is {leader}, which is not encrypted, so {exposed}"));
+        let named = self.follow.iter().map(|leader| ("replication.follow is", leader));
+        for (what, node) in named.chain(self.peers.iter().map(|peer| ("replication.peers names", peer))) {
+            if !node.tls && !self.plain && !is_local(node.host()) {
+                problems.push(format!("{what} {node}, which is not encrypted, so {exposed}"));
+            }
         }
         if self.client_ca_file.is_some() && !has_tls {
             problems

@@ -5,7 +5,8 @@
 //!
 //! - `POST /replication/log`: the follower's messages as the request's body, the leader's as the answer's, for as long as both like;
 //! - `POST /replication/checkpoint`: all records as the answer's body;
-//! - `POST /replication/fence`: a promoted node tells the leader before it of its term; a node in between hands that on.
+//! - `POST /replication/fence`: a promoted node tells the leader before it of its term; a node in between hands that on;
+//! - `POST /replication/term`: the newest term that this node has heard of.
 //!
 //! Other paths are `super::peer_routes`'s.
 
@@ -33,6 +34,7 @@ use super::streams::{Arriving, pieces};
 use crate::app::Services;
 use crate::config::{self, Settings};
 use crate::outside::Clock;
+use crate::replication::census;
 use crate::replication::lead::{FENCE_PATH, Leading, NotFenced};
 use crate::replication::token::{self, Expected};
 use crate::telemetry::error_chain;
@@ -187,6 +189,7 @@ async fn answer(
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             }
         }
+        (&Method::POST, census::TERM_PATH) => Response::new(Full::new(census::term(&peers.services)).boxed_unsync()),
         (&Method::POST, FENCE_PATH) => {
             let hops = super::forward::number(request.headers(), &super::forward::HOPS).unwrap_or(0);
             let body = Limited::new(request.into_body(), FENCE_BYTES_MAX).collect();

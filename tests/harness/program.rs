@@ -33,6 +33,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Settings, as environment variables.
     pub settings: Vec<(String, String)>,
+    /// The program; another one for tests of two releases.
+    pub binary: PathBuf,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             arguments: Vec::new(),
             // Many tests try keys that do not exist; those about holding such answers back set it anew.
             settings: vec![("KEYWARD_AUTH_GUESS_DELAY_MAX_MS".to_owned(), "0".to_owned())],
+            binary: binary(),
         }
     }
 }
@@ -89,7 +92,11 @@ pub fn binary() -> PathBuf {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(binary());
+    command_of(&binary())
+}
+
+fn command_of(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KEYWARD")) {
         command.env_remove(name);
     }
@@ -202,7 +209,7 @@ impl Server {
     /// Starts a server on a directory and waits until it is ready.
     pub fn start_with(dir: DataDir, options: Options) -> Server {
         let begun = Instant::now();
-        let mut command = command();
+        let mut command = command_of(&options.binary);
         command.args(["serve", "--data-dir", dir.text(), "--listen", &options.listen]);
         if options.test_mode {
             command.arg("--test-mode");

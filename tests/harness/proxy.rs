@@ -20,6 +20,8 @@ struct Weather {
     holds_down: AtomicBool,
     /// Each piece comes so much later, ms.
     delay_ms: AtomicU64,
+    /// Bytes of a piece at most, and so a rate where there is a delay; 0 = as many as come.
+    piece: AtomicU64,
     /// Counts cuts: connections from before one are dead.
     cuts: AtomicU64,
 }
@@ -78,10 +80,17 @@ impl Proxy {
         self.weather.delay_ms.store(u64::try_from(by.as_millis()).unwrap(), Ordering::Release);
     }
 
+    /// Lets only so many bytes through in each second, about.
+    pub fn slow(&self, bytes_per_second: u64) {
+        self.weather.piece.store(bytes_per_second / 50, Ordering::Release);
+        self.delay(Duration::from_millis(20));
+    }
+
     /// All is well again.
     pub fn heal(&self) {
         self.hold(false, false);
         self.delay(Duration::ZERO);
+        self.weather.piece.store(0, Ordering::Release);
         self.weather.cut.store(false, Ordering::Release);
     }
 }
@@ -93,7 +102,11 @@ fn pump(mut from: TcpStream, mut into: TcpStream, weather: &Weather, up: bool, o
     let is_dead = || weather.cuts.load(Ordering::Acquire) != of;
     let mut buffer = vec![0; 64 * 1024];
     while !is_dead() {
-        let read = match from.read(&mut buffer) {
+        let most = match weather.piece.load(Ordering::Acquire) {
+            0 => buffer.len(),
+            piece => buffer.len().min(usize::try_from(piece).unwrap()),
+        };
+        let read = match from.read(&mut buffer[..most]) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{GIB, HOUR_MS, Kind, SECOND_MS, Setting, Value, check_listen, from_duration, from_size};
 use crate::config::{Ack, CreditsOffline, Leader};
 
+/// Most nodes that are asked at the start.
+const PEERS_MAX: usize = 16;
+
 /// The settings of replication, in the order of the generated file.
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -34,6 +37,27 @@ pub(super) static SETTINGS: &[Setting] = &[
             Ok(())
         },
         get: |settings| Value::Text(settings.replication.follow.as_ref().map_or_else(String::new, Leader::to_string)),
+    },
+    Setting {
+        key: "replication.peers",
+        kind: Kind::Text,
+        meaning: "The replication.listen of the other nodes, as in replication.follow, with commas between them. A node that starts as\n\
+                  the leader asks them first, for at most replication.silence_ms, whether one of them was promoted while it was\n\
+                  down, and takes no changes then. Empty means it asks nobody.",
+        put: |settings, value| {
+            let text = value.into_text();
+            let named = text.split(',').map(str::trim).filter(|peer| !peer.is_empty());
+            let peers: Vec<Leader> = named.map(parse_leader).collect::<Result<_, _>>()?;
+            if peers.len() > PEERS_MAX {
+                return Err(format!("names {} nodes, and at most {PEERS_MAX} are asked", peers.len()));
+            }
+            settings.replication.peers = peers;
+            Ok(())
+        },
+        get: |settings| {
+            let peers: Vec<String> = settings.replication.peers.iter().map(Leader::to_string).collect();
+            Value::Text(peers.join(","))
+        },
     },
     optional_path!(
         "replication.token_file",
