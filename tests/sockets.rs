@@ -169,21 +169,22 @@ fn restarts_behind_a_handed_over_socket_spend_what_was_answered() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json["data"].clone()
     };
-    let mut server = start();
+    let server = start();
     let api = call("apis.createApi", json!({"name": "restarts"}));
     let key = call("keys.createKey", json!({"apiId": api["apiId"], "credits": {"remaining": CREDITS}}));
     let verify = ask("keys.verifyKey", &json!({"key": key["key"]}));
 
     let over = AtomicBool::new(false);
     let answered = AtomicU64::new(0);
-    std::thread::scope(|scope| {
+    let server = std::thread::scope(|scope| {
         for kept in [false, true, true] {
             let (over, answered, verify) = (&over, &answered, verify.clone());
             scope.spawn(move || {
                 let verify = if kept { verify } else { verify.header("Connection", "close") };
                 let mut connection: Option<Connection> = None;
                 while !over.load(Ordering::Relaxed) {
-                    let mut open = connection.take().unwrap_or_else(|| Connection::open(addr).expect("nobody is refused"));
+                    let mut open =
+                        connection.take().unwrap_or_else(|| Connection::open(addr).expect("nobody is refused"));
                     let reply = open.exchange(&verify).expect("no request is lost");
                     assert_eq!((reply.status, &reply.json["data"]["code"]), (200, &json!("VALID")));
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -201,6 +202,7 @@ fn restarts_behind_a_handed_over_socket_spend_what_was_answered() {
             }
         };
         more();
+        let mut server = server;
         for _ in 0..3 {
             send(&server, Signal::TERM);
             end(server);
@@ -208,6 +210,7 @@ fn restarts_behind_a_handed_over_socket_spend_what_was_answered() {
             more();
         }
         over.store(true, Ordering::Relaxed);
+        server
     });
 
     let left = call("keys.getKey", json!({"keyId": key["keyId"]}));
