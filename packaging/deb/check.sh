@@ -1,7 +1,9 @@
 #!/bin/bash
 # Tries the Debian package on a fresh Debian: install, first verified key, upgrade that keeps the data, removal, purge.
 #
-#   packaging/deb/check.sh [PROGRAM]      needs root, cargo-deb, debootstrap and a mirror of Debian's packages
+#   packaging/deb/check.sh [PROGRAM [PREVIOUS]]     needs root, cargo-deb, debootstrap, python3 and a mirror of Debian's packages
+#
+# PREVIOUS is the program of the version before, which is upgraded from; without it the same program stands for it.
 #
 # The fresh Debian is a directory made by debootstrap, kept in target/deb-root for the next time. No systemd runs in it: the
 # service's command is taken from the unit and started as the unit's user, by hand. What only a booted machine shows is
@@ -10,6 +12,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 program=$(realpath "${1:-target/release/keyward}")
+previous=$(realpath "${2:-$program}")
 root=$PWD/target/deb-root
 suite=${DEB_SUITE:-bookworm}
 port=17070
@@ -28,6 +31,7 @@ stop_server() {
 
 leave() {
     stop_server
+    [[ -z ${programs:-} ]] || rm -rf "$programs"
     for mount in dev proc; do
         mountpoint -q "$root/$mount" && umount "$root/$mount"
     done
@@ -64,8 +68,12 @@ verify() { unkey keys.verifyKey "{\"key\": \"$1\"}" | grep -q '"code":"VALID"'; 
 say "the packages"
 rm -rf target/deb-check
 export DEB_FAST=1
-DEB_VERSION=0.0.1-1 packaging/deb/build.sh "$program" target/deb-check
-packaging/deb/build.sh "$program" target/deb-check
+# The builds put a program where cargo-deb takes it from: neither of the two may be that file.
+programs=$(mktemp -d)
+install -m 0755 "$program" "$programs/program"
+install -m 0755 "$previous" "$programs/previous"
+DEB_VERSION=0.0.1-1 packaging/deb/build.sh "$programs/previous" target/deb-check
+packaging/deb/build.sh "$programs/program" target/deb-check
 older=$(ls target/deb-check/keyward_0.0.1-1_*.deb)
 newer=$(ls target/deb-check/keyward_*.deb | grep -v 0.0.1-1)
 dpkg-deb --info "$newer" | sed 's/^/   /'
@@ -104,6 +112,12 @@ grep -q '^region = "test"' "$root/etc/keyward/keyward.toml"
 stop_server
 start_server
 verify "$key"
+
+say "upgrade under load: no request is lost, behind a socket that lives on as keyward.socket does"
+dpkg-deb --fsys-tarfile "$older" | tar -x -O ./usr/bin/keyward >"$programs/older"
+chmod 0755 "$programs/older"
+packaging/deb/restart_under_load.py --data "$programs/data" "$programs/older" "$root/usr/bin/keyward" "$root/usr/bin/keyward" |
+    sed 's/^/   /'
 
 say "removal keeps the data, a purge takes it"
 stop_server

@@ -48,7 +48,14 @@ impl Copy {
         // A part whose file was missing at the start is in the manifest alone, and no copy can have it.
         let parts: std::collections::BTreeMap<_, _> =
             live.all_parts().values().flat_map(|parts| parts.iter()).map(|part| (part.info.no, part.info)).collect();
-        let state = State { parts, ..state };
+        // Rows of other stores that are not sealed are among the copy's own batches; that they are here is said by the marks. A
+        // parcel that comes again after a restore, because its sender never heard of its arrival, is known by them.
+        let mut sealed = state.sealed;
+        for (source, number) in live.marks() {
+            let mark = sealed.entry(*source).or_default();
+            *mark = (*mark).max(*number);
+        }
+        let state = State { parts, sealed, ..state };
         Ok(Copy { disk: Arc::clone(&core.disk), live, manifest: state.to_bytes()?, state })
     }
 

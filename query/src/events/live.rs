@@ -1,6 +1,6 @@
 //! What queries see: the live parts and the batches that are not sealed yet, as one immutable snapshot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -99,6 +99,8 @@ pub(crate) struct Live {
     /// By family, in the order they were recorded.
     unsealed: [Arc<Vec<Arc<Unsealed>>>; 2],
     parts: Arc<PartMap>,
+    /// Up to which batch the rows of other stores are in it, by source.
+    marks: Arc<BTreeMap<u32, u64>>,
 }
 
 fn at(family: Family) -> usize {
@@ -119,6 +121,17 @@ impl Live {
 
     pub fn parts(&self, table: Table, workspace: WorkspaceId) -> &[Arc<Part>] {
         self.parts.get(&(table, workspace)).map_or(&[], |parts| parts.as_slice())
+    }
+
+    pub fn marks(&self) -> &BTreeMap<u32, u64> {
+        &self.marks
+    }
+
+    /// Notes up to where the rows of other stores have come, in the step that shows those rows.
+    pub fn come_to(&mut self, marks: &BTreeMap<u32, u64>) {
+        if *self.marks != *marks {
+            self.marks = Arc::new(marks.clone());
+        }
     }
 
     pub fn all_parts(&self) -> &PartMap {

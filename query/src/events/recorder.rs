@@ -448,7 +448,10 @@ impl Recorder {
         }
         let cut = self.cut;
         let pending = std::mem::take(&mut self.pending);
-        self.core.view.change(|live| pending.into_iter().for_each(|batch| live.push(batch, cut)));
+        self.core.view.change(|live| {
+            pending.into_iter().for_each(|batch| live.push(batch, cut));
+            live.come_to(&self.marks);
+        });
         self.pending_rows = 0;
         if let Some(since) = self.pending_since.take() {
             let lag = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -438,6 +438,7 @@ pub(crate) fn open(options: Options, seal_at: SealAt) -> io::Result<Opened> {
     core.view.change(|view| {
         view.add_parts(live);
         journal.unsealed.into_iter().for_each(|batch| view.push(batch, sealed));
+        view.come_to(&journal.marks);
     });
     let (asks, asked): (Sender<Ask>, Receiver<Ask>) = bounded(ASKS_MAX);
     let (jobs, told): (Sender<Job>, Receiver<Job>) = bounded(ASKS_MAX);

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers")]
 
 use std::collections::BTreeSet;
+use std::io;
 
 use keyward_query::Events;
+use keyward_query::events::copy::File;
 use keyward_query::events::{Event, Marks, Untaken};
 use keyward_storage::disk::MemoryDisk;
 use keyward_storage::disk::memory::SplitMix;
@@ -29,6 +31,22 @@ impl Node {
         let after = power.map_or_else(|| self.disk.kill(), |seed| self.disk.crash(seed));
         self.events = Events::open(options(&after)).unwrap();
         self.disk = after;
+    }
+
+    /// Goes on as what is restored from a backup of this moment.
+    fn restore(&mut self) {
+        let disk = MemoryDisk::new();
+        let dir = options(&disk).dir;
+        let put = |file: File<'_>| -> io::Result<()> {
+            let mut bytes = Vec::new();
+            file.bytes.read_to_end(&mut bytes)?;
+            let path = dir.join(file.path);
+            disk.plant(&path, &bytes);
+            Ok(())
+        };
+        self.events.copy().unwrap().files(&mut { put }).unwrap();
+        self.events = Events::open(options(&disk)).unwrap();
+        self.disk = disk;
     }
 }
 
@@ -73,7 +91,7 @@ impl Carrier {
     }
 }
 
-/// Cut links, repeated parcels, ends of either side at any time: what the follower recorded is with the leader, in every
+/// Cut links, repeated parcels, ends of either side at any time, a leader restored from a backup: what the follower recorded is with the leader, in every
 /// table, none missing and none doubled. What the leader has acknowledged survives a loss of its power.
 #[test]
 fn a_followers_events_are_with_the_leader_once() {
@@ -89,7 +107,7 @@ fn a_followers_events_are_with_the_leader_once() {
         record(&follower.events, &mut Vec::new(), &mut source, 0);
         follower.events.relay(u32::try_from(dice.below(1 << 32)).unwrap()).unwrap();
         for step in 0..30 {
-            match dice.below(9) {
+            match dice.below(10) {
                 0 | 1 => {
                     let count = dice.below(60);
                     record(&follower.events, &mut recorded, &mut source, count);
@@ -111,6 +129,11 @@ fn a_followers_events_are_with_the_leader_once() {
                     carrier = Carrier::default();
                 }
                 5 => leader.events.settle(),
+                // A parcel whose arrival nobody heard of may be in it, and comes again.
+                9 => {
+                    leader.restore();
+                    carrier = Carrier::default();
+                }
                 _ => {
                     let lost = [Lost::Nowhere, Lost::Nowhere, Lost::OnTheWay, Lost::Acknowledgement]
                         [usize::try_from(dice.below(4)).unwrap()];
