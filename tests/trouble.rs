@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use serde_json::json;
+use base64::Engine;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::harness::nodes::{Place, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
-use crate::harness::{Key, Options, Server, Workspace, keyward};
+use crate::harness::{Options, Server, Workspace, keyward};
 
 const SILENCE_MS: u64 = 400;
 
@@ -177,16 +179,23 @@ fn a_slow_follower_holds_nobody_up() {
     assert!(!follower.log().contains("taken anew"));
 }
 
-/// Writes until the leader has let its oldest segment of the log go.
-fn write_a_segment(workspace: &Workspace, key: &Key) {
+/// Writes until the leader has let its oldest segment of the log go: keys with much beside them, many in one change.
+fn write_a_segment(workspace: &Workspace, api: &str) {
     let dir = workspace.server.dir.path().join("log");
     let oldest = || std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).min().unwrap();
     let before = oldest();
+    let migration = workspace.ok("migrations.createMigration", json!({"name": "ballast", "algorithm": "sha256"}));
     let ballast = "x".repeat(60_000);
-    let mut round = 0;
+    let mut number = 0;
     until("the end of the first segment", || {
-        round += 1;
-        workspace.update(key, json!({"name": format!("round {round}"), "meta": {"ballast": ballast}}));
+        let keys = (0..50).map(|_| {
+            number += 1;
+            let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(format!("key {number}")));
+            json!({"hash": hash, "meta": {"ballast": ballast}})
+        });
+        let keys: Vec<Value> = keys.collect();
+        let body = json!({"migrationId": migration["migrationId"], "apiId": api, "keys": keys});
+        workspace.ok("keys.migrateKeys", body);
         oldest() != before
     });
 }
@@ -201,10 +210,11 @@ fn a_follower_that_was_away_for_too_long_begins_anew() {
     let follower = start(at(&b, Some(a.peers)));
     follows(&follower);
     let workspace = Workspace::on(&leader);
-    let key = workspace.key(&workspace.api(), json!({}));
+    let api = workspace.api();
+    let key = workspace.key(&api, json!({}));
     level(&leader, &follower);
     follower.kill();
-    write_a_segment(&workspace, &key);
+    write_a_segment(&workspace, &api);
     let follower = Arc::new(follower.restart());
     until("all records", || follower.log().contains("all records are taken anew"));
     until("the stream", || {
