@@ -9,8 +9,9 @@
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use keyward_storage::OpenError;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,7 @@ use super::setting_flags::SettingFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::allocator;
 use crate::api;
-use crate::app::Services;
+use crate::app::{Services, ServicesError};
 use crate::audit::Keeper;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
@@ -45,6 +46,9 @@ pub(super) const OTHER_FILES: u64 = 256;
 const READERS: usize = 8;
 /// How long commands of the operator that still run are waited for at the end.
 const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that begins anew waits for its data directory, and between two tries.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// How long the runtime's own threads may take to end when nothing runs on them any more.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -104,11 +108,15 @@ pub fn run(arguments: ServeArguments) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    let mut patience = Duration::ZERO;
     loop {
         let flags = flags.clone();
-        match serve(&settings, level.clone(), Box::new(move || flags.read())) {
+        match serve(&settings, level.clone(), Box::new(move || flags.read()), patience) {
             Ok(Over::Stopped) => return ExitCode::SUCCESS,
-            Ok(Over::Again) => tracing::info!("keyward begins anew"),
+            Ok(Over::Again) => {
+                tracing::info!("keyward begins anew");
+                patience = LOCK_PATIENCE;
+            }
             Err(reason) => {
                 tracing::error!("{reason}");
                 return ExitCode::from(EXIT_ERROR);
@@ -127,7 +135,8 @@ enum Over {
 }
 
 /// Begins, serves, ends. `Err` is a sentence for the operator.
-fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, String> {
+/// `patience` is how long another process, a command that looked at the directory between two servers, may keep it locked.
+fn serve(settings: &Settings, level: Level, read: reload::Read, patience: Duration) -> Result<Over, String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %settings.data_dir.display(),
@@ -166,7 +175,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
     let peers = runtime.block_on(peers::bind(settings, outside.clock.clone()))?;
     let (settings, lease) = runtime.block_on(records(settings, &outside))?;
     let settings = &settings;
-    let services = Services::open(settings, outside.clone()).map_err(|error| {
+    let services = open_patiently(settings, &outside, patience).map_err(|error| {
         format!("cannot open the data directory {}: {}", settings.data_dir.display(), error_chain(&error))
     })?;
     runtime.block_on(census::take(&services, settings))?;
@@ -197,6 +206,19 @@ fn serve(settings: &Settings, level: Level, read: reload::Read) -> Result<Over, 
         tracing::info!("storage is closed; keyward has stopped");
     }
     outcome
+}
+
+/// Opens the services; a directory that is locked is tried again and again for as long as `patience` says.
+fn open_patiently(settings: &Settings, outside: &Outside, patience: Duration) -> Result<Arc<Services>, ServicesError> {
+    let until = Instant::now() + patience;
+    loop {
+        match Services::open(settings, outside.clone()) {
+            Err(ServicesError::Storage(OpenError::Locked(_))) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Looks whose the lease is, where there is one, and takes the leader's records where this node has none. Gives the settings to go on

@@ -136,7 +136,9 @@ impl Leading {
                         Deed::Reached(position) => {
                             let Some((node, name)) = &who else { break 'stream };
                             self.services.node.follower_at(*node, name, address, position);
-                            self.services.storage.acks().reached(*node, position);
+                            if self.services.node.lease().is_none_or(|lease| lease.names(*node)) {
+                                self.services.storage.acks().reached(*node, position);
+                            }
                         }
                         Deed::Fence(term) => {
                             let name = who.as_ref().map_or_else(String::new, |(_, name)| name.clone());

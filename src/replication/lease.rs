@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use keyward_storage::disk::RealDisk;
 use keyward_storage::replication::install::has_records;
-use keyward_storage::replication::{Role, uptime_ms};
+use keyward_storage::replication::{NodeId, Role, uptime_ms};
 use keyward_storage::{Position, Term};
 
 use self::claim::{Answered, Claim, NODES_MAX, Reached};
@@ -72,6 +72,8 @@ pub struct Shown {
 pub struct Shared {
     shown: Mutex<Shown>,
     changed: Condvar,
+    /// Followers that the lease names, now and in what is on its way: of these alone it counts what they confirm.
+    named: Mutex<Vec<NodeId>>,
     forced: AtomicBool,
     stopping: AtomicBool,
     duration: Duration,
@@ -127,6 +129,15 @@ impl Shared {
         let shown = self.shown();
         let why = shown.trouble.or(shown.obstacle).unwrap_or_else(|| "another node took the lease".to_owned());
         Err(format!("this node does not lead: {why}"))
+    }
+
+    /// Whether what a follower confirms counts: whoever leads next has to know that it may have more than others.
+    pub fn names(&self, follower: NodeId) -> bool {
+        self.named().contains(&follower)
+    }
+
+    fn named(&self) -> MutexGuard<'_, Vec<NodeId>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -276,6 +287,7 @@ impl Lease {
         let shared = Arc::new(Shared {
             shown: Mutex::default(),
             changed: Condvar::new(),
+            named: Mutex::default(),
             forced: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             duration: Duration::from_millis(self.terms.duration_ms),
@@ -287,7 +299,16 @@ impl Lease {
         services.node.set_lease(Arc::clone(&shared));
         let (services, keeping) = (Arc::clone(services), Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("keyward-lease".to_owned()).spawn(move || {
-            Keeping { lease: self, services, shared: keeping, suspended: false, trouble: None, told: None }.run();
+            Keeping {
+                lease: self,
+                services,
+                shared: keeping,
+                reigns: false,
+                suspended: false,
+                trouble: None,
+                told: None,
+            }
+            .run();
         })?;
         Ok(Keeper { shared, thread })
     }
@@ -308,6 +329,8 @@ struct Keeping {
     lease: Lease,
     services: Arc<Services>,
     shared: Arc<Shared>,
+    /// Whether it has taken changes since it leads.
+    reigns: bool,
     suspended: bool,
     trouble: Option<String>,
     told: Option<Obstacle>,
@@ -321,6 +344,7 @@ impl Keeping {
             match &step {
                 Step::Read | Step::Swap(..) => {
                     let asked = self.lease.ask(&step);
+                    self.name_followers();
                     self.note_answer(asked);
                 }
                 Step::Lead => self.lead(),
@@ -350,16 +374,18 @@ impl Keeping {
 
     fn me(&self) -> Me {
         let (node, storage) = (&self.services.node, &self.services.storage);
+        let mut followers: Vec<_> =
+            node.followers().iter().filter(|follower| follower.connected).map(|follower| follower.id).collect();
+        followers.sort_unstable();
+        followers.truncate(NODES_MAX);
+        // Before it is looked what is confirmed: what one that is not named any more confirms from here on does not count.
+        self.shared.named().retain(|follower| followers.contains(follower));
         let reached = Reached { term: node.term().0, position: node.position().0 };
         let acks = storage.acks();
         let answered_to = match acks.wanted() {
             0 => reached,
             _ => Reached { position: acks.confirmed().0, ..reached },
         };
-        let mut followers: Vec<_> =
-            node.followers().iter().filter(|follower| follower.connected).map(|follower| follower.id).collect();
-        followers.sort_unstable();
-        followers.truncate(NODES_MAX);
         Me {
             session: self.lease.session,
             node: storage.node_id(),
@@ -377,9 +403,21 @@ impl Keeping {
         }
     }
 
+    /// What those have confirmed counts that the lease names since its last renewal.
+    fn name_followers(&self) {
+        let claim = self.lease.machine.claim().filter(|claim| claim.session == self.lease.session);
+        let Some(claim) = claim.filter(|_| !self.lease.machine.is_unsure()) else { return };
+        self.shared.named().clone_from(&claim.followers);
+        let (node, storage) = (&self.services.node, &self.services.storage);
+        for follower in node.followers().iter().filter(|follower| claim.followers.contains(&follower.id)) {
+            storage.acks().reached(follower.id, follower.position);
+        }
+    }
+
     /// The lease is this node's.
     fn lead(&mut self) {
         self.services.storage.standing().tenure().set(self.lease.machine.until());
+        self.reigns = false;
         let forced = self.shared.forced.load(Ordering::Acquire);
         match super::lead(&self.services, forced) {
             Ok(term) => {
@@ -431,7 +469,9 @@ impl Keeping {
     /// Tells what has changed.
     fn show(&mut self) {
         let (now, machine) = (uptime_ms(), &self.lease.machine);
-        let suspended = self.services.node.is_suspended();
+        // From its promotion until the lease says so it takes none, and has lost none.
+        self.reigns |= self.services.node.is_leader();
+        let suspended = self.reigns && self.services.node.is_suspended();
         if suspended != self.suspended {
             self.suspended = suspended;
             if suspended {
@@ -439,7 +479,7 @@ impl Keeping {
                 tracing::error!(
                     "the lease has run out and could not be renewed: this node takes no changes until it is"
                 );
-            } else {
+            } else if self.services.node.is_leader() {
                 tracing::warn!("the lease is renewed: this node takes changes again");
             }
         }

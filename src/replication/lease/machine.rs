@@ -120,6 +120,15 @@ struct Seen<V> {
     at: u64,
 }
 
+/// A swap that was sent.
+#[derive(Debug)]
+struct Sent {
+    claim: Claim,
+    at: u64,
+    /// Whether this node led when it was.
+    leads: bool,
+}
+
 /// The state of one node's part in this. Times are ms by its own clock.
 #[derive(Debug)]
 pub struct Machine<V> {
@@ -128,8 +137,11 @@ pub struct Machine<V> {
     /// Whether the register has to be read before anything is swapped.
     unsure: bool,
     /// A swap that was sent: its session and renewal are known again by these, and when it was sent.
-    sent: Option<(Claim, u64)>,
-    /// Until when this node may lead by the last renewal that is known to have come about.
+    sent: Option<Sent>,
+    /// Until when the lease is this node's by the last renewal that is known to have come about.
+    held_until: u64,
+    /// Until when this node may take changes: the same, once the lease says that it leads, and in which term. A follower that had not
+    /// heard of the term could lead else, and know nothing of what was answered in it.
     until: u64,
     renewed_at: u64,
     /// The number of its own last renewal.
@@ -146,6 +158,7 @@ impl<V: Clone + PartialEq> Machine<V> {
             seen: None,
             unsure: true,
             sent: None,
+            held_until: 0,
             until: 0,
             renewed_at: 0,
             renewal: 0,
@@ -157,6 +170,11 @@ impl<V: Clone + PartialEq> Machine<V> {
     /// Until when this node may take changes.
     pub fn until(&self) -> u64 {
         self.until
+    }
+
+    /// Whether the register may hold something else than what is known.
+    pub fn is_unsure(&self) -> bool {
+        self.unsure
     }
 
     /// What keeps it from leading.
@@ -210,7 +228,7 @@ impl<V: Clone + PartialEq> Machine<V> {
         let waited = me.leads || now >= since + self.terms.duration_ms;
         if waited && (me.leads || me.led || me.forced) {
             let claim = self.own(me);
-            return self.send(now, None, claim);
+            return self.send(now, None, claim, me.leads);
         }
         if !me.led {
             self.obstacle = Some(Obstacle::NoLease);
@@ -221,14 +239,15 @@ impl<V: Clone + PartialEq> Machine<V> {
 
     /// The lease is this node's.
     fn hold(&mut self, now: u64, me: &Me, version: &V, claim: &Claim) -> Step<V> {
-        if !me.leads && !claim.released && now < self.until {
+        if !me.leads && !claim.released && now < self.held_until {
             return Step::Lead;
         }
         let due = self.renewed_at + self.terms.duration_ms / RENEWALS;
         let new = claim.followers != me.followers || claim.reached.term != me.answered_to.term;
-        if now >= due || (new && now >= self.renewed_at + LOOK_MIN_MS) || claim.released {
+        let speaks = self.until > 0;
+        if now >= due || (new && (!speaks || now >= self.renewed_at + LOOK_MIN_MS)) || claim.released {
             let claim = self.own(me);
-            return self.send(now, Some(version.clone()), claim);
+            return self.send(now, Some(version.clone()), claim, me.leads);
         }
         Step::Wait((due - now).min(LOOK_MIN_MS))
     }
@@ -271,7 +290,7 @@ impl<V: Clone + PartialEq> Machine<V> {
             };
         if passes {
             let claim = self.own(me);
-            return self.send(now, Some(version.clone()), claim);
+            return self.send(now, Some(version.clone()), claim, me.leads);
         }
         self.obstacle = obstacle;
         let own = claim.candidates.iter().find(|candidate| candidate.node == me.node);
@@ -280,7 +299,7 @@ impl<V: Clone + PartialEq> Machine<V> {
             claim.candidates.retain(|candidate| candidate.node != me.node);
             if claim.candidates.len() < NODES_MAX {
                 claim.candidates.push(Candidate { node: me.node, name: me.name.clone(), reached: me.reached });
-                return self.send(now, Some(version.clone()), claim);
+                return self.send(now, Some(version.clone()), claim, me.leads);
             }
         }
         let look_at = at + LOOK_MIN_MS;
@@ -310,13 +329,13 @@ impl<V: Clone + PartialEq> Machine<V> {
 
     /// The claim by which this node gives the lease back; `None` where it does not hold it.
     pub fn release(&mut self, me: &Me) -> Option<(V, Claim)> {
-        self.until = 0;
+        (self.held_until, self.until) = (0, 0);
         let (version, claim) = self.seen.as_ref()?.held.clone()?;
         (claim.session == me.session && !self.unsure).then(|| (version, Claim { released: true, ..self.own(me) }))
     }
 
-    fn send(&mut self, now: u64, expected: Option<V>, claim: Claim) -> Step<V> {
-        self.sent = Some((claim.clone(), now));
+    fn send(&mut self, now: u64, expected: Option<V>, claim: Claim, leads: bool) -> Step<V> {
+        self.sent = Some(Sent { claim: claim.clone(), at: now, leads });
         self.unsure = true;
         Step::Swap(expected, claim)
     }
@@ -326,16 +345,14 @@ impl<V: Clone + PartialEq> Machine<V> {
         self.unsure = false;
         // An answer that was lost: what was sent is there, or it is not and never will be, for its version is gone. A register that
         // is still as it was may yet be swapped by a message that is on its way.
-        if let Some((sent, at)) = &self.sent {
-            let is_sent = held.as_ref().is_some_and(|(_, claim)| claim == sent);
+        if let Some(sent) = &self.sent {
+            let is_sent = held.as_ref().is_some_and(|(_, claim)| *claim == sent.claim);
             let same = self.seen.as_ref().map(|seen| seen.held.as_ref().map(|(version, _)| version));
             let moved = same != Some(held.as_ref().map(|(version, _)| version));
-            if is_sent {
-                let at = *at;
-                self.took(at, sent.clone());
-            }
-            if is_sent || moved {
-                self.sent = None;
+            if (is_sent || moved)
+                && let Some(sent) = self.sent.take().filter(|_| is_sent)
+            {
+                self.took(&sent);
             }
         }
         self.see(now, held);
@@ -344,9 +361,9 @@ impl<V: Clone + PartialEq> Machine<V> {
     /// A swap has come about.
     pub fn swapped(&mut self, now: u64, version: V) {
         self.unsure = false;
-        if let Some((sent, at)) = self.sent.take() {
-            self.took(at, sent.clone());
-            self.see(now, Some((version, sent)));
+        if let Some(sent) = self.sent.take() {
+            self.took(&sent);
+            self.see(now, Some((version, sent.claim)));
         }
     }
 
@@ -363,15 +380,16 @@ impl<V: Clone + PartialEq> Machine<V> {
 
     /// The lease could not be made use of: it is left alone until it has run out.
     pub fn pause(&mut self, now: u64) {
-        self.until = 0;
+        (self.held_until, self.until) = (0, 0);
         self.not_before = now + self.terms.duration_ms;
     }
 
-    fn took(&mut self, sent_at: u64, claim: Claim) {
+    fn took(&mut self, sent: &Sent) {
         // A candidacy is no lease.
-        if claim.candidates.is_empty() && !claim.released {
-            self.renewed_at = sent_at;
-            self.until = sent_at + self.terms.safe_ms();
+        if sent.claim.candidates.is_empty() && !sent.claim.released {
+            self.renewed_at = sent.at;
+            self.held_until = sent.at + self.terms.safe_ms();
+            self.until = if sent.leads { self.held_until } else { 0 };
         }
     }
 

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 
 /// Ways that the simulation goes, unless `KEYWARD_SEEDS` says otherwise; `KEYWARD_SEED` goes one.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 60;
 const STEPS: u64 = 60_000;
 const DURATION: u64 = 3_000;
 
@@ -217,6 +217,11 @@ fn change(
     let log = nodes[leader].log.clone();
     let mut have = 0;
     let mut connected = Vec::new();
+    // A follower counts once the lease names it, and no longer when what is on its way does not.
+    let leading = &nodes[leader];
+    let lease = leading.machine.claim().filter(|claim| claim.session == leading.me.session);
+    let mut named = lease.map(|claim| claim.followers.clone()).unwrap_or_default();
+    named.retain(|node| leading.me.followers.contains(node));
     let others = nodes.len() - 1;
     for (no, node) in nodes.iter_mut().enumerate() {
         if no == leader || node.me.leads || now < node.stopped_until || node.cut_until > now + DURATION {
@@ -226,7 +231,7 @@ fn change(
         if rng.random_ratio(9, 10) {
             node.log.clone_from(&log);
             node.note_log();
-            have += 1;
+            have += usize::from(named.contains(&node.me.node));
         }
     }
     let enough = match answered {
@@ -235,14 +240,10 @@ fn change(
         Answered::ByAll => have == others,
     };
     let me = &mut nodes[leader].me;
-    // A follower counts once the lease names it, as the keeper of the lease sees to by renewing at once.
-    let known = connected.iter().all(|node| me.followers.contains(node));
     me.followers = connected;
     if enough {
         me.answered_to = me.reached;
-        if known {
-            done.insert(name, ());
-        }
+        done.insert(name, ());
     }
 }
 
@@ -340,7 +341,7 @@ fn never_two_that_take_changes_and_nothing_answered_is_lost() {
         }
     }
     if seeds.end - seeds.start > 1 {
-        assert!(told.reigns > 900 && told.answered > 10_000, "{} reigns, {} answered", told.reigns, told.answered);
+        assert!(told.reigns > 200 && told.answered > 10_000, "{} reigns, {} answered", told.reigns, told.answered);
     }
 }
 
