@@ -40,24 +40,19 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "replication.peers",
-        kind: Kind::Text,
-        meaning: "The replication.listen of the other nodes, as in replication.follow, with commas between them. A node that starts as\n\
-                  the leader asks them first, for at most replication.silence_ms, whether one of them was promoted while it was\n\
-                  down, and takes no changes then. Empty means it asks nobody.",
+        kind: Kind::List,
+        meaning: "The replication.listen of the other nodes, as in replication.follow. A node that starts as the leader asks them\n\
+                  first, for at most replication.silence_ms, whether one of them was promoted while it was down, and takes no\n\
+                  changes then. Empty means it asks nobody.",
         put: |settings, value| {
-            let text = value.into_text();
-            let named = text.split(',').map(str::trim).filter(|peer| !peer.is_empty());
-            let peers: Vec<Leader> = named.map(parse_leader).collect::<Result<_, _>>()?;
-            if peers.len() > PEERS_MAX {
-                return Err(format!("names {} nodes, and at most {PEERS_MAX} are asked", peers.len()));
+            let named = value.into_list();
+            if named.len() > PEERS_MAX {
+                return Err(format!("names {} nodes, and at most {PEERS_MAX} are asked", named.len()));
             }
-            settings.replication.peers = peers;
+            settings.replication.peers = named.iter().map(|text| Leader::parse(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
-        get: |settings| {
-            let peers: Vec<String> = settings.replication.peers.iter().map(Leader::to_string).collect();
-            Value::Text(peers.join(","))
-        },
+        get: |settings| Value::List(settings.replication.peers.iter().map(Leader::to_string).collect()),
     },
     optional_path!(
         "replication.token_file",
