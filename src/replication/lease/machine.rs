@@ -406,5 +406,4 @@ impl<V: Clone + PartialEq> Machine<V> {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 mod tests;

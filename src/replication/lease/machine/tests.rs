@@ -325,7 +325,7 @@ fn turn(
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "switches of this test")]
+#[expect(clippy::disallowed_methods, reason = "the test's own variables")]
 fn never_two_that_take_changes_and_nothing_answered_is_lost() {
     let seed = |name| std::env::var(name).ok().map(|seed| seed.parse::<u64>().unwrap());
     let seeds = match seed("KEYWARD_SEED") {
