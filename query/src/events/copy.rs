@@ -55,7 +55,7 @@ impl Copy {
             let mark = sealed.entry(*source).or_default();
             *mark = (*mark).max(*number);
         }
-        let state = State { parts, sealed, ..state };
+        let state = State { parts, sealed };
         Ok(Copy { disk: Arc::clone(&core.disk), live, manifest: state.to_bytes()?, state })
     }
 
