@@ -92,6 +92,24 @@ pub fn of_anything(
     made(name, String::new(), arguments, returns, volatility, true, run)
 }
 
+/// A value of which DataFusion cannot tell that it is the same in every row, or the same as another one. `id` is its own.
+pub fn opaque(id: &str, value: Typed) -> Expr {
+    // What has no arguments and is volatile is no constant, and neither is what depends on it.
+    let mark = Kernel {
+        name: "mark",
+        parameters: String::new(),
+        returns: DataType::Boolean,
+        signature: Signature::nullary(Volatility::Volatile),
+        takes_null: true,
+        run: Arc::new(|_, _| Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))),
+    };
+    let mark = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(mark)), Vec::new()));
+    let arguments = vec![value.expr, mark];
+    made("opaque", id.to_owned(), arguments, value.ty.arrow(), Volatility::Immutable, true, |values, _| {
+        Ok(values[0].clone())
+    })
+}
+
 fn has_nothing(arguments: &[Typed]) -> bool {
     arguments.iter().any(|argument| *argument.ty.inner() == Type::Nothing)
 }

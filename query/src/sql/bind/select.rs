@@ -25,6 +25,9 @@ const CUBE_KEYS_MAX: usize = 8;
 /// Most different keys of ROLLUP and its like: DataFusion marks the absent ones in a number of 64 bits.
 const SET_KEYS_MAX: usize = 64;
 
+/// More groups than any memory holds: a limit that cuts nothing.
+const GROUPS_MAX: usize = 1 << 48;
+
 /// A select item once `*` is spelled out.
 #[derive(Clone)]
 pub(super) enum Item<'q> {
@@ -335,7 +338,11 @@ impl<'q> Binder<'_, 'q> {
         let mut group = Vec::new();
         // A key is computed under a name of its own; over groups it has another, because of its default.
         for key in &scope.keys {
-            projected.push(key.value.expr.clone().alias(&key.id));
+            // What WHERE says of a key (that it is a constant, or equal to another one) holds no longer in sets that it is
+            // absent from. DataFusion 55 keeps it, and then does not sort by it.
+            let as_it_is = sets.is_none() || key.value.as_literal().is_some();
+            let value = if as_it_is { key.value.expr.clone() } else { kernel::opaque(&key.id, key.value.clone()) };
+            projected.push(value.alias(&key.id));
             group.push(column(&key.id));
         }
         let mut computed = Vec::new();
@@ -388,6 +395,12 @@ impl<'q> Binder<'_, 'q> {
         let plan =
             LogicalPlanBuilder::from(plan).project(projected).and_then(|builder| builder.aggregate(group, computed));
         let mut plan = built(plan)?;
+        if scope.keys.is_empty() || several {
+            // Without keys there is a group even of no rows. A condition that turns out to read no column (on what an outer
+            // SELECT sees as a column, and this one wrote as a constant) would go below the aggregate in DataFusion 55, which
+            // leaves that group there; it does not pass a limit.
+            plan = built(LogicalPlanBuilder::from(plan).limit(0, Some(GROUPS_MAX)))?;
+        }
         if let Some(id) = &counted {
             plan = built(LogicalPlanBuilder::from(plan).filter(column(id).gt(lit(0_i64))))?;
         }

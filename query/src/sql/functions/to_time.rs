@@ -49,6 +49,11 @@ fn to_date(_: &Context, given: Vec<Typed>) -> Result<Typed, Refusal> {
                 Ok(Arc::new(days))
             });
         }
+        // Another expression than the Date in it: WITH FILL fills a key, and not what the key is made of.
+        (Type::Date, _) if x.as_literal().is_none() => {
+            let name = format!("toDate({})", x.expr);
+            return Ok(Typed { expr: x.expr.alias(name), ..x });
+        }
         _ => x,
     };
     convert(x, &Type::Date)

@@ -1,6 +1,7 @@
 //! Values written as text, as `toString` and `concat` show them (AN-SEM-11).
 
-use std::fmt::Write;
+use std::fmt::{Display, LowerExp, Write};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
@@ -63,14 +64,11 @@ pub fn writer<'a>(column: &'a ArrayRef, ty: &Type) -> Result<Writer<'a>> {
         Type::Int64 | Type::Interval(_) => integers::<Int64Type>(column),
         Type::Float32 => {
             let values = column.as_primitive::<Float32Type>();
-            Box::new(move |row, text| {
-                let value = values.value(row);
-                float(f64::from(value), &value, text);
-            })
+            Box::new(move |row, text| float(values.value(row), text))
         }
         Type::Float64 => {
             let values = column.as_primitive::<Float64Type>();
-            Box::new(move |row, text| float(values.value(row), &values.value(row), text))
+            Box::new(move |row, text| float(values.value(row), text))
         }
         Type::Decimal(_, scale) => {
             let values = column.as_primitive::<Decimal128Type>();
@@ -174,8 +172,13 @@ where
 }
 
 /// The shortest digits that read back as the same float, in ClickHouse's form: an exponent from 10^21 on and below 10^-6.
-fn float(size: f64, digits: &(impl std::fmt::Display + std::fmt::LowerExp), text: &mut String) {
+fn float<T>(value: T, text: &mut String)
+where
+    T: Copy + PartialEq + Into<f64> + FromStr + Display + LowerExp,
+{
+    let size: f64 = value.into();
     let magnitude = size.abs();
+    let from = text.len();
     let _ = if size.is_nan() {
         text.push_str("nan");
         Ok(())
@@ -183,16 +186,40 @@ fn float(size: f64, digits: &(impl std::fmt::Display + std::fmt::LowerExp), text
         text.push_str(if size > 0.0 { "inf" } else { "-inf" });
         Ok(())
     } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-        write!(text, "{digits:e}")
+        write!(text, "{value:e}")
     } else {
-        write!(text, "{digits}")
+        write!(text, "{value}")
     };
+    even(value, from, text);
 }
+
+/// Makes the last digit even where two texts of a float, which begins at `from`, are as short and as near: Rust takes the
+/// larger one then. That needs a fraction, since no whole float lies between two shorter ones below 10^21.
+fn even<T>(value: T, from: usize, text: &mut String)
+where
+    T: PartialEq + FromStr + Display,
+{
+    // What Rust writes with a given number of digits is the nearest, and of two the even one.
+    let written = &text[from..];
+    let odd = written.ends_with(['1', '3', '5', '7', '9']);
+    let Some((_, fraction)) = written.split_once('.').filter(|_| odd && written.len() > DIGITS_APART) else { return };
+    if fraction.contains('e') {
+        return;
+    }
+    let nearest = format!("{value:.*}", fraction.len());
+    if nearest != *written && nearest.parse().is_ok_and(|read: T| read == value) {
+        text.truncate(from);
+        text.push_str(&nearest);
+    }
+}
+
+/// Up to so many characters, floats are further apart than their texts: 6 digits (of a Float32) and a point.
+const DIGITS_APART: usize = 7;
 
 /// A float as ClickHouse writes it.
 pub fn float_text(value: f64) -> String {
     let mut text = String::new();
-    float(value, &value, &mut text);
+    float(value, &mut text);
     text
 }
 

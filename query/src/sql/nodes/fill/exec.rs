@@ -336,11 +336,13 @@ impl Filler {
     async fn add(&mut self) -> Result<()> {
         let mut interpolated = Vec::with_capacity(self.interpolated.len());
         if !self.interpolated.is_empty() {
-            for (at, expr) in &self.interpolated {
-                interpolated.push(match &self.last {
-                    Some(last) => ScalarValue::try_from_array(&expr.evaluate(last)?.into_array(1)?, 0)?,
-                    None => ScalarValue::try_from_array(&self.defaults[*at], 0)?,
-                });
+            // Before the first point there is a row of defaults.
+            let before = match &self.last {
+                Some(last) => last.clone(),
+                None => RecordBatch::try_new(Arc::clone(&self.schema), self.defaults.clone())?,
+            };
+            for (_, expr) in &self.interpolated {
+                interpolated.push(ScalarValue::try_from_array(&expr.evaluate(&before)?.into_array(1)?, 0)?);
             }
         }
         let row = Row::Added { keys: self.current.clone(), interpolated, group: self.group_row };
