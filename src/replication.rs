@@ -60,11 +60,14 @@ pub fn end_reign(services: &Services, term: Term, name: &str) {
     if !services.storage.standing().fence(term) {
         return;
     }
+    let next = match services.node.lease() {
+        Some(_) => "it begins anew as the follower of whoever holds the lease",
+        None => "set replication.follow to the new leader and restart, and it follows",
+    };
     tracing::error!(
         term = term.0,
         leader = name,
-        "another node was promoted: this one takes no changes any more; set replication.follow to the new leader and restart, and \
-         it follows"
+        "another node was promoted: this one takes no changes any more; {next}"
     );
     let kept = Kept { role: Role::Fenced, term, instead_of: None };
     if let Err(error) = role::write(&RealDisk, &services.data_dir, &kept) {

@@ -1,9 +1,12 @@
 //! Followers in trouble: encrypted and not let in, without room, slow, away for too long, behind a network that drops packets one way,
 //! of another release.
 
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -35,6 +38,36 @@ fn reaches(server: &Server, reachable: bool) {
 fn without(mut options: Options, name: &str) -> Options {
     options.settings.retain(|(set, _)| set != name);
     options
+}
+
+/// Whoever cannot show that it is a node holds no place among the nodes' connections: neither by saying nothing, nor by asking again and
+/// again, which is one line of the log.
+#[test]
+fn strangers_are_sent_away() {
+    let place = Place::new("a");
+    let leader = start(at(&place, None));
+    let reads_to_its_end = |said: &[u8]| {
+        let mut stream = TcpStream::connect(("127.0.0.1", place.peers)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(said).unwrap();
+        let mut heard = Vec::new();
+        // Reset or closed, but over.
+        let _ = stream.read_to_end(&mut heard).inspect_err(|error| assert!(error.kind() != io::ErrorKind::WouldBlock));
+        heard
+    };
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    assert!(!reads_to_its_end(&preface).is_empty());
+    assert!(!leader.log().contains("wrong replication token"), "it asked for nothing");
+    // POST /v2/x over http, as HPACK has it, on the first three streams.
+    let head = [&[0x83, 0x86, 0x44, 5][..], b"/v2/x"].concat();
+    let mut asking = preface;
+    for stream in [1, 3, 5] {
+        asking.extend([0, 0, head.len() as u8, 1, 5, 0, 0, 0, stream]);
+        asking.extend(&head);
+    }
+    reads_to_its_end(&asking);
+    until("the refusal", || leader.log().contains("wrong replication token"));
+    assert_eq!(leader.log().matches("wrong replication token").count(), 1);
 }
 
 /// Clients talk to the nodes in the clear, nodes to each other by TLS: with a token, or with certificates alone. Whoever has neither the

@@ -373,12 +373,20 @@ impl Status {
 }
 
 impl ReplicationShown {
-    /// Adds its lines. A server that leads and was never followed has nothing to tell.
+    /// Adds its lines.
     fn fields(&self, fields: &mut Vec<(&'static str, String)>) {
-        if self.leader.is_none() && self.followers.is_empty() && self.role == "leader" && self.term <= 1 {
-            return;
-        }
         fields.push(("node", format!("{}, term {}, position {}", self.role, self.term, self.position)));
+        if let Some(LeaseShown { holder, held, left_ms, obstacle, trouble }) = &self.lease {
+            let whose = match (held, holder) {
+                (true, _) => format!("this node's for another {left_ms} ms"),
+                (false, Some(holder)) => format!("{holder}'s for another {left_ms} ms"),
+                (false, None) => "nobody's, or not known".to_owned(),
+            };
+            fields.push(("lease", whose));
+            for (what, why) in [("in the way", obstacle), ("trouble", trouble)] {
+                fields.extend(why.iter().map(|why| (what, why.clone())));
+            }
+        }
         if let Some(leader) = &self.leader {
             let LeaderShown { address, reachable, lag_records, staleness_ms, undelivered_batches } = leader;
             let level = staleness_ms.map_or_else(

@@ -95,6 +95,12 @@ impl Lease {
                     .to_owned(),
             );
         }
+        if let Some(advertise) = self.advertise.as_ref().filter(|advertise| advertise.is_exposed(plain)) {
+            problems.push(format!(
+                "replication.advertise is {advertise}, which is not encrypted, so others could read along: use https://, or set \
+                 replication.plain where nobody else is on that network"
+            ));
+        }
         if self.cert_file.is_some() != self.key_file.is_some() {
             problems
                 .push("of replication.lease_cert_file and replication.lease_key_file one is set; set both".to_owned());

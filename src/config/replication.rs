@@ -50,6 +50,11 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// Whether what it is told could be read on the way: in plain text, beyond this machine, and nobody said that it may.
+    pub fn is_exposed(&self, plain: bool) -> bool {
+        !self.tls && !plain && !is_local(self.host())
+    }
+
     /// Reads `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
@@ -141,7 +146,7 @@ impl Replication {
         }
         let named = self.follow.iter().map(|leader| ("replication.follow is", leader));
         for (what, node) in named.chain(self.peers.iter().map(|peer| ("replication.peers names", peer))) {
-            if !node.tls && !self.plain && !is_local(node.host()) {
+            if node.is_exposed(self.plain) {
                 problems.push(format!("{what} {node}, which is not encrypted, so {exposed}"));
             }
         }

@@ -12,7 +12,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +28,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::accept;
@@ -41,7 +43,11 @@ use crate::telemetry::error_chain;
 use crate::tls::Tls;
 
 /// Connections at one time.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 256;
+/// From a connection to its first request of a node, and from a refusal to its end: whoever cannot show that it is a node holds
+/// no place that a follower needs.
+const INTRODUCTION_MAX: Duration = Duration::from_secs(5);
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Streams on one connection: a log, a checkpoint, and what a follower hands on.
 const STREAMS_MAX: u32 = 1024;
 /// Bytes a node may send on a connection, and on one stream, before they are read.
@@ -142,6 +148,32 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
     peers.leading.stop();
 }
 
+/// Who is at the other end of a connection.
+struct Caller {
+    address: SocketAddr,
+    /// Whether a request of it was one of a node.
+    is_known: AtomicBool,
+    /// Rung when one was not.
+    refused: Notify,
+    is_refused: AtomicBool,
+}
+
+impl Caller {
+    /// Ready when its place is for others: it was refused, or did not say in time who it is.
+    async fn is_nobody(&self) {
+        let said_nothing = async {
+            tokio::time::sleep(INTRODUCTION_MAX).await;
+            if self.is_known.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.refused.notified() => {}
+            () = said_nothing => {}
+        }
+    }
+}
+
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peers: Arc<Peers>,
@@ -149,7 +181,14 @@ async fn serve(
     _place: OwnedSemaphorePermit,
 ) {
     let silence = peers.silence;
-    let service = service_fn(move |request| answer(Arc::clone(&peers), address, request));
+    let caller = Arc::new(Caller {
+        address,
+        is_known: AtomicBool::new(false),
+        refused: Notify::new(),
+        is_refused: AtomicBool::new(false),
+    });
+    let asking = Arc::clone(&caller);
+    let service = service_fn(move |request| answer(Arc::clone(&peers), Arc::clone(&asking), request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -158,23 +197,37 @@ async fn serve(
         .keep_alive_interval(silence / 2)
         .keep_alive_timeout(silence)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = caller.is_nobody() => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LEAVE_MAX, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%address, error = error_chain(&error), "a connection of another node ended");
     }
 }
 
 async fn answer(
     peers: Arc<Peers>,
-    address: SocketAddr,
+    caller: Arc<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
+    let address = caller.address;
     if let Some(expected) = &peers.token {
         let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         if !presented.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| expected.is(token)) {
-            tracing::warn!(%address, "a node came with a wrong replication token, or without one");
+            // Of many requests one line.
+            if !caller.is_refused.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%address, "a node came with a wrong replication token, or without one");
+            }
+            caller.refused.notify_one();
             return Ok(text(StatusCode::UNAUTHORIZED, "the replication token is wrong, or missing"));
         }
     }
+    caller.is_known.store(true, Ordering::Relaxed);
     let reply = match (request.method(), request.uri().path()) {
         (&Method::POST, "/replication/log") => {
             let (write, body) = pieces(PIECES_WAITING);

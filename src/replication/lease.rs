@@ -29,7 +29,7 @@ use self::machine::{Machine, Me, Obstacle, Step, Terms};
 use self::register::{Register, RegisterError, Swapped, Version};
 use super::role::{self, Kept};
 use crate::app::Services;
-use crate::config::{Ack, Leader, Settings};
+use crate::config::{self, Ack, Leader, Settings};
 use crate::outside::Entropy;
 
 /// How long a request to the store of the lease may take, at least and at most.
@@ -182,7 +182,12 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
             Ok(Some(claim)) => {
                 let mut settings = settings.clone();
                 if claim.address != lease.address.to_string() {
-                    settings.replication.follow = Some(Leader::parse(&claim.address)?);
+                    match followed(&settings.replication, &claim) {
+                        Ok(leader) => settings.replication.follow = Some(leader),
+                        // Who has records answers from them.
+                        Err(why) if !empty => tracing::error!(why, "the lease's holder is not followed"),
+                        Err(why) => return Err(why),
+                    }
                 } else if empty && claim.store.is_none() {
                     return Err(format!(
                         "the lease {} is from a first start of this node that did not come to its end; delete it and start again",
@@ -207,6 +212,25 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Whom the holder of a lease would be followed at. Whoever can write the lease names the address: the token of the nodes goes
+/// there, so it is held to what the operator allowed.
+fn followed(replication: &config::Replication, claim: &Claim) -> Result<Leader, String> {
+    let leader = Leader::parse(&claim.address)?;
+    let lease = &replication.lease.name;
+    if leader.is_exposed(replication.plain) {
+        return Err(format!(
+            "the lease {lease} names {leader}, which is not encrypted, so others could read along: its holder needs TLS and an https:// \
+             address in replication.advertise, or all nodes replication.plain where nobody else is on that network"
+        ));
+    }
+    if !replication.peers.is_empty() && !replication.peers.contains(&leader) {
+        return Err(format!(
+            "the lease {lease} names {leader}, which is not among replication.peers: add it there, or find out who wrote the lease"
+        ));
+    }
+    Ok(leader)
 }
 
 impl Lease {

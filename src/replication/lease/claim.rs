@@ -3,6 +3,8 @@
 use keyward_storage::replication::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Leader;
+
 /// Bytes of a claim as text: far more than the followers and candidates there can be.
 pub const BYTES_MAX: usize = 64 << 10;
 /// Followers and candidates that are told of.
@@ -16,6 +18,13 @@ pub struct Reached {
     /// The last record on its disk.
     pub position: u64,
 }
+
+/// How long a lease may be, ms: what its setting allows.
+const DURATIONS_MS: std::ops::RangeInclusive<u64> = 3_000..=600_000;
+
+/// What an operator is told of one that is no claim.
+pub const NO_CLAIM: &str = "the lease holds what is none of keyward's claims: delete it if nothing else uses it, or give all nodes \
+                            another replication.lease_name";
 
 /// A node that would lead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +90,13 @@ impl Claim {
         let few = claim.candidates.len() <= NODES_MAX && claim.followers.len() <= NODES_MAX;
         let plain = |text: &str| text.len() <= 1024 && !text.contains(char::is_control);
         let names = claim.candidates.iter().all(|candidate| plain(&candidate.name));
-        (few && names && plain(&claim.name) && plain(&claim.address)).then_some(claim)
+        // Sums of these are counted with; no node comes near.
+        let reached = claim.candidates.iter().map(|candidate| candidate.reached).chain([claim.reached]);
+        let small =
+            reached.flat_map(|reached| [reached.term, reached.position]).chain([claim.renewal]).all(|n| n < 1 << 62);
+        let counts = small && DURATIONS_MS.contains(&claim.duration_ms);
+        let address = plain(&claim.address) && Leader::parse(&claim.address).is_ok();
+        (few && names && counts && address && plain(&claim.name)).then_some(claim)
     }
 
     /// As a store keeps it.
@@ -142,6 +157,37 @@ mod hexes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever can write the lease gets no node to count with what no node writes, or to follow what is no address.
+    #[test]
+    fn what_no_node_writes_is_no_claim() {
+        let good = |change: &dyn Fn(&mut Claim)| {
+            let reached = Reached { term: 1, position: 1 };
+            let mut claim = Claim {
+                session: [1; 16],
+                name: "a".to_owned(),
+                address: "https://a:7071".to_owned(),
+                store: None,
+                reached,
+                answered: Answered::Alone,
+                followers: Vec::new(),
+                renewal: 1,
+                duration_ms: 10_000,
+                released: false,
+                candidates: vec![Candidate { node: [2; 16], name: "b".to_owned(), reached }],
+            };
+            change(&mut claim);
+            Claim::parse(&claim.text()).is_some()
+        };
+        assert!(good(&|_| {}));
+        assert!(!good(&|claim| claim.address = "nonsense".to_owned()));
+        for duration in [0, 2_999, 600_001, u64::MAX] {
+            assert!(!good(&|claim| claim.duration_ms = duration));
+        }
+        assert!(!good(&|claim| claim.renewal = u64::MAX));
+        assert!(!good(&|claim| claim.reached.term = u64::MAX));
+        assert!(!good(&|claim| claim.candidates[0].reached.position = u64::MAX));
+    }
 
     /// The text is what nodes of several releases read: it stays as it is.
     #[test]

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::claim::Claim;
+use super::claim::{Claim, NO_CLAIM};
 use super::register::{Ask, Endpoints, Held, RegisterError, Swapped, Version, excerpt, private_line};
 use crate::config::{Lease, SecretSources};
 use crate::http_client::Answer;
@@ -89,7 +89,7 @@ impl Etcd {
         let text = STANDARD.decode(pair.value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         match text.as_deref().and_then(Claim::parse) {
             Some(claim) => Ok(Some((pair.mod_revision, claim))),
-            None => Err(RegisterError("the key of the lease holds something else; name another one".to_owned())),
+            None => Err(RegisterError(NO_CLAIM.to_owned())),
         }
     }
 
