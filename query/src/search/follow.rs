@@ -34,7 +34,7 @@ use crate::priority::{self, Priority};
 const COMMIT_EVERY: Duration = Duration::from_millis(400);
 /// Between two commits while there are many. A commit costs what it costs, whatever is in it, and segments of few rows have
 /// to be joined sooner; all that is taken from the requests beside it. A change is to be found within two seconds.
-const COMMIT_MANY_EVERY: Duration = Duration::from_millis(1000);
+const COMMIT_MANY_EVERY: Duration = Duration::from_millis(500);
 /// Changes since the last commit that are many.
 const MANY: usize = 256;
 /// How often an idle index is looked after.
