@@ -54,7 +54,7 @@ pub fn keep_freed_memory() {
 /// Has memory given back whose time has come although nobody allocates: mimalloc looks at its clock only when it is asked for
 /// something, and what a start or a burst of work needed would stay for as long as the server has nothing to do. Never ends.
 ///
-/// The first time it also lets go of the program's own code: see [`let_go_of_code`].
+/// The first time it also lets go of the program's own code, which only the start needed.
 pub async fn give_back_freed_memory() {
     let mut begun = false;
     loop {
