@@ -30,13 +30,8 @@ use super::shared::{Shared, Standing};
 use super::view::View;
 use crate::priority::{self, Priority};
 
-/// Between two commits while there are few changes.
+/// Between two commits while there are changes.
 const COMMIT_EVERY: Duration = Duration::from_millis(400);
-/// Between two commits while there are many. A commit costs what it costs, whatever is in it, and segments of few rows have
-/// to be joined sooner; all that is taken from the requests beside it. A change is to be found within two seconds.
-const COMMIT_MANY_EVERY: Duration = Duration::from_millis(500);
-/// Changes since the last commit that are many.
-const MANY: usize = 256;
 /// How often an idle index is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the index says where it stands while nothing that could be found changes.
@@ -460,7 +455,7 @@ impl Follower {
                 // Whatever was durable before that is in what was read.
                 open.as_of = now;
             }
-            let due = stops || open.committed.elapsed() >= open.commits_every();
+            let due = stops || open.committed.elapsed() >= COMMIT_EVERY;
             if open.changes.len() > 0 && (due || !all) {
                 self.need_room()?;
                 self.write(open)?;
@@ -481,9 +476,8 @@ impl Follower {
                 self.look_after()?;
                 open.feed.wait(LOOK_EVERY);
             } else {
-                // More may come until then, and is written with it; whether it is much is seen early enough.
-                let left = open.commits_every().saturating_sub(open.committed.elapsed());
-                self.shared.sleep(left.min(COMMIT_EVERY));
+                // More may come until then, and is written with it.
+                self.shared.sleep(COMMIT_EVERY.saturating_sub(open.committed.elapsed()));
             }
         }
     }
@@ -573,11 +567,6 @@ impl Open {
             }
         }
         Ok(false)
-    }
-
-    /// How often it commits, by what there is to commit.
-    fn commits_every(&self) -> Duration {
-        if self.changes.len() < MANY { COMMIT_EVERY } else { COMMIT_MANY_EVERY }
     }
 
     /// Whether the log has moved on without a change that could be found, for so long that the index should say so: what is
