@@ -595,14 +595,8 @@ fn note_beginning(
 ) -> Result<(), ServicesError> {
     let leader = settings.replication.follow.as_ref().map(ToString::to_string);
     match begin {
-        // Where it leads by itself, it does so in nobody's place any more: told to follow again, it follows.
-        Begin::Leader
-            if role::read(disk, &settings.data_dir)
-                .is_ok_and(|kept| kept.is_none_or(|kept| kept.instead_of.is_none())) =>
-        {
-            return Ok(());
-        }
-        Begin::Leader => {}
+        Begin::Leader => return Ok(()),
+        Begin::LeaderByItself => {}
         // Whether it led last is what its file still says.
         Begin::Candidate => {
             tracing::info!(leader, position = node.position().0, "this node leads when it gets the lease");

@@ -27,7 +27,7 @@ use keyward_storage::{Position, Term};
 use self::claim::{Answered, Claim, NODES_MAX, Reached};
 use self::machine::{Machine, Me, Obstacle, Step, Terms};
 use self::register::{Register, RegisterError, Swapped, Version};
-use super::role::{self, Kept};
+use super::role;
 use crate::app::Services;
 use crate::config::{self, Ack, Leader, Settings};
 use crate::outside::Entropy;
@@ -44,6 +44,8 @@ const HANDOVER_TIME_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Lease {
     register: Register,
+    /// What the operator said of it.
+    replication: config::Replication,
     machine: Machine<Version>,
     terms: Terms,
     session: [u8; 16],
@@ -173,7 +175,16 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
         Ack::All => Answered::ByAll,
     };
     let led = kept.as_ref().is_none_or(|kept| kept.role == Role::Leader) && replication.follow.is_none();
-    let mut lease = Lease { register, machine: Machine::new(terms), terms, session, address, answered, led };
+    let mut lease = Lease {
+        register,
+        replication: replication.clone(),
+        machine: Machine::new(terms),
+        terms,
+        session,
+        address,
+        answered,
+        led,
+    };
     let empty = !has_records(&RealDisk, &settings.data_dir).map_err(|error| error.to_string())?;
     let mut told = String::new();
     loop {
@@ -182,10 +193,10 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
             Ok(Some(claim)) => {
                 let mut settings = settings.clone();
                 if claim.address != lease.address.to_string() {
-                    match followed(&settings.replication, &claim) {
+                    match followed(replication, &claim) {
                         Ok(leader) => settings.replication.follow = Some(leader),
-                        // Who has records answers from them.
-                        Err(why) if !empty => tracing::error!(why, "the lease's holder is not followed"),
+                        // Who has records answers from them, and its keeper says why.
+                        Err(_) if !empty => {}
                         Err(why) => return Err(why),
                     }
                 } else if empty && claim.store.is_none() {
@@ -201,7 +212,7 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
             Ok(None) => {}
             Err(error) => {
                 if told != error.0 {
-                    tracing::warn!(why = error.0, "what keeps the lease gives no answer; it is tried again");
+                    tracing::warn!(why = error.0, "what keeps the lease gives no good answer; it is tried again");
                     told = error.0;
                 }
                 // Who has records can wait for it with its doors open.
@@ -376,24 +387,31 @@ impl Keeping {
                     self.give_way(claim);
                     return;
                 }
-                Step::Follow(claim) => {
-                    tracing::info!(
-                        holder = claim.name,
-                        leader = claim.address,
-                        "another node holds the lease: this one follows it"
-                    );
-                    self.services.node.ask_for_restart();
-                    return;
-                }
-                Step::Wait(millis) => {
-                    let shown = self.shared.lock();
-                    let _ = self.shared.changed.wait_timeout(shown, Duration::from_millis(*millis));
-                }
+                Step::Follow(claim) => match followed(&self.lease.replication, claim) {
+                    Ok(leader) => {
+                        tracing::info!(holder = claim.name, %leader, "another node holds the lease: this one follows it");
+                        self.services.node.ask_for_restart();
+                        return;
+                    }
+                    // It goes on from what it has, until the lease is another's, or may be taken.
+                    Err(why) => {
+                        self.wait(LOOK_EVERY);
+                        let asked = self.lease.ask(&Step::Read);
+                        self.note_answer(asked.and(Err(RegisterError(why))));
+                    }
+                },
+                Step::Wait(millis) => self.wait(Duration::from_millis(*millis)),
             }
             self.services.storage.standing().tenure().set(self.lease.machine.until());
             self.show();
         }
         self.hand_over();
+    }
+
+    /// Until then, or until it has to stop.
+    fn wait(&self, time: Duration) {
+        let shown = self.shared.lock();
+        let _ = self.shared.changed.wait_timeout(shown, time);
     }
 
     fn me(&self) -> Me {
@@ -460,16 +478,8 @@ impl Keeping {
         self.shared.lost.fetch_add(1, Ordering::Relaxed);
         let standing = self.services.storage.standing();
         standing.tenure().set(0);
-        standing.fence(Term(claim.reached.term));
-        tracing::error!(
-            holder = claim.name,
-            leader = claim.address,
-            "another node has taken the lease: this one takes no changes any more, and begins anew as its follower"
-        );
-        let kept = Kept { role: Role::Fenced, term: standing.seen(), instead_of: None };
-        if let Err(error) = role::write(&RealDisk, &self.services.data_dir, &kept) {
-            tracing::error!(%error, "that could not be written down");
-        }
+        let holder = format!("{} at {}", claim.name, claim.address);
+        super::end_reign(&self.services, standing.seen().max(Term(claim.reached.term)), &holder);
         self.services.node.ask_for_restart();
     }
 
@@ -483,7 +493,7 @@ impl Keeping {
             Err(RegisterError(why)) => {
                 self.shared.failures.fetch_add(1, Ordering::Relaxed);
                 if self.trouble.is_none() {
-                    tracing::warn!(why, "what keeps the lease gives no answer; it is tried again");
+                    tracing::warn!(why, "what keeps the lease gives no good answer; it is tried again");
                 }
                 self.trouble = Some(why);
             }
@@ -588,5 +598,45 @@ impl std::fmt::Display for Obstacle {
                  what only they have"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The token goes where the lease says: in plain text no further than this machine, and, where the operator has named the nodes, to
+    /// none but these.
+    #[test]
+    fn a_lease_leads_nowhere_that_the_operator_did_not_allow() {
+        let leader = |text: &str| Leader::parse(text).unwrap();
+        let judged = |address: &str, plain: bool, peers: &[&str]| {
+            let peers = peers.iter().map(|peer| leader(peer)).collect();
+            let replication = config::Replication { plain, peers, ..config::Replication::default() };
+            let claim = Claim {
+                session: [1; 16],
+                name: "a".to_owned(),
+                address: address.to_owned(),
+                store: None,
+                reached: Reached::default(),
+                answered: Answered::Alone,
+                followers: Vec::new(),
+                renewal: 1,
+                duration_ms: 10_000,
+                released: false,
+                candidates: Vec::new(),
+            };
+            followed(&replication, &claim).map(|leader| leader.to_string())
+        };
+        let (far, near, safe) = ("http://192.0.2.2:7071", "http://127.0.0.1:7071", "https://keys-1:7071");
+        assert!(judged(far, false, &[]).is_err_and(|why| why.contains("not encrypted")));
+        for (address, plain) in [(far, true), (near, false), (safe, false)] {
+            assert_eq!(judged(address, plain, &[]).as_deref(), Ok(address));
+            assert_eq!(judged(address, plain, &[safe, address]).as_deref(), Ok(address));
+            assert!(
+                judged(address, plain, &["https://keys-9:7071"]).is_err_and(|why| why.contains("replication.peers"))
+            );
+        }
+        assert!(judged("nonsense", true, &[]).is_err());
     }
 }

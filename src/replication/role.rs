@@ -37,6 +37,8 @@ pub enum Begin {
     LeaderInstead,
     /// As a follower.
     Follower,
+    /// As the leader, in nobody's place any more: that setting is taken out, so that whoever sets it again means it.
+    LeaderByItself,
     /// As a follower of nobody, since the settings name none.
     FollowerOfNobody,
     /// Fenced, since the settings name nobody to follow.
@@ -49,6 +51,7 @@ impl Begin {
     /// What was kept, and whom the settings name.
     pub fn decide(kept: Option<&Kept>, follow: Option<&str>) -> Begin {
         match (kept.map(|kept| kept.role), follow) {
+            (Some(Role::Leader), None) if kept.is_some_and(|kept| kept.instead_of.is_some()) => Begin::LeaderByItself,
             (None | Some(Role::Leader), None) => Begin::Leader,
             (Some(Role::Leader), Some(leader))
                 if kept.is_some_and(|kept| kept.instead_of.as_deref() == Some(leader)) =>
@@ -64,7 +67,9 @@ impl Begin {
     /// The same where a lease says who leads: nobody does without it.
     pub fn under_a_lease(self) -> Begin {
         match self {
-            Begin::Leader | Begin::LeaderInstead | Begin::FollowerOfNobody | Begin::Fenced => Begin::Candidate,
+            Begin::Leader | Begin::LeaderInstead | Begin::LeaderByItself | Begin::FollowerOfNobody | Begin::Fenced => {
+                Begin::Candidate
+            }
             Begin::Follower | Begin::Candidate => self,
         }
     }
@@ -72,7 +77,7 @@ impl Begin {
     /// The role that is.
     pub fn role(self) -> Role {
         match self {
-            Begin::Leader | Begin::LeaderInstead => Role::Leader,
+            Begin::Leader | Begin::LeaderInstead | Begin::LeaderByItself => Role::Leader,
             Begin::Follower | Begin::FollowerOfNobody | Begin::Candidate => Role::Follower,
             Begin::Fenced => Role::Fenced,
         }
@@ -152,7 +157,9 @@ mod tests {
         let promoted = kept(Role::Leader, Some("http://a:1"));
         assert_eq!(Begin::decide(Some(&promoted), Some("http://a:1")), Begin::LeaderInstead);
         assert_eq!(Begin::decide(Some(&promoted), Some("http://c:1")), Begin::Follower, "the settings were changed");
-        assert_eq!(Begin::decide(Some(&promoted), None), Begin::Leader);
+        assert_eq!(Begin::decide(Some(&promoted), None), Begin::LeaderByItself);
+        assert_eq!(Begin::decide(Some(&kept(Role::Leader, None)), None), Begin::Leader);
+        assert_eq!(Begin::decide(Some(&kept(Role::Leader, None)), Some("http://a:1")), Begin::Follower);
         assert_eq!(Begin::decide(Some(&kept(Role::Follower, None)), None), Begin::FollowerOfNobody);
         assert_eq!(Begin::decide(Some(&kept(Role::Fenced, None)), None), Begin::Fenced);
         assert_eq!(Begin::decide(Some(&kept(Role::Fenced, None)), Some("http://b:1")), Begin::Follower);
