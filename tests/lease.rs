@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::harness::call::problem;
 use crate::harness::lease::{Etcd, Kubernetes};
-use crate::harness::nodes::{Place, follows, level, on, same_records, status, until};
+use crate::harness::nodes::{Place, follows, free_port, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
-use crate::harness::{Options, Server, Workspace};
+use crate::harness::{Options, Server, Workspace, keyward};
 
 /// The shortest lease there is, ms.
 const DURATION: u64 = 3_000;
@@ -208,4 +208,64 @@ fn kubernetes_keeps_the_lease() {
     one.kill();
     two.kill();
     same_records(&one, &two);
+}
+
+/// etcd behind TLS, and the first of several endpoints dead: the lease is taken, kept and taken over as ever, and a node that does not
+/// know etcd's authority says so and does not lead.
+#[test]
+fn etcd_is_asked_by_tls_and_wherever_it_answers() {
+    let home = DataDir::named("pki");
+    let pki = ["tls", "self-signed", "--dir", home.text(), "--name", "localhost", "--output", "json"];
+    let made = keyward(&pki).json();
+    let [ca, certificate, key] = ["caFile", "certFile", "keyFile"].map(|name| made[name].as_str().unwrap().to_owned());
+    let port = free_port();
+    let Some(_etcd) = Etcd::start_with(Some((port, [certificate, key]))) else { return };
+    let endpoints = format!("https://127.0.0.1:{},https://localhost:{port}", free_port());
+    let places = [Place::new("a"), Place::new("b"), Place::new("c")];
+    let stranger =
+        |no: usize| leased(&places[no], "etcd", port).setting("KEYWARD_REPLICATION_LEASE_ENDPOINTS", &endpoints);
+    let options = |no: usize| stranger(no).setting("KEYWARD_REPLICATION_LEASE_CA_FILE", &ca);
+    let one = Arc::new(Server::start_with(DataDir::fresh(), options(0)));
+    let two = Arc::new(Server::start_with(DataDir::fresh(), options(1)));
+    follows(&two);
+    let workspace = Workspace::on(&one);
+    let api = workspace.api();
+    let key = workspace.key(&api, json!({"name": "by the first"}));
+    level(&one, &two);
+    let trouble = |server: &Server| status(server)["replication"]["lease"]["trouble"].clone();
+    assert_eq!(trouble(&one), Value::Null, "the second endpoint answers");
+    one.kill();
+    until("another leader", || role(&two) == "leader");
+    change(&on(&workspace, &two), &key, "by the second");
+
+    // With the authorities of the machine etcd is a stranger.
+    let one = Arc::new(one.restart_with(stranger(0)));
+    until("the trouble", || {
+        trouble(&one).as_str().is_some_and(|why| why.contains("localhost") || why.contains("127.0.0.1"))
+    });
+    assert_ne!(role(&one), "leader");
+    assert_eq!(on(&workspace, &one).code(&key, json!({})), "VALID");
+    assert_eq!(role(&two), "leader");
+}
+
+/// What is no claim is nobody's to take: where somebody has written something else into the lease, its holder says so, stops at the end
+/// of its lease and writes nothing over it; when it is gone, it goes on in its term.
+#[test]
+fn what_is_no_claim_is_left_alone() {
+    let kubernetes = Kubernetes::start("a-token");
+    let token = DataDir::fresh();
+    std::fs::write(token.path(), "a-token\n").unwrap();
+    let place = Place::new("a");
+    let options = leased(&place, "kubernetes", kubernetes.port)
+        .setting("KEYWARD_REPLICATION_LEASE_NAME", "keys/leader")
+        .setting("KEYWARD_REPLICATION_LEASE_TOKEN_FILE", token.text());
+    let one = Server::start_with(DataDir::fresh(), options);
+    kubernetes.overwrite("somebody else's");
+    until("the end of the lease", || role(&one) == "suspended");
+    let lease = status(&one)["replication"]["lease"].clone();
+    assert!(lease["trouble"].as_str().unwrap().contains("is not keyward's"), "{lease}");
+    assert_eq!(kubernetes.lease().unwrap()["metadata"]["annotations"]["keyward/claim"], "somebody else's");
+    kubernetes.delete();
+    until("the lease again", || role(&one) == "leader");
+    assert_eq!(term(&one), 1);
 }

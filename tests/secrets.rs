@@ -294,3 +294,56 @@ fn no_secret_is_left_anywhere() {
     assert_eq!(searched(&marks, dir.path()).len(), 1, "a planted mark is found");
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is at its most talkative");
 }
+
+/// EXT-6: a name and a password in a URL are refused wherever a setting is a URL - in a file, in the environment, in a flag - and neither
+/// the refusal of any command nor the support bundle shows them; the place that is to be corrected is named.
+#[test]
+fn no_secret_of_a_url_is_shown() {
+    let mut marks = Marks::default();
+    let home = tempfile::tempdir().unwrap();
+    let mut shown = Vec::new();
+    for (key, variable, scheme) in [
+        ("replication.follow", "KEYWARD_REPLICATION_FOLLOW", "https"),
+        ("replication.peers", "KEYWARD_REPLICATION_PEERS", "https"),
+        ("replication.advertise", "KEYWARD_REPLICATION_ADVERTISE", "http"),
+        ("replication.lease_endpoints", "KEYWARD_REPLICATION_LEASE_ENDPOINTS", "https"),
+        ("telemetry.otlp_endpoint", "KEYWARD_TELEMETRY_OTLP_ENDPOINT", "https"),
+        ("listen", "KEYWARD_LISTEN", "http"),
+        ("audit.export.syslog", "KEYWARD_AUDIT_EXPORT_SYSLOG", "tcp"),
+        ("http.max_connections", "KEYWARD_HTTP_MAX_CONNECTIONS", "https"),
+    ] {
+        let mark = marks.made_up("the password of a URL");
+        for url in [format!("{scheme}://me:{mark}@127.0.0.1:7071"), format!("{scheme}://{mark}@127.0.0.1:7071")] {
+            let data = home.path().join("data");
+            let data = data.to_str().unwrap();
+            let bundle = home.path().join("bundle.tar");
+            for command in [
+                &["config", "show", "--data-dir", data][..],
+                &["config", "check", "--output", "json", "--data-dir", data],
+                &["doctor", "--data-dir", data],
+                &["serve", "--data-dir", data],
+                &["support-bundle", bundle.to_str().unwrap(), "--data-dir", data],
+            ] {
+                let output = keyward_with(command, &[(variable, &url)]);
+                let all = format!("{}{}", output.stdout, output.stderr);
+                assert_eq!(output.code, Some(2), "{key} {command:?}: {all}");
+                assert!(all.contains(key), "{key} {command:?}: {all}");
+                shown.push(all);
+            }
+            // A line that is not well-formed is quoted.
+            let file = home.path().join("keyward.toml");
+            let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+            let table = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+            std::fs::write(&file, format!("{table}{name} = \"{url}\n")).unwrap();
+            let output = keyward_with(&["config", "check", "--config", file.to_str().unwrap()], &[]);
+            assert_eq!(output.code, Some(2), "{output:?}");
+            shown.push(format!("{}{}", output.stdout, output.stderr));
+            let output = keyward_with(&["api", "apis", "create-api", "--name", "x", "--api-url", &url], &[]);
+            assert_eq!(output.code, Some(2), "{output:?}");
+            shown.push(format!("{}{}", output.stdout, output.stderr));
+            assert!(!bundle.exists());
+        }
+    }
+    let leaks = marks.search().found_in("what commands say", shown.concat().as_bytes());
+    assert!(leaks.is_empty(), "{leaks:?}");
+}

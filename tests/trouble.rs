@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::nodes::{Place, follows, level, on, same_records, status, until};
-use crate::harness::program::DataDir;
+use crate::harness::program::{DataDir, operate};
 use crate::harness::proxy::Proxy;
 use crate::harness::{Options, Server, Workspace, keyward};
 
@@ -21,6 +21,10 @@ const SILENCE_MS: u64 = 400;
 
 fn at(place: &Place, follow: Option<u16>) -> Options {
     place.options(follow).setting("KEYWARD_REPLICATION_SILENCE_MS", SILENCE_MS)
+}
+
+fn start_at(dir: DataDir, options: Options) -> Arc<Server> {
+    Arc::new(Server::start_with(dir, options))
 }
 
 fn start(options: Options) -> Arc<Server> {
@@ -124,6 +128,33 @@ fn nodes_talk_by_tls() {
         level(&leader, &follower);
         assert_eq!(on(&workspace, &follower).get(&issued)["name"], "meanwhile");
     }
+}
+
+/// A node that has no records yet and reaches nobody to take them from says so to whoever asks how it is; when its leader is there it
+/// takes them.
+#[test]
+fn a_node_without_records_says_what_it_waits_for() {
+    let (a, b) = (Place::new("a"), Place::new("b"));
+    let dir = DataDir::fresh();
+    let waits = {
+        let (dir, options) = (dir.clone(), at(&b, Some(a.peers)));
+        std::thread::spawn(move || start_at(dir, options))
+    };
+    until("word of the node", || {
+        if !dir.path().join("admin.sock").exists() {
+            return false;
+        }
+        let told = operate(&dir, &["status"]);
+        told.code == Some(1)
+            && told.stderr.contains("no records yet")
+            && told.stderr.contains(&format!("http://127.0.0.1:{}, which it does not reach", a.peers))
+    });
+    let leader = start(at(&a, None));
+    let workspace = Workspace::on(&leader);
+    workspace.api();
+    let follower = waits.join().unwrap();
+    level(&leader, &follower);
+    assert_eq!(status(&follower)["replication"]["role"], "follower");
 }
 
 /// A small disk of its own, as long as this lives.

@@ -182,7 +182,7 @@ async fn in_process(options: &Options, place: &Path, say: &mut dyn FnMut(&str)) 
     let mut own = Settings { data_dir: place.join("follower"), ..settings.clone() };
     own.replication.listen = None;
     own.replication.follow = Some(Leader { address: format!("127.0.0.1:{port}"), tls: false });
-    follow::begin(&own).await.map_err(|error| unexpected(&error))?;
+    follow::begin(&own, &follow::Waiting::default()).await.map_err(|error| unexpected(&error))?;
     let follower = Services::open(&own, outside.clone()).map_err(|error| unexpected(&error))?;
     let silence = own.replication.silence;
     let following = tokio::spawn(follow::run(Arc::clone(&follower), "b".to_owned(), silence));

@@ -38,6 +38,7 @@ use super::workspace::{
 use crate::app::{Services, find_workspace};
 use crate::http::admin::{AdminRequest, Answer, Dispatch, Operator, Stream};
 use crate::replication;
+use crate::replication::follow::Waiting;
 use crate::telemetry::error_chain;
 use crate::tenants::{self, By, NewRootKey};
 
@@ -77,16 +78,27 @@ pub fn commands(services: &Arc<Services>) -> Dispatch {
         command if backup::is_streamed(command) => backup::stream(&streaming, request, frames),
         _ => events::stream(&streaming, request, frames),
     });
+    Dispatch { answer, stream, is_streamed }
+}
+
+fn is_streamed(command: &str) -> bool {
+    events::is_streamed(command)
+        || vault::is_streamed(command)
+        || pepper::is_streamed(command)
+        || audit::is_streamed(command)
+        || backup::is_streamed(command)
+}
+
+/// The commands of a node that has no records yet: each is refused, and told what is waited for.
+pub fn of_a_waiting_node(waiting: &Arc<Waiting>) -> Dispatch {
+    let (answering, streaming) = (Arc::clone(waiting), Arc::clone(waiting));
     Dispatch {
-        answer,
-        stream,
-        is_streamed: |command| {
-            events::is_streamed(command)
-                || vault::is_streamed(command)
-                || pepper::is_streamed(command)
-                || audit::is_streamed(command)
-                || backup::is_streamed(command)
-        },
+        answer: Arc::new(move |_| {
+            let told = answering.told();
+            Box::pin(async move { Err(told) })
+        }),
+        stream: Arc::new(move |_, _| Err(streaming.told())),
+        is_streamed,
     }
 }
 

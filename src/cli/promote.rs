@@ -17,7 +17,9 @@ pub struct PromoteArguments {
 const AFTER_HELP: &str = "Run it on the follower that is furthest (`keyward status` tells each one's position) when the leader is \
     gone. It takes changes from then on. The leader before it is told as soon as it can be reached, and takes none any more; what it \
     had taken that no follower has is set aside into a file when it follows. Point the other followers at this node \
-    (replication.follow) and restart them.";
+    (replication.follow) and restart them.\n\n\
+    Where replication.lease says who leads, this is for when no node takes the lease by itself (`keyward status` says why): stop the node \
+    that holds it, if one does, and run this with --force on the node that has most. The others follow without being told.";
 
 /// How to promote.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyward_storage::OpenError;
+use keyward_storage::disk::{Disk, RealDisk};
+use keyward_storage::replication::install::has_records;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +25,7 @@ use crate::allocator;
 use crate::api;
 use crate::app::{Services, ServicesError, close_new_dir};
 use crate::audit::Keeper;
-use crate::config::{ConfigError, Reading, Settings};
+use crate::config::{ConfigError, Reading, Replication, Settings};
 use crate::http::Api;
 use crate::http::admin::AdminSocket;
 use crate::http::listen::{Drained, Server};
@@ -34,6 +36,7 @@ use crate::http::sockets::{self, Listeners};
 use crate::otlp::Otlp;
 use crate::outside::Outside;
 use crate::reload::{self, Reloader};
+use crate::replication::follow::Waiting;
 use crate::replication::lease::{self, Lease};
 use crate::replication::{self, census, follow};
 use crate::service_manager;
@@ -225,12 +228,38 @@ fn open_patiently(settings: &Settings, outside: &Outside, patience: Duration) ->
 /// Looks whose the lease is, where there is one, and takes the leader's records where this node has none. Gives the settings to go on
 /// with: the lease may name another leader.
 async fn records(settings: &Settings, outside: &Outside) -> Result<(Settings, Option<Lease>), String> {
+    let waiting = Arc::new(Waiting::default());
+    let Replication { follow, lease, .. } = &settings.replication;
+    let has_records = has_records(&RealDisk, &settings.data_dir).map_err(|error| error.to_string())?;
+    if has_records || follow.is_none() && !lease.is_on() {
+        return take_records(settings, outside, &waiting).await;
+    }
+    // That may take for ever: whoever asks how it is hears what is waited for.
+    let dir = &settings.data_dir;
+    RealDisk.create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    let socket = AdminSocket::bind(dir)?;
+    let (stop, stopped) = watch::channel(false);
+    let commands = operator::of_a_waiting_node(&waiting);
+    let answering = tokio::spawn(socket.run(commands, told(stopped), OPERATOR_PATIENCE));
+    let taken = take_records(settings, outside, &waiting).await;
+    let _ = stop.send(true);
+    let _ = answering.await;
+    taken
+}
+
+/// See [`records`].
+async fn take_records(
+    settings: &Settings,
+    outside: &Outside,
+    waiting: &Waiting,
+) -> Result<(Settings, Option<Lease>), String> {
+    waiting.says(format!("the lease {} does not say yet who leads", settings.replication.lease.name));
     loop {
         let (asking, entropy) = (settings.clone(), outside.entropy.clone());
         let begun = tokio::task::spawn_blocking(move || lease::begin(&asking, &entropy)).await;
         let (effective, lease) = begun.map_err(|error| error.to_string())??;
         let Some(lease) = lease else {
-            follow::begin(&effective).await?;
+            follow::begin(&effective, waiting).await?;
             return Ok((effective, None));
         };
         if !follow::waits(&effective)? {
@@ -239,7 +268,7 @@ async fn records(settings: &Settings, outside: &Outside) -> Result<(Settings, Op
         // Where that one is gone meanwhile, the next one's records do as well.
         let follow = effective.replication.follow.clone();
         tokio::select! {
-            taken = follow::begin(&effective) => taken?,
+            taken = follow::begin(&effective, waiting) => taken?,
             () = lease.moved(follow) => {}
         }
     }

@@ -330,11 +330,11 @@ pub(super) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-fn hex(id: &ChangeId) -> String {
+pub(super) fn hex(id: &ChangeId) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &[u8]) -> Option<ChangeId> {
+pub(super) fn unhex(text: &[u8]) -> Option<ChangeId> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 32 && text.is_ascii())?;
     let mut id = [0; 16];
     for (at, byte) in id.iter_mut().enumerate() {

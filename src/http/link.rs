@@ -17,6 +17,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use keyward_storage::replication::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +42,8 @@ const PIECES_WAITING: usize = 4;
 /// Bytes of an answer that says why something was not done.
 const TEXT_BYTES_MAX: usize = 4096;
 
+/// With which a node says which one a message began at, whoever hands it on.
+pub(super) const NODE: HeaderName = HeaderName::from_static("keyward-node");
 /// With which a node tells its clock, unix ms.
 pub(super) const CLOCK: HeaderName = HeaderName::from_static("keyward-clock-ms");
 
@@ -156,14 +159,22 @@ impl Link {
         Ok((write, Answered::Refused(why)))
     }
 
-    /// Sends a message to this path, which has come through so many nodes; gives the status of the answer, and its bytes as far as
+    /// Sends a message to this path, which has come through so many nodes, from the one with this id; gives the status of the answer, and its bytes as far as
     /// they are few.
     ///
     /// # Errors
     /// There is no connection, or it ended before the answer came.
-    pub async fn post(&self, path: &'static str, message: Bytes, hops: u8) -> Result<(u16, Bytes), LinkError> {
+    pub async fn post(
+        &self,
+        path: &'static str,
+        message: Bytes,
+        (hops, from): (u8, Option<NodeId>),
+    ) -> Result<(u16, Bytes), LinkError> {
         let mut request = post(path, whole(message));
-        request.headers_mut().insert(super::forward::HOPS, HeaderValue::from(u16::from(hops)));
+        let headers = request.headers_mut();
+        headers.insert(super::forward::HOPS, HeaderValue::from(u16::from(hops)));
+        let from = from.and_then(|id| HeaderValue::try_from(super::forward::hex(&id)).ok());
+        headers.extend(from.map(|from| (NODE, from)));
         Ok(told(self.request(request).await?).await)
     }
 

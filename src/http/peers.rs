@@ -261,9 +261,11 @@ async fn answer(
         }
         (&Method::POST, FENCE_PATH) => {
             let hops = super::forward::number(request.headers(), &super::forward::HOPS).unwrap_or(0);
+            let from = request.headers().get(super::link::NODE);
+            let from = from.and_then(|id| super::forward::unhex(id.as_bytes()));
             let body = Limited::new(request.into_body(), FENCE_BYTES_MAX).collect();
             match timeout(FENCE_TIME_MAX, body).await {
-                Ok(Ok(body)) => match peers.leading.fence(body.to_bytes(), hops).await {
+                Ok(Ok(body)) => match peers.leading.fence(body.to_bytes(), (hops, from)).await {
                     Ok(()) => text(StatusCode::OK, "this node takes no changes any more"),
                     Err(NotFenced::Over(message)) => told(StatusCode::GONE, message),
                     Err(NotFenced::Rival(message)) => told(StatusCode::LOCKED, message),

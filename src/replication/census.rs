@@ -77,7 +77,7 @@ pub async fn take(services: &Arc<Services>, settings: &Settings) -> Result<(), S
 /// A node's store, the newest term that it has heard of, its name; `None` where it says none of that.
 async fn ask(link: &Link) -> Option<([u8; 16], Term, String)> {
     link.wait_until_up().await;
-    let (status, bytes) = link.post(TERM_PATH, Bytes::new(), 0).await.ok()?;
+    let (status, bytes) = link.post(TERM_PATH, Bytes::new(), (0, None)).await.ok()?;
     parse(&bytes).filter(|_| status == 200)
 }
 

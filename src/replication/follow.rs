@@ -1,7 +1,7 @@
 //! The follower's side: the stream of the leader's log, applied as it comes; all records anew where the log does not lead here.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -260,15 +260,15 @@ async fn take_anew(
     }
     let store = services.storage.source().store_id();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    fetch(link, &disk, &services.data_dir, Some(store)).await
+    fetch((link, &disk), &services.data_dir, Some(store), None).await
 }
 
 /// Takes all records of the leader, to be used from the next start on.
 async fn fetch(
-    link: &Link,
-    disk: &Arc<dyn Disk>,
+    (link, disk): (&Link, &Arc<dyn Disk>),
     data_dir: &Path,
     wanted: Option<[u8; 16]>,
+    waiting: Option<&Waiting>,
 ) -> Result<Position, String> {
     let (say, answered) = link.stream("/replication/checkpoint").await.map_err(|error| error_chain(&error))?;
     drop(say);
@@ -296,11 +296,32 @@ async fn fetch(
                 && came * 10 >= rows * (told + 1)
             {
                 told = came * 10 / rows.max(1);
+                if let Some(waiting) = waiting {
+                    waiting
+                        .says(format!("it takes those of {}, of which {came} of {rows} rows are here", link.leader()));
+                }
                 tracing::info!(rows = came, of = rows, "taking the leader's records");
             }
         }
     }
     Err("the stream of records was cut".to_owned())
+}
+
+/// What a node waits for that has no records yet.
+#[derive(Debug, Default)]
+pub struct Waiting(Mutex<String>);
+
+impl Waiting {
+    /// From now on it is this.
+    pub fn says(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// A sentence for the operator.
+    pub fn told(&self) -> String {
+        let what = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("this node runs and has no records yet: {what}; it answers commands and requests when it has them")
+    }
 }
 
 /// Whether this node is a follower that has no records yet.
@@ -312,11 +333,12 @@ pub fn waits(settings: &Settings) -> Result<bool, String> {
     Ok(settings.replication.follow.is_some() && !has_records()?)
 }
 
-/// A follower that has no records yet takes the leader's before anything is opened; waits for the leader as long as that takes.
+/// A follower that has no records yet takes the leader's before anything is opened; waits for the leader as long as that takes, and says
+/// so.
 ///
 /// # Errors
 /// A sentence for the operator: the settings cannot be used.
-pub async fn begin(settings: &Settings) -> Result<(), String> {
+pub async fn begin(settings: &Settings, waiting: &Waiting) -> Result<(), String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dir = &settings.data_dir;
     if !waits(settings)? {
@@ -327,15 +349,17 @@ pub async fn begin(settings: &Settings) -> Result<(), String> {
     let running = tokio::spawn(Arc::clone(&link).run());
     tracing::info!(leader = %link.leader(), "this node has no records yet; it takes its leader's");
     let mut told = String::new();
+    waiting.says(format!("it wants to take those of {}, which it does not reach yet", link.leader()));
     loop {
         link.wait_until_up().await;
-        match fetch(&link, &disk, dir, None).await {
+        match fetch((&link, &disk), dir, None, Some(waiting)).await {
             Ok(position) => {
                 tracing::info!(position = position.0, "all records of the leader are here");
                 running.abort();
                 return Ok(());
             }
             Err(why) => {
+                waiting.says(format!("those of {} cannot be taken now: {why}", link.leader()));
                 if told != why {
                     tracing::warn!(leader = %link.leader(), why, "the leader's records cannot be taken now; it is tried again");
                     told = why;
@@ -350,11 +374,12 @@ pub async fn begin(settings: &Settings) -> Result<(), String> {
 /// clients.
 async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) {
     let (store, term) = (services.storage.source().store_id(), services.node.term());
+    let own = services.storage.node_id();
     let message: Bytes = Message::Fence { store, term, name: name.to_owned() }.encode().into();
     let mut told = String::new();
     loop {
         link.wait_until_up().await;
-        match timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, message.clone(), 0)).await {
+        match timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, message.clone(), (0, Some(own)))).await {
             Ok(Ok((200, _))) => {
                 tracing::info!(leader = %link.leader(), "the leader before this one takes no changes any more");
                 return;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use keyward_storage::replication::checkpoint::Sender;
 use keyward_storage::replication::serving::Own;
-use keyward_storage::replication::{Deed, Message, Role, Serving, Wire};
+use keyward_storage::replication::{Deed, Message, NodeId, Role, Serving, Wire};
 use keyward_storage::{Feed, FeedError, Position};
 use tokio::sync::mpsc;
 
@@ -223,8 +223,9 @@ impl Leading {
         }
     }
 
-    /// A promoted node says so, through so many others. Where this one follows, its leader has to hear of it.
-    pub async fn fence(&self, bytes: Bytes, hops: u64) -> Result<(), NotFenced> {
+    /// A promoted node says so, through so many others; `from` is its id, where its version tells. Where this one follows, its leader has
+    /// to hear of it.
+    pub async fn fence(&self, bytes: Bytes, (hops, from): (u64, Option<NodeId>)) -> Result<(), NotFenced> {
         let mut wire = Wire::default();
         wire.push(&bytes);
         let Ok(Some(Message::Fence { store, term, name })) = wire.next_message() else {
@@ -232,12 +233,16 @@ impl Leading {
         };
         let services = Arc::clone(&self.services);
         let is_own = store == services.storage.source().store_id();
+        // The leader before this one follows it by now, and has handed its own word on to it.
+        if is_own && from == Some(services.storage.node_id()) {
+            return Ok(());
+        }
         if is_own
             && services.node.role() == Role::Follower
             && let Some(link) = services.node.link()
         {
             services.storage.standing().see(term);
-            return hand_on_fence(link, bytes, hops).await;
+            return hand_on_fence(link, bytes, (hops, from)).await;
         }
         let ended = tokio::task::spawn_blocking(move || {
             let source = services.storage.source();
@@ -265,12 +270,12 @@ impl Leading {
 }
 
 /// Tells the leader of a promoted node what that one told this one, which follows.
-async fn hand_on_fence(link: &Link, bytes: Bytes, hops: u64) -> Result<(), NotFenced> {
+async fn hand_on_fence(link: &Link, bytes: Bytes, (hops, from): (u64, Option<NodeId>)) -> Result<(), NotFenced> {
     let refused = |text: &str| Err(NotFenced::Refused(text.to_owned()));
     let Some(hops) = u8::try_from(hops + 1).ok().filter(|hops| *hops <= HOPS_MAX) else {
         return refused("it came through more nodes than can be in one chain: do they follow each other in a circle?");
     };
-    match tokio::time::timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, bytes, hops)).await {
+    match tokio::time::timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, bytes, (hops, from))).await {
         Ok(Ok((200, _))) => Ok(()),
         Ok(Ok((410, message))) => Err(NotFenced::Over(message.to_vec())),
         Ok(Ok((423, message))) => Err(NotFenced::Rival(message.to_vec())),

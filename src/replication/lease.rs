@@ -129,8 +129,14 @@ impl Shared {
             return Ok(node.term());
         }
         let shown = self.shown();
-        let why = shown.trouble.or(shown.obstacle).unwrap_or_else(|| "another node took the lease".to_owned());
-        Err(format!("this node does not lead: {why}"))
+        Err(match (shown.trouble, shown.obstacle) {
+            (Some(why), _) => format!(
+                "this node does not lead: {why}. Nobody leads without the lease, by --force neither: see to what \
+                 replication.lease_endpoints names, or take replication.lease out on all nodes, and promote then"
+            ),
+            (None, Some(why)) => format!("this node does not lead: {why}"),
+            (None, None) => "this node does not lead: another node took the lease, and this one follows it".to_owned(),
+        })
     }
 
     /// Whether what a follower confirms counts: whoever leads next has to know that it may have more than others.

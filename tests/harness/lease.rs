@@ -43,6 +43,8 @@ fn program() -> Option<&'static Path> {
 pub struct Etcd {
     pub port: u16,
     peer_port: u16,
+    /// Where it speaks TLS besides: the port, its certificate and the key.
+    tls: Option<(u16, [String; 2])>,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -50,12 +52,17 @@ pub struct Etcd {
 impl Etcd {
     /// Starts one. `None`, and a line that says so, where there is no etcd.
     pub fn start() -> Option<Etcd> {
+        Etcd::start_with(None)
+    }
+
+    /// Starts one that speaks TLS at a port besides, with this certificate and its key.
+    pub fn start_with(tls: Option<(u16, [String; 2])>) -> Option<Etcd> {
         if program().is_none() {
             println!("skipped: there is no etcd, and Debian's package etcd-server cannot be fetched");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("keyward-etcd-").tempdir().unwrap();
-        let mut etcd = Etcd { port: free_port(), peer_port: free_port(), dir, child: None };
+        let mut etcd = Etcd { port: free_port(), peer_port: free_port(), tls, dir, child: None };
         etcd.begin();
         Some(etcd)
     }
@@ -66,7 +73,12 @@ impl Etcd {
             (format!("http://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer_port));
         let mut command = Command::new(program().unwrap());
         command.args(["--data-dir", self.dir.path().to_str().unwrap(), "--log-level", "error"]);
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        let mut clients = client.clone();
+        if let Some((port, [certificate, key])) = &self.tls {
+            clients.push_str(&format!(",https://127.0.0.1:{port}"));
+            command.args(["--cert-file", certificate, "--key-file", key]);
+        }
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("default={peer}")]);
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start etcd"));
@@ -148,6 +160,21 @@ impl Kubernetes {
     /// The object, if there is one.
     pub fn lease(&self) -> Option<Value> {
         self.state.lock().unwrap().lease.clone()
+    }
+
+    /// Somebody puts something else in the place of the claim.
+    pub fn overwrite(&self, claim: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.version += 1;
+        let version = state.version.to_string();
+        let lease = state.lease.as_mut().expect("there is one");
+        lease["metadata"]["annotations"]["keyward/claim"] = json!(claim);
+        lease["metadata"]["resourceVersion"] = json!(version);
+    }
+
+    /// Somebody deletes the object.
+    pub fn delete(&self) {
+        self.state.lock().unwrap().lease = None;
     }
 
     /// Somebody notes something in the object.
