@@ -212,7 +212,7 @@ fn two_that_lead_in_one_term_say_so() {
     // The old leader follows the one, and the other one, which wants to tell it of its term, hears of that one by it.
     let first = first.restart_with(at(&a, Some(b.peers)));
     follows(&first);
-    let metric = "keyward_replication_rival_leader 1";
+    let metric = "\nkeyward_replication_rival_leader 1\n";
     for (server, other) in [(&one, "c"), (&two, "b")] {
         until("word of the other one", || status(server)["replication"]["rival"]["name"] == other);
         let health = server.get("/health/ready");

@@ -4,7 +4,7 @@
 //! `exchange` turns one request into a call of an operation and its answer into a reply. [`service_routes`] answers what is
 //! no operation: liveness, health, the API's documents. [`client_ip`] says who is calling. [`limits`] can change while it
 //! runs. [`observe`] is the address of metrics alone, [`admin`] the operator's socket. [`link`] asks another node, [`peers`]
-//! answers them; [`forward`] hands requests on, [`parcels`] events.
+//! answers them; [`forward`] hands requests on, [`parcels`] events; `bodies` is the room that these have.
 //!
 //! What an operation does, which it is and who may call it stay behind [`Application`]; nothing in here knows a JSON
 //! shape of the API or a permission.

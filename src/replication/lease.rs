@@ -47,10 +47,9 @@ pub struct Lease {
     /// What the operator said of it.
     replication: config::Replication,
     machine: Machine<Version>,
-    terms: Terms,
     session: [u8; 16],
+    /// Where others reach this node, as the operator said.
     address: Leader,
-    answered: Answered,
     led: bool,
 }
 
@@ -175,22 +174,9 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
     };
     let mut session = [0; 16];
     entropy.fill(&mut session);
-    let answered = match replication.ack {
-        Ack::None => Answered::Alone,
-        Ack::One => Answered::BySome,
-        Ack::All => Answered::ByAll,
-    };
     let led = kept.as_ref().is_none_or(|kept| kept.role == Role::Leader) && replication.follow.is_none();
-    let mut lease = Lease {
-        register,
-        replication: replication.clone(),
-        machine: Machine::new(terms),
-        terms,
-        session,
-        address,
-        answered,
-        led,
-    };
+    let mut lease =
+        Lease { register, replication: replication.clone(), machine: Machine::new(terms), session, address, led };
     let empty = !has_records(&RealDisk, &settings.data_dir).map_err(|error| error.to_string())?;
     let mut told = String::new();
     loop {
@@ -256,7 +242,16 @@ pub fn followed(replication: &config::Replication, claim: &Claim) -> Result<Lead
 impl Lease {
     /// How long a request may take.
     fn patience(&self) -> Duration {
-        (Duration::from_millis(self.terms.duration_ms) / 6).clamp(REQUEST_MIN, REQUEST_MAX)
+        (self.replication.lease.duration / 6).clamp(REQUEST_MIN, REQUEST_MAX)
+    }
+
+    /// What followers can be missing of what this node answered.
+    fn answered(&self) -> Answered {
+        match self.replication.ack {
+            Ack::None => Answered::Alone,
+            Ack::One => Answered::BySome,
+            Ack::All => Answered::ByAll,
+        }
     }
 
     /// Whose the lease is. Where it is not there and this node may make the first records, it is this node's from here on.
@@ -269,7 +264,7 @@ impl Lease {
             store: None,
             reached: Reached::default(),
             answered_to: Reached::default(),
-            answered: self.answered,
+            answered: self.answered(),
             followers: Vec::new(),
             leads: founds,
             led: founds,
@@ -334,7 +329,7 @@ impl Lease {
             named: Mutex::default(),
             forced: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            duration: Duration::from_millis(self.terms.duration_ms),
+            duration: self.replication.lease.duration,
             taken: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -445,7 +440,7 @@ impl Keeping {
             store: Some(storage.source().store_id()),
             reached,
             answered_to,
-            answered: self.lease.answered,
+            answered: self.lease.answered(),
             followers,
             leads: node.role() == Role::Leader,
             led: self.lease.led,
