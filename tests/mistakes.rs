@@ -192,9 +192,16 @@ fn wide_rights_are_told() {
         findings.iter().find(|one| one["check"] == check).unwrap()["state"].as_str().unwrap().to_owned()
     };
     assert_eq!((doctor("files.data_dir").as_str(), doctor("files.audit_export").as_str()), ("problem", "warning"));
+    // A directory in which a store is made is closed; one that has a store was opened on purpose, perhaps.
     let server = Server::start_with(dir.clone(), options());
+    assert!(server.log().contains("it is for its owner alone now"), "{}", server.log());
     wait_for("the export is opened", || server.log().contains("chmod 640"));
+    assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(server.stop(), Some(0));
+    set(dir.path(), 0o777);
+    let server = server.restart();
     let log = server.log();
+    assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o777, "its owner's choice stays");
     assert!(log.contains("may change and replace") && log.contains(&format!("chmod 700 {}", dir.text())), "{log}");
     assert_eq!(fs::metadata(&export).unwrap().permissions().mode() & 0o777, 0o666, "its owner's choice stays");
     assert_eq!(server.stop(), Some(0));

@@ -26,7 +26,7 @@ use crate::telemetry::error_chain;
 
 const AFTER_HELP: &str = "The directory must be empty or not there yet; it gets all data of the moment of the backup, and an id of \
     its own, so that no follower takes the two for one. Every checksum is compared first: a backup that is damaged, cut off or of \
-    a newer version leaves the directory empty. A restore that is interrupted is begun anew by running it again.\n\n\
+    a newer version leaves the directory as it was. A restore that is interrupted is begun anew by running it again.\n\n\
     keyward restore /backup/keyward-2026-11-30 --data-dir /var/lib/keyward-new\n\
     zstd -dc keyward.tar.zst | keyward restore - --data-dir /var/lib/keyward-new\n\n\
     Not in a backup: the pepper and the master key, without which a store that uses them is of little use, and root.key; the root \
@@ -91,7 +91,7 @@ pub fn run(arguments: RestoreArguments) -> ExitCode {
 /// Restores a backup into an empty directory.
 ///
 /// # Errors
-/// Sentences for the operator; the directory is empty.
+/// Sentences for the operator; the directory is as it was, empty or not there.
 pub fn restore(
     disk: Arc<dyn Disk>,
     source: &Source,
