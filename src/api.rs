@@ -263,7 +263,11 @@ async fn answer<O: Operation>(
         };
         return Err(Problem::new(Code::WorkspaceRateLimited, detail));
     }
-    let change = inbound.forwarded.filter(|_| O::ON_FOLLOWER == OnFollower::Leader).map(|forwarded| forwarded.change);
+    let change = inbound.forwarded.filter(|_| O::ON_FOLLOWER == OnFollower::Leader);
+    let change = change.map(|forwarded| {
+        let (workspace, key) = (principal.workspace.id.to_string(), principal.key.id.to_string());
+        change::of_sender(forwarded.change, &[&workspace, &key, path])
+    });
     if let Some(id) = change
         && let Some(answered) = Box::pin(made_before::<O>(&services, id, request_id)).await?
     {

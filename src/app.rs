@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
@@ -29,6 +29,7 @@ use crate::audit;
 use crate::audit::export::Export;
 use crate::config::{CreditsJournal, CreditsOffline, Replication, Settings};
 use crate::guesses::Guesses;
+use crate::http::admin::Operator;
 use crate::metrics::Metrics;
 use crate::otlp::trace::{self, Work};
 use crate::outside::Outside;
@@ -196,7 +197,7 @@ impl Services {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let vault = Arc::new(Vault::open(&settings.secrets, &settings.data_dir)?);
         let peppers = Configured::open(&settings.secrets, &settings.data_dir)?;
-        let begin = begin_as(settings, &*disk)?;
+        let (begin, kept) = begin_as(settings, &*disk)?;
         let link = replication::new_link(settings).map_err(ServicesError::Replication)?;
         let Replication { node: name, silence, log_bytes, listen, .. } = &settings.replication;
         let standing = Arc::new(Standing::new(begin.role()));
@@ -211,7 +212,7 @@ impl Services {
             on_commit: Some(Arc::new(move |position, term| told.committed(position, term))),
             ..storage_options(settings, Arc::clone(&disk), &outside, &peppers)
         })?;
-        if let Some(kept) = role::read(&*disk, &settings.data_dir).ok().flatten() {
+        if let Some(kept) = kept {
             storage.standing().see(kept.term);
         }
         node.committed(storage.source().position(), storage.source().history().map_err(OpenError::from)?.term());
@@ -548,6 +549,29 @@ fn start_search(settings: &Settings, disk: Arc<dyn Disk>, storage: &Storage) -> 
     Search::start(options).map_err(ServicesError::SearchThread)
 }
 
+/// Closes a directory to others in which a store is to be made: whoever made it did not say that others may look into a store. One that
+/// has a store already was opened on purpose, perhaps, and is left as it is.
+pub fn close_new_dir(dir: &Path) {
+    let Ok(found) = std::fs::metadata(dir) else { return };
+    let mode = found.permissions().mode() & 0o7777;
+    // Neither a store nor anything of somebody's is in it.
+    let may_be_there = |name: std::ffi::OsString| name == "LOCK" || name == "lost+found";
+    let is_new = std::fs::read_dir(dir)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| may_be_there(entry.file_name()))));
+    if mode & RIGHTS_OF_OTHERS == 0 || !is_new || found.uid() != Operator::current().uid {
+        return;
+    }
+    let closed = std::fs::Permissions::from_mode(mode & !RIGHTS_OF_OTHERS);
+    // Where it cannot be done it is told with every start.
+    if std::fs::set_permissions(dir, closed).is_ok() {
+        tracing::info!(
+            path = %dir.display(),
+            mode = format_args!("{mode:04o}"),
+            "the data directory was open to other users; it is for its owner alone now"
+        );
+    }
+}
+
 /// Says in the log where others than its owner may use the data directory. It is not refused: a directory may be opened on
 /// purpose, to a backup's user for instance.
 fn warn_of_open_dir(dir: &Path) {
@@ -574,15 +598,16 @@ fn end_at_once(error: &keyward_storage::Fatal) {
     std::process::exit(1);
 }
 
-/// Which role this node begins in.
-fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<Begin, ServicesError> {
+/// Which role this node begins in, and what it was.
+fn begin_as(settings: &Settings, disk: &dyn Disk) -> Result<(Begin, Option<Kept>), ServicesError> {
     let kept = role::read(disk, &settings.data_dir)
         .map_err(|source| ServicesError::Role { path: settings.data_dir.clone(), source })?;
     let follow = settings.replication.follow.as_ref().map(ToString::to_string);
     let begin = Begin::decide(kept.as_ref(), follow.as_deref());
     // Whoever makes the first records holds the lease already.
     let first = || has_records(disk, &settings.data_dir).is_ok_and(|there| !there);
-    Ok(if settings.replication.lease.is_on() && !first() { begin.under_a_lease() } else { begin })
+    let begin = if settings.replication.lease.is_on() && !first() { begin.under_a_lease() } else { begin };
+    Ok((begin, kept))
 }
 
 /// Tells the operator what this node begins as, and remembers where it follows: from here on it may have changes that are not its
@@ -612,7 +637,8 @@ fn note_beginning(
         }
         Begin::Follower => tracing::info!(leader, position = node.position().0, "this node follows"),
         Begin::FollowerOfNobody => tracing::error!(
-            "this node was a follower, and replication.follow names no leader any more: it takes no changes; name the leader, or make              it one with `keyward promote`"
+            "this node was a follower, and replication.follow names no leader any more: it takes no changes; name the leader, or make it \
+             one with `keyward promote`"
         ),
         Begin::Fenced => tracing::error!(
             "another node was promoted: this one takes no changes; set replication.follow to the new leader and restart, and it follows"
@@ -653,7 +679,7 @@ fn storage_options(settings: &Settings, disk: Arc<dyn Disk>, outside: &Outside, 
     options.peppers.clone_from(&peppers.peppers);
     // A command that changes a follower's records would make a history of its own of them. What cannot be read is told where the
     // server is started.
-    let role = begin_as(settings, &*options.disk).map_or(Role::Follower, Begin::role);
+    let role = begin_as(settings, &*options.disk).map_or(Role::Follower, |(begin, _)| begin.role());
     options.standing = Arc::new(Standing::new(role));
     // Also while no server runs: a command that makes a checkpoint must not take the log away that the index goes on from.
     options.expected_reader = Search::position(&options.disk, &settings.data_dir.join(SEARCH_DIR));

@@ -34,6 +34,8 @@ pub enum Reason {
     Fenced,
     /// This node leads by a lease that has run out.
     Suspended,
+    /// Another node leads in the same term.
+    RivalLeader,
 }
 
 /// What a node is good for at the moment, as a load balancer asks.
@@ -68,6 +70,7 @@ impl Reason {
         Reason::LeaderUnreachable,
         Reason::Fenced,
         Reason::Suspended,
+        Reason::RivalLeader,
     ];
 
     /// Its name for programs: in health, in metrics, in `keyward status`.
@@ -84,6 +87,7 @@ impl Reason {
             Reason::LeaderUnreachable => "leader_unreachable",
             Reason::Fenced => "fenced",
             Reason::Suspended => "suspended",
+            Reason::RivalLeader => "rival_leader",
         }
     }
 
@@ -129,6 +133,10 @@ impl Reason {
                 "the lease by which this node leads has run out and cannot be renewed: keys are verified, changes are answered 503; \
                  see to what replication.lease_endpoints names and to the way there, the log says why"
             }
+            Reason::RivalLeader => {
+                "another node leads in the same term, and both take changes: decide which one goes on, stop the other one and let it \
+                 follow (replication.follow); what only that one has goes into a file there"
+            }
             Reason::Fenced => {
                 "another node was promoted while this one led: it takes no changes any more; set replication.follow to the new \
                  leader and restart it"
@@ -152,6 +160,7 @@ pub fn reasons(services: &Services) -> Vec<Reason> {
         Reason::LeaderUnreachable => services.node.role() == Role::Follower && !services.node.is_leader_reachable(),
         Reason::Fenced => services.node.role() == Role::Fenced,
         Reason::Suspended => services.node.is_suspended(),
+        Reason::RivalLeader => services.node.rival().is_some(),
     };
     Reason::ALL.iter().copied().filter(|reason| is(*reason)).collect()
 }

@@ -44,8 +44,11 @@ pub fn new_link(settings: &Settings) -> Result<Option<Arc<Link>>, String> {
     replication.follow.as_ref().map(|leader| link_to(settings, leader)).transpose()
 }
 
-/// A link to a node.
-fn link_to(settings: &Settings, leader: &Leader) -> Result<Arc<Link>, String> {
+/// A link to a node, not connected yet.
+///
+/// # Errors
+/// A sentence for the operator: the token or a file of TLS cannot be used.
+pub fn link_to(settings: &Settings, leader: &Leader) -> Result<Arc<Link>, String> {
     let replication = &settings.replication;
     let token = token::open(&settings.secrets, &settings.data_dir).map_err(|error| error_chain(&error))?;
     let tls = match leader.tls {

@@ -1,4 +1,7 @@
 //! Where a server of somebody else's is: a URL, read strictly.
+//!
+//! People put names and passwords into URLs. They have no place in ours: URLs are shown in status, logs and settings. So they are
+//! refused, and not shown when that is said ([`without_credentials`]).
 
 use std::fmt;
 
@@ -20,7 +23,12 @@ impl ServerUrl {
     /// # Errors
     /// A sentence that says what to type instead.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
-        let refuse = |why: &str| Err(format!("the server's URL {text:?} {why}"));
+        let refuse = |why: &str| Err(format!("the server's URL {:?} {why}", shown(text)));
+        if text.contains('@') {
+            return refuse(
+                "holds a name or a password, which would be shown wherever the URL is: leave out what stands before the @",
+            );
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return refuse("has no scheme: write it as http://HOST:PORT");
         };
@@ -29,8 +37,7 @@ impl ServerUrl {
             "https" => (true, 443),
             _ => return refuse("is not of the form http://HOST:PORT or https://HOST:PORT"),
         };
-        if rest.contains(['?', '#', '@']) || rest.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii())
-        {
+        if rest.contains(['?', '#']) || rest.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii()) {
             return refuse("holds more than a host, a port and a path");
         }
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
@@ -72,6 +79,15 @@ impl ServerUrl {
         self.port
     }
 
+    /// Host and port, as one connects to them: an IPv6 address is in brackets.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
     /// As a `Host` header has it.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -87,6 +103,38 @@ impl ServerUrl {
         let address = self.host.parse::<std::net::IpAddr>();
         address.map_or_else(|_| self.host == "localhost", |address| address.is_loopback())
     }
+}
+
+/// What took the place of a part that may be secret.
+const HIDDEN: &str = "[...]";
+
+/// A URL that is refused, without what may be secret in it: what stands before its last `@`, and behind its first `?` or `#`.
+fn shown(text: &str) -> String {
+    let without_query = |text: &str| match text.find(['?', '#']) {
+        Some(at) => format!("{}{HIDDEN}", &text[..=at]),
+        None => text.to_owned(),
+    };
+    match text.rsplit_once('@') {
+        None => without_query(text),
+        // These may be of a password, or of a query with an `@` in it: nobody knows what to show.
+        Some((before, _)) if before.contains(['?', '#']) => format!("{}{HIDDEN}", scheme(text)),
+        Some((_, rest)) => format!("{}{HIDDEN}@{}", scheme(text), without_query(rest)),
+    }
+}
+
+/// What a URL begins with: its scheme and `://`; nothing where it has none.
+fn scheme(text: &str) -> &str {
+    text.find("://").map_or("", |at| &text[..at + 3])
+}
+
+/// Lines for people that may quote URLs, without what stands in these before an `@`: more may go with it, but no name and no password
+/// stays.
+pub fn without_credentials(text: &str) -> String {
+    let of_line = |line: &str| match (line.find("://"), line.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}{HIDDEN}{}", &line[..scheme + 3], &line[at..]),
+        _ => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(of_line).collect()
 }
 
 impl fmt::Display for ServerUrl {
@@ -128,7 +176,7 @@ mod tests {
             ("http://x:+80", "port"),
             ("http://[::1", "port"),
             ("http://[::1]7", "http://HOST:PORT"),
-            ("http://user@x", "more than"),
+            ("http://user@x", "before the @"),
             ("http://x/?a=1", "more than"),
             ("http://x/\r\nEvil: 1", "more than"),
             ("http://exämple", "more than"),
@@ -139,5 +187,35 @@ mod tests {
         let loopback = |url: &str| ServerUrl::parse(url).expect(url).is_loopback();
         assert!(loopback("http://127.0.0.2") && loopback("http://[::1]:1") && loopback("http://localhost"));
         assert!(!loopback("http://10.0.0.1") && !loopback("http://localhost.example"));
+    }
+
+    /// Names and passwords are refused and shown in no form, and neither is a query that is refused; whoever reads what was wrong still
+    /// knows which URL it was.
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_shown() {
+        let secret = "s3cret";
+        for (typed, stays) in [
+            ("https://me:s3cret@keys-1:7071", "https://[...]@keys-1:7071"),
+            ("https://s3cret@keys-1:7071", "https://[...]@keys-1:7071"),
+            ("https://me:a@s3cret@keys-1:7071/x", "https://[...]@keys-1:7071/x"),
+            ("me:s3cret@keys-1:7071", "[...]@keys-1:7071"),
+            ("https://me:s3?cret@keys-1:7071", "https://[...]"),
+            ("https://me:s3#s3cret@keys-1:7071", "https://[...]"),
+            ("https://keys-1:7071/?token=s3cret", "https://keys-1:7071/?[...]"),
+            ("https://me@keys-1:7071/?token=s3cret", "https://[...]@keys-1:7071/?[...]"),
+            ("https://keys-1/#s3cret", "https://keys-1/#[...]"),
+        ] {
+            let told = ServerUrl::parse(typed).expect_err(typed);
+            assert!(!told.contains(secret) && !told.contains("cret@"), "{told}");
+            assert!(told.contains(&format!("\"{stays}\"")), "{typed}: {told}");
+            let line = format!("follow, from a.toml: `{typed}` is wrong\n1 | follow = \"{typed}\nthe end");
+            let told = without_credentials(&line);
+            let is_seen_as_a_url = typed.contains("://") && typed.contains('@') && !typed.contains("token=");
+            assert!(!is_seen_as_a_url || !told.contains(secret) && !told.contains("cret@"), "{told}");
+            assert!(told.ends_with("\nthe end") && told.contains("a.toml"), "{told}");
+        }
+        for plain in ["https://keys-1:7071 and ops", "ops@example.com, see https://keys-1", "", "a\nb\n"] {
+            assert_eq!(without_credentials(plain), plain);
+        }
     }
 }

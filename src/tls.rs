@@ -49,6 +49,8 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub struct Tls {
     settings: config::Tls,
     clock: Clock,
+    /// Whether it tells the operator of the certificate: of two sockets with the same one, one does.
+    tells: bool,
     /// Handshakes that may go on at one time.
     turns: Semaphore,
     current: RwLock<Arc<Current>>,
@@ -94,15 +96,28 @@ impl Tls {
     /// # Errors
     /// They cannot be read, or are no certificate, key and authorities that fit each other.
     pub fn open(settings: &config::Tls, clock: Clock) -> Result<Arc<Tls>, TlsError> {
+        Tls::read(settings, clock, true)
+    }
+
+    /// The same, for another socket with a certificate that is watched already: of the certificate it tells nothing.
+    ///
+    /// # Errors
+    /// As [`Tls::open`].
+    pub fn open_beside(settings: &config::Tls, clock: Clock) -> Result<Arc<Tls>, TlsError> {
+        Tls::read(settings, clock, false)
+    }
+
+    fn read(settings: &config::Tls, clock: Clock, tells: bool) -> Result<Arc<Tls>, TlsError> {
         let (read, material) = files::read(settings)?;
         let current = Current::build(&material, settings)?;
-        for remark in material.remarks() {
+        for remark in material.remarks().into_iter().filter(|_| tells) {
             tracing::warn!("{remark}");
         }
         let tls = Tls {
             turns: Semaphore::new(settings.max_handshakes),
             settings: settings.clone(),
             clock,
+            tells,
             current: RwLock::new(Arc::new(current)),
             watched: Mutex::new(Watched { read, changed: None, told: None }),
             failures: Failures::default(),
@@ -222,7 +237,7 @@ impl Tls {
         if over(&current.chain) && !over(&before.chain) {
             return Err(TlsError::Over { path: self.settings.cert_file.clone() });
         }
-        for remark in material.remarks() {
+        for remark in material.remarks().into_iter().filter(|_| self.tells) {
             tracing::warn!("{remark}");
         }
         let ends = current.chain.first().map(|own| certificates::date(own.not_after_ms)).unwrap_or_default();
@@ -234,6 +249,9 @@ impl Tls {
 
     /// Tells the operator of a certificate that ends soon: at once when it gets more urgent, and once a day.
     fn remark_expiry(&self) {
+        if !self.tells {
+            return;
+        }
         let now_ms = self.clock.now_ms();
         let current = self.current();
         let Some(first) = current.chain.iter().min_by_key(|certificate| certificate.not_after_ms) else { return };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::harness::call::problem;
-use crate::harness::nodes::{Place, level, on, same_records, status, until};
+use crate::harness::nodes::{Place, follows, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::{Options, Server, Workspace};
@@ -28,8 +28,13 @@ fn following(place: &Place, follow: u16) -> Arc<Server> {
     server
 }
 
-fn follows(server: &Server) {
-    until("the stream", || server.log().contains("the leader's log is followed"));
+/// Three nodes, each of which follows the one before it, and where they are.
+fn three_in_a_row() -> ([Place; 3], [Arc<Server>; 3]) {
+    let places = [Place::new("a"), Place::new("b"), Place::new("c")];
+    let first = start(&places[0], None);
+    let middle = following(&places[1], places[0].peers);
+    let last = following(&places[2], places[1].peers);
+    (places, [first, middle, last])
 }
 
 fn reaches(server: &Server, reachable: bool) {
@@ -148,10 +153,7 @@ fn the_last_of_a_chain_is_a_follower_like_another() {
 /// A node that wants to follow one of its own followers is told so, and does nothing.
 #[test]
 fn nodes_do_not_follow_each_other_in_a_circle() {
-    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
-    let first = start(&a, None);
-    let middle = following(&b, a.peers);
-    let last = following(&c, b.peers);
+    let ([_, b, c], [first, middle, last]) = three_in_a_row();
     let workspace = Workspace::on(&first);
     let api = workspace.api();
     level(&first, &last);
@@ -166,10 +168,7 @@ fn nodes_do_not_follow_each_other_in_a_circle() {
 /// new one, directly or through another.
 #[test]
 fn a_promotion_is_heard_through_the_middle() {
-    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
-    let first = start(&a, None);
-    let middle = following(&b, a.peers);
-    let last = following(&c, b.peers);
+    let ([a, b, c], [first, middle, last]) = three_in_a_row();
     let workspace = Workspace::on(&first);
     let api = workspace.api();
     let key = workspace.key(&api, json!({}));
@@ -190,6 +189,48 @@ fn a_promotion_is_heard_through_the_middle() {
     on(&workspace, &first).update(&key, json!({"name": "the other way round"}));
     assert_eq!(on(&workspace, &last).get(&key)["name"], "the other way round");
     level(&last, &middle);
+}
+
+/// Two followers are promoted, each without knowing of the other, and hear of each other: both go on taking changes, and say in status,
+/// health and metrics who else leads, the log once and not with every second; when the operator has let one follow the other, its changes
+/// are in a file, and nothing is said any more.
+#[test]
+fn two_that_lead_in_one_term_say_so() {
+    let (a, b, c) = (Place::new("a"), Place::new("b"), Place::new("c"));
+    let first = start(&a, None);
+    let (one, two) = (following(&b, a.peers), following(&c, a.peers));
+    let workspace = Workspace::on(&first);
+    let api = workspace.api();
+    level(&first, &one);
+    level(&first, &two);
+    first.kill();
+    for server in [&one, &two] {
+        reaches(server, false);
+        assert_eq!(server.operate(&["promote"]).json()["term"], 2);
+        assert_eq!(status(server)["replication"]["rival"], Value::Null, "it knows of nobody");
+    }
+    // The old leader follows the one, and the other one, which wants to tell it of its term, hears of that one by it.
+    let first = first.restart_with(at(&a, Some(b.peers)));
+    follows(&first);
+    let metric = "keyward_replication_rival_leader 1";
+    for (server, other) in [(&one, "c"), (&two, "b")] {
+        until("word of the other one", || status(server)["replication"]["rival"]["name"] == other);
+        let health = server.get("/health/ready");
+        assert_eq!((health.status, &health.json["reasons"]), (200, &json!(["rival_leader"])));
+        assert_eq!(server.get("/health/ready/writes").status, 200, "neither is told to stop");
+        assert!(server.get("/metrics").text().contains(metric));
+        on(&workspace, server).ok("apis.createApi", json!({"name": "by both"}));
+        let tried = || server.log().matches("each without knowing of the other").count();
+        assert_eq!(tried(), 1);
+    }
+    assert_eq!(two.stop(), Some(0));
+    let two = Arc::new(two.restart_with(at(&c, Some(b.peers))));
+    until("its own changes in a file", || two.log().contains("they are in this file"));
+    follows(&two);
+    until("one leader", || status(&one)["replication"]["rival"] == Value::Null);
+    assert_eq!(one.get("/health/ready").json["status"], "ok");
+    assert!(!one.get("/metrics").text().contains(metric));
+    assert_eq!(on(&workspace, &two).ok("apis.getApi", json!({"apiId": api}))["id"], api.as_str());
 }
 
 /// A leader that was replaced while it was down, and that the new one cannot reach, asks the others before it takes a change.

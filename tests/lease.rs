@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::call::problem;
 use crate::harness::lease::{Etcd, Kubernetes};
-use crate::harness::nodes::{Place, level, on, same_records, status, until};
+use crate::harness::nodes::{Place, follows, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::{Options, Server, Workspace};
@@ -141,7 +141,7 @@ fn a_leader_without_its_lease_takes_no_changes() {
     change(&workspace, &key, "when it is back");
 
     let two = Arc::new(Server::start_with(DataDir::fresh(), leased(&b, "etcd", etcd.port)));
-    until("the stream", || two.log().contains("the leader's log is followed"));
+    follows(&two);
     level(&one, &two);
     way.cut();
     until("another leader", || {
@@ -179,7 +179,7 @@ fn kubernetes_keeps_the_lease() {
     };
     let one = Arc::new(Server::start_with(DataDir::fresh(), options(0)));
     let two = Arc::new(Server::start_with(DataDir::fresh(), options(1)));
-    until("the stream", || two.log().contains("the leader's log is followed"));
+    follows(&two);
     let spec = kubernetes.lease().unwrap()["spec"].clone();
     assert!(spec["holderIdentity"].as_str().unwrap().starts_with("a_"), "{spec}");
     assert_eq!((spec["leaseDurationSeconds"].as_i64(), spec["leaseTransitions"].as_i64()), (Some(3), Some(0)));
@@ -202,7 +202,7 @@ fn kubernetes_keeps_the_lease() {
     assert_eq!(object["metadata"]["labels"]["team"], "keys");
 
     let one = Arc::new(one.restart());
-    until("the stream", || one.log().contains("the leader's log is followed"));
+    follows(&one);
     level(&two, &one);
     assert!(!one.log().contains("in this file"), "it stopped with nothing that the other one lacks");
     one.kill();

@@ -12,7 +12,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::nodes::{Place, level, on, same_records, status, until};
+use crate::harness::nodes::{Place, follows, level, on, same_records, status, until};
 use crate::harness::program::DataDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::{Options, Server, Workspace, keyward};
@@ -25,10 +25,6 @@ fn at(place: &Place, follow: Option<u16>) -> Options {
 
 fn start(options: Options) -> Arc<Server> {
     Arc::new(Server::start_with(DataDir::fresh(), options))
-}
-
-fn follows(server: &Server) {
-    until("the stream", || server.log().contains("the leader's log is followed"));
 }
 
 fn reaches(server: &Server, reachable: bool) {

@@ -56,6 +56,22 @@ fn refusals_leave_no_name() {
     assert_eq!(kit.told().len(), 1);
 }
 
+/// The id of somebody else's change, and of another operation's, is no name of one's own: the request is carried out for itself, and
+/// hears nothing of the other.
+#[test]
+fn a_name_is_of_who_sent_it() {
+    let kit = Kit::new();
+    kit.change.set(Some(change::id(NOW, [9; 10])));
+    let body = json!({"name": "an api"});
+    let made = text(&kit.ok("apis.createApi", body.clone())["apiId"]);
+    assert_eq!(kit.call("apis.createApi", &body).0, 408, "its repeat");
+    kit.ok("permissions.createRole", json!({"name": "a role"}));
+    kit.change_root_key();
+    let others = text(&kit.ok("apis.createApi", body.clone())["apiId"]);
+    assert_ne!(made, others);
+    assert_eq!(kit.call("apis.createApi", &body).0, 408, "the repeat of that one");
+}
+
 /// Names go when nobody repeats their changes any more, and not before, a bounded number at a time.
 #[test]
 fn names_are_swept_in_time() {

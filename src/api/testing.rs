@@ -1,7 +1,7 @@
 //! Operations on a store of their own in memory, for tests that look at what is behind the API: the audit trail above all,
 //! which no operation reads yet.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ pub struct Kit {
     /// The workspace.
     pub workspace: WorkspaceNo,
     runtime: tokio::runtime::Runtime,
-    root: String,
+    id: WorkspaceId,
+    root: RefCell<String>,
     seen: Cell<u64>,
     /// The test clock of the next requests; `None` for [`NOW`].
     pub test_time_ms: Cell<Option<i64>>,
@@ -85,9 +86,34 @@ impl Kit {
         let workspace = made.expect("made").value;
         let (test_time_ms, client_ip) = (Cell::new(None), Cell::new(Some([192, 0, 2, 1].into())));
         let change = Cell::new(None);
-        let kit = Kit { services, workspace, runtime, root, seen: Cell::new(0), test_time_ms, client_ip, change };
+        let kit = Kit {
+            services,
+            workspace,
+            runtime,
+            id,
+            root: RefCell::new(root),
+            seen: Cell::new(0),
+            test_time_ms,
+            client_ip,
+            change,
+        };
         kit.told();
         kit
+    }
+
+    /// Another root key of the workspace makes the next requests.
+    pub fn change_root_key(&self) {
+        let entropy = &self.services.outside.entropy;
+        let key = NewRootKey::generate(None, vec![tenants::administrator(self.id)], None, entropy);
+        *self.root.borrow_mut() = key.minted.plaintext.to_string();
+        let by = By::new(tenants::system_actor("test", "test"), NOW, entropy);
+        let no = self.workspace;
+        let made = self.services.transact_blocking(Turn::FIRST, NOW, move |tx| {
+            tenants::create_root_key(tx, no, key, &by)?;
+            Ok::<_, keyward_storage::Abort<std::convert::Infallible>>(())
+        });
+        made.expect("made");
+        self.told();
     }
 
     /// Calls an operation as the root key: status and body.
@@ -108,7 +134,7 @@ impl Kit {
             now_ms: NOW,
             deadline_ms: self.change.get().map_or(u64::MAX, |_| NOW + 30_000),
             test_time_ms: self.test_time_ms.get(),
-            authorization: Authorization::One(format!("Bearer {}", self.root).into()),
+            authorization: Authorization::One(format!("Bearer {}", self.root.borrow()).into()),
             portal_session: None,
             content_type: ContentType::Json,
             client_ip: self.client_ip.get(),

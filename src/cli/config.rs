@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::ask::{Output, note, print_answer};
+use super::doctor::{Finding, nodes};
 use super::serve::ServeFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
 use crate::config::{ConfigError, Reading, Settings};
@@ -116,6 +117,11 @@ fn look_at_files(settings: &Settings) -> Looked {
             Err(error) => looked.unusable.push(error_chain(&error)),
         }
     }
+    let clock = Outside::system().clock;
+    for (is_wrong, text) in nodes::judge(settings, &clock, &nodes::is_named_here).into_iter().filter_map(Finding::told)
+    {
+        if is_wrong { &mut looked.unusable } else { &mut looked.remarks }.push(text);
+    }
     looked
 }
 
@@ -143,13 +149,14 @@ fn words(is_set: bool) -> &'static str {
 }
 
 /// Secrets from the environment, and whether they are there.
-fn secrets(reading: &Reading) -> [(&'static str, bool); 4] {
+fn secrets(reading: &Reading) -> [(&'static str, bool); 5] {
     let settings = &reading.settings;
     [
         ("KEYWARD_ROOT_KEY", settings.first_root_key.is_some()),
         ("KEYWARD_MASTER_KEY", settings.secrets.master_key.is_some()),
         ("KEYWARD_PEPPER", settings.secrets.pepper.is_some()),
         ("KEYWARD_OTLP_HEADERS", settings.secrets.otlp_headers.is_some()),
+        ("KEYWARD_REPLICATION_TOKEN", settings.secrets.replication_token.is_some()),
     ]
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod files;
 mod machine;
 mod network;
+pub(super) mod nodes;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,19 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// Whether it is wrong, and what it says and advises; `None` where nothing is to be done.
+    pub(super) fn told(self) -> Option<(bool, String)> {
+        let is_wrong = match self.state {
+            State::Ok | State::Note => return None,
+            State::Warning => false,
+            State::Problem => true,
+        };
+        let advice = self.advice.map_or_else(String::new, |advice| format!("; {advice}"));
+        Some((is_wrong, format!("{}{advice}", self.found)))
+    }
+}
+
 /// Runs `keyward doctor`.
 pub fn run(arguments: DoctorArguments) -> ExitCode {
     let reading = match arguments.flags.read() {
@@ -108,6 +122,8 @@ pub(super) fn look(reading: &Reading) -> Vec<Finding> {
     findings.extend(disk::look(settings));
     let tls = network::tls(settings, &clock, &mut findings);
     findings.extend(network::look(settings, tls.as_deref()));
+    findings.extend(nodes::judge(settings, &clock, &nodes::is_here));
+    findings.extend(nodes::ask(settings, &clock));
     findings
 }
 

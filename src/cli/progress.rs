@@ -19,7 +19,10 @@ pub struct Line {
     what: &'static str,
     is_terminal: bool,
     begun: Instant,
-    shown: Option<Instant>,
+    shown: Instant,
+    /// How far it was last, where that was not shown: of a line on a terminal nothing stays, elsewhere the last one is to tell the
+    /// end.
+    untold: Option<(u64, u64)>,
     is_drawn: bool,
 }
 
@@ -27,25 +30,33 @@ impl Line {
     /// About so many of `what`, a plural.
     pub fn new(what: &'static str) -> Line {
         let is_terminal = io::stderr().is_terminal();
-        Line { what, is_terminal, begun: Instant::now(), shown: None, is_drawn: false }
+        let begun = Instant::now();
+        Line { what, is_terminal, begun, shown: begun, untold: None, is_drawn: false }
     }
 
-    /// Says that `done` of `all` are done, unless that was said a moment ago.
+    /// Says that `done` of `all` are done, unless something was said, or it was begun, a moment ago: what takes no time has no
+    /// progress.
     pub fn show(&mut self, done: u64, all: u64) {
         let pause = if self.is_terminal { PAUSE } else { LONG_PAUSE };
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
+        if self.shown.elapsed() < pause {
+            self.untold = Some((done, all));
             return;
         }
-        self.shown = Some(Instant::now());
-        let rate = done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let told = format!("{done} of {all} {}, {rate:.0}/s", self.what);
+        self.shown = Instant::now();
+        self.untold = None;
+        self.is_drawn = true;
+        let told = self.told(done, all);
         if !self.is_terminal {
             return note([told]);
         }
-        self.is_drawn = true;
         let mut stderr = io::stderr().lock();
         // A terminal that is gone hinders nobody.
         let _ = write!(stderr, "\r\x1b[K{told}").and_then(|()| stderr.flush());
+    }
+
+    fn told(&self, done: u64, all: u64) -> String {
+        let rate = done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        format!("{done} of {all} {}, {rate:.0}/s", self.what)
     }
 
     /// Shows how far a command of the server's is, frame by frame, and gives its answer. `of` says how much of how much a
@@ -76,11 +87,16 @@ impl Line {
         serde_json::from_value(answer).map_err(|error| format!("the server's answer: {error}"))
     }
 
-    /// Takes the line away.
+    /// Takes the line away; where lines stay, and one was written, the last one says how far it came.
     pub fn end(&mut self) {
-        if std::mem::take(&mut self.is_drawn) {
-            let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
+        let untold = self.untold.take();
+        if !std::mem::take(&mut self.is_drawn) {
+            return;
         }
+        if !self.is_terminal {
+            return note(untold.map(|(done, all)| self.told(done, all)));
+        }
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
     }
 }

@@ -21,7 +21,7 @@ use super::setting_flags::SettingFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, Flags, PepperFileArguments, SecretsArguments, SettingsArguments, fail, operator};
 use crate::allocator;
 use crate::api;
-use crate::app::{Services, ServicesError};
+use crate::app::{Services, ServicesError, close_new_dir};
 use crate::audit::Keeper;
 use crate::config::{ConfigError, Reading, Settings};
 use crate::http::Api;
@@ -173,6 +173,7 @@ fn serve(settings: &Settings, level: Level, read: reload::Read, patience: Durati
     let scraped =
         settings.metrics.listen.as_deref().map(|address| runtime.block_on(observe::bind(address))).transpose()?;
     let peers = runtime.block_on(peers::bind(settings, outside.clock.clone()))?;
+    close_new_dir(&settings.data_dir);
     let (settings, lease) = runtime.block_on(records(settings, &outside))?;
     let settings = &settings;
     let services = open_patiently(settings, &outside, patience).map_err(|error| {

@@ -70,8 +70,21 @@ pub struct ReplicationShown {
     /// The lease that says who leads, where one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseShown>,
+    /// Another node that leads in the same term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rival: Option<RivalShown>,
     /// Who follows it, or has since it started.
     pub followers: Vec<FollowerShown>,
+}
+
+/// Another node that leads in this one's term.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RivalShown {
+    /// Its name, or its address.
+    pub name: String,
+    /// Milliseconds since it last said something.
+    pub silent_ms: u64,
 }
 
 /// The lease that says who leads.
@@ -376,6 +389,10 @@ impl ReplicationShown {
     /// Adds its lines.
     fn fields(&self, fields: &mut Vec<(&'static str, String)>) {
         fields.push(("node", format!("{}, term {}, position {}", self.role, self.term, self.position)));
+        if let Some(RivalShown { name, silent_ms }) = &self.rival {
+            let term = self.term;
+            fields.push(("also leads", format!("{name}, in term {term}, too; heard {silent_ms} ms ago")));
+        }
         if let Some(LeaseShown { holder, held, left_ms, obstacle, trouble }) = &self.lease {
             let whose = match (held, holder) {
                 (true, _) => format!("this node's for another {left_ms} ms"),

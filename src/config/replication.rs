@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Lease;
+use crate::server_url::ServerUrl;
 
 /// Other nodes with the same records.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,14 +61,18 @@ impl Leader {
     /// # Errors
     /// A sentence that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Leader, String> {
-        let (tls, address) = match text.split_once("://") {
-            Some(("https", address)) => (true, address),
-            Some(("http", address)) => (false, address),
-            _ => return Err(format!("`{text}` begins with neither https:// nor http://")),
-        };
-        let address = address.strip_suffix('/').unwrap_or(address);
-        super::table::check_listen(address)?;
-        Ok(Leader { address: address.to_owned(), tls })
+        let url = ServerUrl::parse(text)?;
+        let address = url.address();
+        if !url.prefix().is_empty() {
+            return Err(format!("`{url}` has a path; nodes are named by scheme, host and port alone"));
+        }
+        // What a URL without a port leads to is no node's usual place: it was forgotten.
+        if !text.trim_end_matches('/').ends_with(&format!(":{}", url.port())) {
+            return Err(format!(
+                "`{url}` names no port; write it behind the host, as in replication.listen of that node"
+            ));
+        }
+        Ok(Leader { address, tls: url.is_encrypted() })
     }
 
     /// The host alone, without the brackets of an IPv6 address.
@@ -194,6 +199,32 @@ mod tests {
             assert_eq!(judged(there, "", true, false), 0, "encrypted");
             assert_eq!(judged("", there, true, false), 1, "what it listens with does not encrypt what it asks");
             assert_eq!(judged(there, there, false, true), 0, "as the operator says");
+        }
+    }
+
+    /// A node is named by scheme, host and port; what is read is shown as it was, and a name or password is never.
+    #[test]
+    fn nodes_are_named_by_scheme_host_and_port() {
+        for (typed, shown) in [
+            ("https://keys-1.internal:7071", "https://keys-1.internal:7071"),
+            ("HTTPS://Keys-1:443/", "https://keys-1:443"),
+            ("http://[::1]:7071", "http://[::1]:7071"),
+            ("http://127.0.0.1:80", "http://127.0.0.1:80"),
+        ] {
+            let node = Leader::parse(typed).expect(typed);
+            assert_eq!(node.to_string(), shown);
+            assert_eq!(Leader::parse(shown), Ok(node), "what is shown can be typed");
+        }
+        for (typed, why) in [
+            ("keys-1:7071", "no scheme"),
+            ("https://keys-1", "no port"),
+            ("https://[::7071]", "no port"),
+            ("https://keys-1:7071/x", "a path"),
+            ("https://keys-1:0", "port"),
+            ("https://me:s3cret@keys-1:7071", "before the @"),
+        ] {
+            let told = Leader::parse(typed).expect_err(typed);
+            assert!(told.contains(why) && !told.contains("s3cret"), "{typed}: {told}");
         }
     }
 }

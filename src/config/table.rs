@@ -734,6 +734,9 @@ fn parse_listen(text: &str) -> Result<Listen, String> {
 }
 
 pub(super) fn check_listen(text: &str) -> Result<(), String> {
+    if text.contains('@') {
+        return Err("holds an @: a name and a password have no place in an address".to_owned());
+    }
     let (host, port) = text.rsplit_once(':').ok_or("must be HOST:PORT, for instance 127.0.0.1:7070")?;
     if host.is_empty() {
         return Err(format!("names no host; to listen on every address write 0.0.0.0:{port} or [::]:{port}"));

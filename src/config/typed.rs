@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::table::{Kind, SETTINGS, Setting, Value, describe, find, join_words};
 use super::unkey::{ALIASES, UNUSED};
 use super::{Listen, Secret, Settings, Transport};
+use crate::server_url::without_credentials;
 
 /// Begins the name of every environment variable this program reads.
 const ENVIRONMENT_PREFIX: &str = "KEYWARD_";
@@ -163,7 +164,11 @@ impl Typed {
         }
         check_together(&settings, &mut problems);
         let file = self.file.map(|(name, _)| PathBuf::from(name));
-        if problems.is_empty() { Ok(Reading { settings, warnings, places, file }) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() {
+            return Ok(Reading { settings, warnings, places, file });
+        }
+        // What was typed is quoted, and it may be a URL with a password in it.
+        Err(ConfigError(problems.iter().map(|problem| without_credentials(problem)).collect()))
     }
 }
 

@@ -8,15 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use keyward_storage::Position;
 use keyward_storage::records::change::ChangeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::bodies::{self, Share, Unread, gather};
 use super::link::{Body, Link, LinkError, whole};
 use crate::api::operation::Pace;
 use crate::api::problem::{Code, JSON, Problem};
@@ -33,10 +32,8 @@ pub const OPERATIONS_PATH: &str = "/v2/";
 
 /// Bytes of a reply that a follower takes.
 const REPLY_BYTES_MAX: usize = 256 << 20;
-/// Bytes of a request that a leader takes: as many as a client may be allowed to send.
-const REQUEST_BYTES_MAX: usize = 256 << 20;
-/// Bytes of all bodies from other nodes at one time; further ones wait.
-const BODIES_BYTES_MAX: usize = 256 << 20;
+/// How long the leader may say nothing in the middle of a reply.
+const REPLY_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest that a leader lets a follower wait.
 const TIME_MAX: Duration = Duration::from_secs(600);
 
@@ -96,8 +93,9 @@ impl Asked<'_> {
             return Err(NoReply::Doubtful);
         }
         let (head, mut body) = reply.into_parts();
-        let body = gather(&mut body, REPLY_BYTES_MAX).await.map_err(|error| match error {
+        let body = gather(&mut body, REPLY_BYTES_MAX, REPLY_SILENCE_MAX).await.map_err(|error| match error {
             Unread::Broken(error) => NoReply::Lost(LinkError::Cut(error)),
+            Unread::Late => NoReply::Doubtful,
             Unread::TooLarge => NoReply::Refused,
         })?;
         match reply_of(head.status, &head.headers, body) {
@@ -158,17 +156,12 @@ impl Asked<'_> {
     }
 }
 
-/// Room for bodies from other nodes, in KiB.
-pub fn room_for_bodies() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(BODIES_BYTES_MAX / 1024))
-}
-
-/// Answers a request that another node has handed on. `test_mode` says whether it may set its own time, `room` is shared by all
-/// bodies.
+/// Answers a request that another node has handed on. `test_mode` says whether it may set its own time, `share` is its connection's
+/// room for bodies.
 pub async fn answer(
     services: &Arc<Services>,
     test_mode: bool,
-    room: &Arc<Semaphore>,
+    share: &Share,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, mut body) = request.into_parts();
@@ -178,10 +171,9 @@ pub async fn answer(
     if !services.node.is_leader() && services.node.link().is_none() {
         return bare(StatusCode::MISDIRECTED_REQUEST);
     }
-    let (bytes, _room) = match gather_within(&mut body, REQUEST_BYTES_MAX, room).await {
+    let (bytes, _held) = match share.gather(&mut body, bodies::BYTES_MAX).await {
         Ok(read) => read,
-        Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
+        Err(unread) => return bare(status_of(&unread)),
     };
     let now_ms = services.outside.clock.now_ms();
     let Some((inbound, left)) = inbound_of(&head.headers, bytes, now_ms, test_mode) else {
@@ -220,7 +212,8 @@ async fn carry_out(services: &Arc<Services>, entry: &'static Entry, inbound: Inb
     if entry.pace == Pace::Stops {
         return Some(api::respond(Arc::clone(services), entry, inbound).await);
     }
-    let ticket = match services.replies.begin(change) {
+    let name = replies::Name::new(change, entry.path, &inbound);
+    let ticket = match services.replies.begin(name) {
         Standing::Known(told) => return replies::told(told).await,
         Standing::New(ticket) => ticket,
     };
@@ -324,40 +317,13 @@ pub(super) fn bare(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Why a body could not be read.
-pub(super) enum Unread {
-    TooLarge,
-    Broken(hyper::Error),
-}
-
-/// Reads a body of at most `max` bytes when there is room for it among the others, and keeps that room until it is dropped.
-pub(super) async fn gather_within(
-    body: &mut Incoming,
-    max: usize,
-    room: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Unread> {
-    // Nodes send bodies that are there as a whole, so their length is known.
-    let length = body.size_hint().exact().unwrap_or(max as u64);
-    if length > max as u64 {
-        return Err(Unread::TooLarge);
+/// How a node hears that its body was not read.
+pub(super) fn status_of<E>(unread: &Unread<E>) -> StatusCode {
+    match unread {
+        Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Unread::Late => StatusCode::REQUEST_TIMEOUT,
+        Unread::Broken(_) => StatusCode::BAD_REQUEST,
     }
-    let kib = u32::try_from(length.div_ceil(1024)).map_err(|_| Unread::TooLarge)?;
-    let taken = Arc::clone(room).acquire_many_owned(kib).await.map_err(|_| Unread::TooLarge)?;
-    gather(body, max).await.map(|bytes| (bytes, taken))
-}
-
-/// Reads a body of at most `max` bytes.
-pub(super) async fn gather(body: &mut Incoming, max: usize) -> Result<Bytes, Unread> {
-    let mut all = BytesMut::new();
-    while !body.is_end_stream() {
-        let Some(frame) = body.frame().await else { break };
-        let Ok(piece) = frame.map_err(Unread::Broken)?.into_data() else { continue };
-        if all.len() + piece.len() > max {
-            return Err(Unread::TooLarge);
-        }
-        all.extend_from_slice(&piece);
-    }
-    Ok(all.freeze())
 }
 
 pub(super) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {

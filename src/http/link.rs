@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,6 +40,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const PIECES_WAITING: usize = 4;
 /// Bytes of an answer that says why something was not done.
 const TEXT_BYTES_MAX: usize = 4096;
+
+/// With which a node tells its clock, unix ms.
+pub(super) const CLOCK: HeaderName = HeaderName::from_static("keyward-clock-ms");
 
 /// What requests to the leader carry.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -161,6 +165,31 @@ impl Link {
         let mut request = post(path, whole(message));
         request.headers_mut().insert(super::forward::HOPS, HeaderValue::from(u16::from(hops)));
         Ok(told(self.request(request).await?).await)
+    }
+
+    /// Connects for one question, a message without a body to this path. The status of the answer, the other node's clock where it tells
+    /// it, unix ms, and its bytes as far as they are few.
+    ///
+    /// # Errors
+    /// A sentence for the operator: it cannot be reached, or did not answer in time.
+    pub async fn ask_once(&self, path: &'static str) -> Result<(u16, Option<u64>, Bytes), String> {
+        let asking = async {
+            let connection = self.connect().await.map_err(|error| error_chain(&error))?;
+            let mut answered = pin!(async {
+                let response =
+                    self.request(post(path, whole(Bytes::new()))).await.map_err(|error| error_chain(&error))?;
+                let clock = super::forward::number(response.headers(), &CLOCK);
+                let (status, bytes) = told(response).await;
+                Ok((status, clock, bytes))
+            });
+            tokio::select! {
+                biased;
+                answered = answered.as_mut() => answered,
+                // What came before its end is still to be read.
+                _ = connection => answered.await,
+            }
+        };
+        timeout(CONNECT_TIME_MAX, asking).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
     }
 
     /// Keeps the connection up for as long as it is polled.

@@ -12,6 +12,7 @@
 mod accept;
 pub mod admin;
 mod bell;
+mod bodies;
 pub mod client_ip;
 mod exchange;
 pub mod forward;

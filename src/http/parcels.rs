@@ -14,10 +14,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use keyward_query::events::{Marks, PARCEL_BYTES_MAX, Taken, Untaken};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::forward::{HOPS, Unread, bare, gather_within, number};
+use super::bodies::Share;
+use super::forward::{HOPS, bare, number, status_of};
 use super::link::{Body, Link, LinkError, whole};
 use crate::app::Services;
 use crate::replication::forward::HOPS_MAX;
@@ -97,10 +97,10 @@ fn marks_of(headers: &HeaderMap) -> Option<Marks> {
 }
 
 /// Answers another node that asks for its marks, or brings a parcel.
-pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Request<Incoming>) -> Response<Body> {
+pub async fn answer(services: &Arc<Services>, share: &Share, request: Request<Incoming>) -> Response<Body> {
     let (head, mut body) = request.into_parts();
     if !services.node.is_leader() {
-        return relay(services, room, head, body).await;
+        return relay(services, share, head, body).await;
     }
     let Some(events) = services.events.clone() else {
         return said(StatusCode::MISDIRECTED_REQUEST, None, "this node keeps no events");
@@ -113,10 +113,9 @@ pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Re
             Ok(Err(_)) | Err(_) => said(StatusCode::SERVICE_UNAVAILABLE, None, "the store of events has stopped"),
         };
     }
-    let (parcel, _room) = match gather_within(&mut body, PARCEL_BYTES_MAX, room).await {
+    let (parcel, _held) = match share.gather(&mut body, PARCEL_BYTES_MAX).await {
         Ok(read) => read,
-        Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
+        Err(unread) => return bare(status_of(&unread)),
     };
     let taking = Arc::clone(services);
     let taken = tokio::task::spawn_blocking(move || {
@@ -142,7 +141,7 @@ pub async fn answer(services: &Arc<Services>, room: &Arc<Semaphore>, request: Re
 }
 
 /// Hands a question, or a parcel, on to the node that this one follows.
-async fn relay(services: &Arc<Services>, room: &Arc<Semaphore>, head: Parts, mut body: Incoming) -> Response<Body> {
+async fn relay(services: &Arc<Services>, share: &Share, head: Parts, mut body: Incoming) -> Response<Body> {
     let away = |text: &str| said(StatusCode::MISDIRECTED_REQUEST, None, text);
     let hops = number(&head.headers, &HOPS).unwrap_or(0) + 1;
     if hops > u64::from(HOPS_MAX) {
@@ -151,10 +150,9 @@ async fn relay(services: &Arc<Services>, room: &Arc<Semaphore>, head: Parts, mut
     let Some(link) = services.node.link().filter(|link| link.is_up()) else {
         return away("this node does not lead, and reaches nobody who does");
     };
-    let (parcel, _room) = match gather_within(&mut body, PARCEL_BYTES_MAX, room).await {
+    let (parcel, _held) = match share.gather(&mut body, PARCEL_BYTES_MAX).await {
         Ok(read) => read,
-        Err(Unread::TooLarge) => return bare(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(Unread::Broken(_)) => return bare(StatusCode::BAD_REQUEST),
+        Err(unread) => return bare(status_of(&unread)),
     };
     let mut request = Request::new(whole(parcel));
     (*request.method_mut(), *request.uri_mut()) = (head.method, head.uri);

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
+use super::bodies::Share;
 use super::peers::{Peers, Reply, text};
 use super::{forward, parcels};
 
 /// Answers a request of another node, which has shown who it is.
-pub(super) async fn answer(peers: &Arc<Peers>, address: SocketAddr, request: Request<Incoming>) -> Response<Reply> {
+pub(super) async fn answer(
+    peers: &Arc<Peers>,
+    (address, share): (SocketAddr, &Share),
+    request: Request<Incoming>,
+) -> Response<Reply> {
     match request.uri().path() {
-        parcels::PATH => parcels::answer(&peers.services, &peers.bodies, request).await,
+        parcels::PATH => parcels::answer(&peers.services, share, request).await,
         path if path.starts_with(forward::OPERATIONS_PATH) => {
-            forward::answer(&peers.services, peers.test_mode, &peers.bodies, request).await
+            forward::answer(&peers.services, peers.test_mode, share, request).await
         }
         path => {
             tracing::debug!(%address, path, "another node asked for something that this version does not know");

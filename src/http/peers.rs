@@ -21,17 +21,18 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 
 use super::accept;
+use super::bodies::{Room, Share};
 use super::streams::{Arriving, pieces};
 use crate::app::Services;
 use crate::config::{self, Settings};
@@ -59,6 +60,10 @@ const PIECES_WAITING: usize = 4;
 const FENCE_TIME_MAX: Duration = Duration::from_secs(5);
 const FENCE_BYTES_MAX: usize = 16 << 10;
 
+/// Why such a socket is not opened where neither a token nor certificates are asked for.
+pub const ADMITS_NOBODY: &str = "nothing says who may follow: set replication.token_file (`openssl rand -hex 32` prints a token), or \
+                                 replication.client_ca_file";
+
 /// What answers carry.
 pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -78,22 +83,25 @@ pub async fn bind(settings: &Settings, clock: Clock) -> Result<Option<PeerListen
     let Some(address) = &replication.listen else { return Ok(None) };
     let token = token::open(&settings.secrets, &settings.data_dir).map_err(|error| error_chain(&error))?;
     if token.is_none() && replication.client_ca_file.is_none() {
-        return Err(format!(
-            "replication.listen is {address}, and nothing says who may follow: set replication.token_file (`openssl rand -hex 32` \
-             prints a token), or replication.client_ca_file"
-        ));
+        return Err(format!("replication.listen is {address}, and {ADMITS_NOBODY}"));
     }
-    let tls = match settings.tls.is_on() {
-        false => None,
-        true => {
-            let tls = config::Tls { client_ca_file: replication.client_ca_file.clone(), ..settings.tls.clone() };
-            Some(Tls::open(&tls, clock).map_err(|error| error_chain(&error))?)
-        }
-    };
+    let tls = tls(settings, clock)?;
     let bound = TcpListener::bind(address).await;
     let listener = bound
         .map_err(|error| format!("cannot listen on {address} (replication.listen): {error}; choose another address"))?;
     Ok(Some(PeerListener { listener, tls, token: token.map(|token| Expected::new(&token)) }))
+}
+
+/// The TLS of that socket; `None` where it speaks none.
+///
+/// # Errors
+/// A sentence for the operator: a file of it cannot be used.
+pub fn tls(settings: &Settings, clock: Clock) -> Result<Option<Arc<Tls>>, String> {
+    if !settings.tls.is_on() {
+        return Ok(None);
+    }
+    let tls = config::Tls { client_ca_file: settings.replication.client_ca_file.clone(), ..settings.tls.clone() };
+    Tls::open_beside(&tls, clock).map(Some).map_err(|error| error_chain(&error))
 }
 
 impl PeerListener {
@@ -112,7 +120,7 @@ pub(super) struct Peers {
     /// Whether requests that are handed on may set their own time.
     pub(super) test_mode: bool,
     /// Room for the bodies of what they hand on and bring.
-    pub(super) bodies: Arc<Semaphore>,
+    bodies: Arc<Room>,
 }
 
 /// Answers other nodes until `stop` is ready. Their streams are cut then: they come again.
@@ -128,7 +136,7 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
         silence: settings.replication.silence,
         services,
         test_mode: settings.test_mode,
-        bodies: super::forward::room_for_bodies(),
+        bodies: Room::new(),
     });
     accept::each(&listener, CONNECTIONS_MAX, stop, |stream, address, place| {
         let _ = stream.set_nodelay(true);
@@ -151,6 +159,8 @@ pub async fn run(peers: PeerListener, services: Arc<Services>, settings: &Settin
 /// Who is at the other end of a connection.
 struct Caller {
     address: SocketAddr,
+    /// Its room for bodies.
+    share: Share,
     /// Whether a request of it was one of a node.
     is_known: AtomicBool,
     /// Rung when one was not.
@@ -183,6 +193,7 @@ async fn serve(
     let silence = peers.silence;
     let caller = Arc::new(Caller {
         address,
+        share: peers.bodies.share(),
         is_known: AtomicBool::new(false),
         refused: Notify::new(),
         is_refused: AtomicBool::new(false),
@@ -242,26 +253,35 @@ async fn answer(
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             }
         }
-        (&Method::POST, census::TERM_PATH) => Response::new(Full::new(census::term(&peers.services)).boxed_unsync()),
+        (&Method::POST, census::TERM_PATH) => {
+            let mut response = Response::new(Full::new(census::term(&peers.services)).boxed_unsync());
+            let now = peers.services.outside.clock.now_ms();
+            response.headers_mut().insert(super::link::CLOCK, HeaderValue::from(now));
+            response
+        }
         (&Method::POST, FENCE_PATH) => {
             let hops = super::forward::number(request.headers(), &super::forward::HOPS).unwrap_or(0);
             let body = Limited::new(request.into_body(), FENCE_BYTES_MAX).collect();
             match timeout(FENCE_TIME_MAX, body).await {
                 Ok(Ok(body)) => match peers.leading.fence(body.to_bytes(), hops).await {
                     Ok(()) => text(StatusCode::OK, "this node takes no changes any more"),
-                    Err(NotFenced::Over(message)) => {
-                        let mut response = Response::new(Full::new(Bytes::from(message)).boxed_unsync());
-                        *response.status_mut() = StatusCode::GONE;
-                        response
-                    }
+                    Err(NotFenced::Over(message)) => told(StatusCode::GONE, message),
+                    Err(NotFenced::Rival(message)) => told(StatusCode::LOCKED, message),
                     Err(NotFenced::Refused(why)) => text(StatusCode::CONFLICT, &why),
                 },
                 _ => text(StatusCode::BAD_REQUEST, "the message did not come whole"),
             }
         }
-        _ => super::peer_routes::answer(&peers, address, request).await,
+        _ => super::peer_routes::answer(&peers, (address, &caller.share), request).await,
     };
     Ok(reply)
+}
+
+/// A message as an answer.
+fn told(status: StatusCode, message: Vec<u8>) -> Response<Reply> {
+    let mut response = Response::new(Full::new(Bytes::from(message)).boxed_unsync());
+    *response.status_mut() = status;
+    response
 }
 
 /// A short answer for people.

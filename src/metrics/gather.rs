@@ -198,6 +198,7 @@ fn replication(services: &Services, to: &mut Samples) {
     let position = node.position().0;
     let lag = connected.iter().map(|follower| position.saturating_sub(follower.position.0)).max();
     to.set(&metric::FOLLOWER_LAG, lag.unwrap_or(0));
+    to.set(&metric::RIVAL_LEADER, u64::from(node.rival().is_some()));
     if let Some(lease) = node.lease() {
         let shown = lease.shown();
         to.set(&metric::LEASE_HELD, u64::from(shown.held && shown.left_ms > 0));

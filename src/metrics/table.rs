@@ -198,6 +198,8 @@ metrics! {
         "Followers this node has heard of since its start, by whether they are connected now: connected or gone";
     FOLLOWER_LAG = "keyward_replication_follower_lag_records" Gauge []
         "Records that the follower which is furthest behind has not on its disk yet, of those that are connected";
+    RIVAL_LEADER = "keyward_replication_rival_leader" Gauge []
+        "1 while another node is known to lead in the term that this one leads in, else 0: both take changes, and an operator has to decide";
     LEASE_HELD = "keyward_replication_lease_held" Gauge []
         "1 while this node holds the lease by which it leads, else 0; only where one is set up";
     LEASE_LEFT = "keyward_replication_lease_left_seconds" Gauge []

@@ -78,10 +78,42 @@ pub async fn take(services: &Arc<Services>, settings: &Settings) -> Result<(), S
 async fn ask(link: &Link) -> Option<([u8; 16], Term, String)> {
     link.wait_until_up().await;
     let (status, bytes) = link.post(TERM_PATH, Bytes::new(), 0).await.ok()?;
+    parse(&bytes).filter(|_| status == 200)
+}
+
+fn parse(bytes: &[u8]) -> Option<([u8; 16], Term, String)> {
     let mut wire = Wire::default();
-    wire.push(&bytes);
+    wire.push(bytes);
     match wire.next_message() {
-        Ok(Some(Message::Fence { store, term, name })) if status == 200 => Some((store, term, name)),
+        Ok(Some(Message::Fence { store, term, name })) => Some((store, term, name)),
         _ => None,
+    }
+}
+
+/// What a node says of itself.
+#[derive(Debug)]
+pub struct Told {
+    /// Whose records it has.
+    pub store: [u8; 16],
+    /// The newest term that it has heard of.
+    pub term: Term,
+    /// Its name.
+    pub name: String,
+    /// Its clock, unix ms, where its version tells it.
+    pub clock_ms: Option<u64>,
+}
+
+/// Asks a node once, for an operator who wants to know whether it can be reached.
+///
+/// # Errors
+/// A sentence: it cannot, or does not take this one for a node.
+pub async fn question(link: &Link) -> Result<Told, String> {
+    let (status, clock_ms, bytes) = link.ask_once(TERM_PATH).await?;
+    match parse(&bytes).filter(|_| status == 200) {
+        Some((store, term, name)) => Ok(Told { store, term, name, clock_ms }),
+        None => {
+            let text: String = String::from_utf8_lossy(&bytes).trim().replace(char::is_control, " ");
+            Err(format!("it answers with status {status}: {text:.200}"))
+        }
     }
 }

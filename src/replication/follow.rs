@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keyward_storage::disk::{Disk, RealDisk};
@@ -14,7 +14,7 @@ use keyward_storage::{Position, Term};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::lead::FENCE_PATH;
+use super::lead::{FENCE_PATH, TWO_LEAD};
 use super::role::{self, Kept};
 use super::{end_reign, new_link};
 use crate::app::Services;
@@ -33,6 +33,8 @@ const IN_FLIGHT_MAX: usize = 2;
 /// How long a promoted node waits for an answer of the leader before it, and between two tries.
 const FENCE_TIME_MAX: Duration = Duration::from_secs(2);
 const FENCE_PAUSE: Duration = Duration::from_secs(1);
+/// At least so often a follower says how far it is, where it is heard that there is nothing new.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// redb's cache while records are taken.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -110,6 +112,7 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
         return Ended::Cut("the stream was cut".to_owned());
     }
 
+    let mut said = Instant::now();
     let mut wire = Wire::default();
     let mut waiting: Vec<Received> = Vec::new();
     let (mut waiting_bytes, mut in_flight) = (0, 0);
@@ -130,6 +133,7 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                 in_flight -= 1;
                 match outcome {
                     Some(Ok(position)) => {
+                        said = Instant::now();
                         if say.send(following.reached(position).encode().into()).await.is_err() {
                             return Ended::Cut("the stream was cut".to_owned());
                         }
@@ -175,7 +179,17 @@ async fn follow(services: &Arc<Services>, link: &Link, name: &str, silence: Dura
                                 "the leader's log is followed"
                             );
                         }
-                        Ok(Order::Heard(word)) => services.node.heard(word),
+                        Ok(Order::Heard(word)) => {
+                            services.node.heard(word);
+                            // It is there: whoever only hears is not known to hear.
+                            if said.elapsed() >= SAY_EVERY {
+                                said = Instant::now();
+                                let reached = following.reached(services.node.position());
+                                if say.send(reached.encode().into()).await.is_err() {
+                                    return Ended::Cut("the stream was cut".to_owned());
+                                }
+                            }
+                        }
                         Ok(Order::Part(common, twin)) => return Ended::Anew(Some((common, twin))),
                         Ok(Order::Fetch) => return Ended::Anew(None),
                         Ok(Order::Refused(_, why)) => return Ended::Hopeless(why),
@@ -357,6 +371,15 @@ async fn tell_the_one_before(services: &Arc<Services>, link: &Link, name: &str) 
                     // The settings name that one already.
                     services.node.ask_for_restart();
                     return;
+                }
+            }
+            Ok(Ok((423, answer))) => {
+                let mut wire = Wire::default();
+                wire.push(&answer);
+                if let Ok(Some(Message::Fence { name: other, .. })) = wire.next_message()
+                    && services.node.meets_rival(&other)
+                {
+                    tracing::error!(term = term.0, other, "{TWO_LEAD}");
                 }
             }
             Ok(Ok((_, why))) => {

@@ -24,6 +24,10 @@ use crate::telemetry::error_chain;
 
 /// Where a promoted node says so.
 pub const FENCE_PATH: &str = "/replication/fence";
+/// What the log says on both nodes.
+pub const TWO_LEAD: &str = "another node was promoted to the term that this one leads in, each without knowing of the other: both take \
+                            changes. Decide which one goes on, and let the other one follow it (replication.follow): what only that \
+                            one has goes into a file";
 /// How long the leader may take to answer such a message that a node in between hands on.
 const FENCE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Longest between two signs of life on a stream of the log.
@@ -41,6 +45,8 @@ const HOLD: Duration = Duration::from_secs(600);
 pub enum NotFenced {
     /// It leads in a newer term: the message says which.
     Over(Vec<u8>),
+    /// It leads in the same term: the message says who it is.
+    Rival(Vec<u8>),
     /// A sentence for the other node.
     Refused(String),
 }
@@ -245,17 +251,11 @@ impl Leading {
                 return Err(NotFenced::Over(Message::Fence { store, term: own, name }.encode()));
             }
             if leads && term == own {
-                tracing::error!(
-                    term = own.0,
-                    other = name,
-                    "another node was promoted to the term that this one leads in, each without knowing of the other: both take \
-                     changes. Decide which one goes on, and let the other one follow it (replication.follow): what only that one \
-                     has goes into a file"
-                );
-                return Err(NotFenced::Refused(format!(
-                    "both nodes lead in term {}: an operator has to say which one goes on, and let the other one follow it",
-                    own.0
-                )));
+                if services.node.meets_rival(&name) {
+                    tracing::error!(term = own.0, other = name, "{TWO_LEAD}");
+                }
+                let name = services.node.name().to_owned();
+                return Err(NotFenced::Rival(Message::Fence { store, term: own, name }.encode()));
             }
             end_reign(&services, term, &name);
             Ok(())
@@ -273,6 +273,7 @@ async fn hand_on_fence(link: &Link, bytes: Bytes, hops: u64) -> Result<(), NotFe
     match tokio::time::timeout(FENCE_TIME_MAX, link.post(FENCE_PATH, bytes, hops)).await {
         Ok(Ok((200, _))) => Ok(()),
         Ok(Ok((410, message))) => Err(NotFenced::Over(message.to_vec())),
+        Ok(Ok((423, message))) => Err(NotFenced::Rival(message.to_vec())),
         Ok(Ok((_, why))) => refused(String::from_utf8_lossy(&why).trim()),
         Ok(Err(_)) | Err(_) => {
             refused("this node follows the leader and cannot reach it now, so that one has not heard of it yet")

@@ -227,7 +227,10 @@ pub fn begin(settings: &Settings, entropy: &Entropy) -> Result<(Settings, Option
 
 /// Whom the holder of a lease would be followed at. Whoever can write the lease names the address: the token of the nodes goes
 /// there, so it is held to what the operator allowed.
-fn followed(replication: &config::Replication, claim: &Claim) -> Result<Leader, String> {
+///
+/// # Errors
+/// A sentence for the operator: not there.
+pub fn followed(replication: &config::Replication, claim: &Claim) -> Result<Leader, String> {
     let leader = Leader::parse(&claim.address)?;
     let lease = &replication.lease.name;
     if leader.is_exposed(replication.plain) {

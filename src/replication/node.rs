@@ -21,6 +21,10 @@ use crate::http::link::Link;
 const FOLLOWERS_MAX: usize = 64;
 /// Words of the leader that are remembered until this node has caught up with them.
 const WORDS_MAX: usize = 4096;
+/// How long another leader of the same term is remembered that says nothing any more: it tries once a second for as long as it can.
+const RIVAL_REMEMBERED: Duration = Duration::from_secs(600);
+/// Between two lines of the log about it.
+const RIVAL_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Standing of a leader whose lease has run out.
 pub const SUSPENDED: &str = "suspended";
 /// No moment yet.
@@ -54,6 +58,23 @@ struct Known {
     heard: Instant,
 }
 
+/// Another node that leads in this one's term: both were promoted, each without knowing of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RivalStatus {
+    /// As its operator calls it, or its address.
+    pub name: String,
+    /// Since it last said so, ms.
+    pub silent_ms: u64,
+}
+
+/// What is kept of it.
+#[derive(Debug)]
+struct Rival {
+    name: String,
+    heard: Instant,
+    told: Instant,
+}
+
 /// This node.
 #[derive(Debug)]
 pub struct Node {
@@ -77,6 +98,7 @@ pub struct Node {
     silence: Duration,
     link: Option<Arc<Link>>,
     followers: Mutex<Vec<Known>>,
+    rival: Mutex<Option<Rival>>,
     /// Whether the process is to begin anew.
     restart: watch::Sender<bool>,
     lease: OnceLock<Arc<lease::Shared>>,
@@ -104,6 +126,7 @@ impl Node {
             silence,
             link,
             followers: Mutex::new(Vec::new()),
+            rival: Mutex::default(),
             restart: watch::Sender::new(false),
             lease: OnceLock::new(),
         }
@@ -293,8 +316,45 @@ impl Node {
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another node leads in this one's term, as that one or this one has just said. Whether the log should say so: not more than once a
+    /// minute.
+    pub fn meets_rival(&self, name: &str) -> bool {
+        let mut rival = self.rival.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match rival.as_mut().filter(|rival| rival.name == name) {
+            Some(rival) => {
+                rival.heard = now;
+                let tells = now.duration_since(rival.told) >= RIVAL_TOLD_EVERY;
+                if tells {
+                    rival.told = now;
+                }
+                tells
+            }
+            None => {
+                *rival = Some(Rival { name: name.to_owned(), heard: now, told: now });
+                true
+            }
+        }
+    }
+
+    /// The other node that leads in this one's term, while both do as far as this one knows: until it follows this one, or has not been
+    /// heard for ten minutes.
+    pub fn rival(&self) -> Option<RivalStatus> {
+        if self.role() != Role::Leader {
+            return None;
+        }
+        let rival = self.rival.lock().unwrap_or_else(PoisonError::into_inner);
+        let rival = rival.as_ref().filter(|rival| rival.heard.elapsed() < RIVAL_REMEMBERED)?;
+        Some(RivalStatus { name: rival.name.clone(), silent_ms: millis(rival.heard.elapsed()) })
+    }
+
     /// A follower has come, or gone on to `position`.
     pub fn follower_at(&self, id: [u8; 16], name: &str, address: SocketAddr, position: Position) {
+        {
+            // Whoever follows this node leads no more.
+            let mut rival = self.rival.lock().unwrap_or_else(PoisonError::into_inner);
+            rival.take_if(|rival| rival.name == name);
+        }
         let mut known = self.known();
         let heard = Instant::now();
         match known.iter_mut().find(|known| known.id == id) {
@@ -419,5 +479,23 @@ mod tests {
         let last = all.iter().find(|follower| follower.id == [255; 16]).unwrap();
         assert_eq!((last.name.as_str(), last.position, last.connected), ("by another name", Position(9), true));
         assert_eq!(all.len(), FOLLOWERS_MAX);
+    }
+
+    /// Another leader of the same term is told of once, and not again every second; it is one no more when it follows, or when this
+    /// node does not lead.
+    #[test]
+    fn a_rival_is_one_until_somebody_gives_way() {
+        let node = Node::leader();
+        assert_eq!(node.rival(), None);
+        assert_eq!(["b", "b", "b", "c", "c"].map(|name| node.meets_rival(name)), [true, false, false, true, false]);
+        assert_eq!(node.rival().map(|rival| rival.name).as_deref(), Some("c"));
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        node.follower_at([1; 16], "another", address, Position(1));
+        assert!(node.rival().is_some());
+        node.follower_at([2; 16], "c", address, Position(1));
+        assert_eq!(node.rival(), None);
+        node.meets_rival("c");
+        node.standing.set(Role::Fenced);
+        assert_eq!(node.rival(), None);
     }
 }

@@ -4,6 +4,8 @@
 //! reply - or the change still under way, and waits for it - so that it gets that one, plaintexts of keys included, and nothing
 //! happens twice. Replies are in memory alone, for two minutes, and wiped when they go; what a repeat is told after the leader
 //! itself went away is in the records ([`keyward_storage::records::change`]).
+//!
+//! A change is known by its id and by who sent it to which operation: whoever learns another's id learns nothing by it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keyward_storage::records::change::ChangeId;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::api::wire::Outbound;
+use crate::api::wire::{Authorization, Inbound, Outbound};
 
 /// Replies that are kept, and the sum of their bytes; beyond it the oldest go.
 const REPLIES_MAX: usize = 16_384;
@@ -22,15 +25,40 @@ const BYTES_MAX: usize = 64 << 20;
 /// How long one is kept.
 const KEPT_FOR: Duration = Duration::from_secs(120);
 
-/// Replies by the ids of changes.
+/// A change as it is known here: its id, its operation and the credential that it came with, as one digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Name([u8; 32]);
+
+impl Name {
+    /// The name of the change with this id that a request asks of the operation at this path.
+    pub fn new(id: ChangeId, path: &str, inbound: &Inbound) -> Name {
+        let mut digest = Sha256::new();
+        digest.update(id);
+        let (kind, credential) = match &inbound.authorization {
+            Authorization::Absent => (0, ""),
+            Authorization::One(text) => (1, &**text),
+            Authorization::NotText => (2, ""),
+            Authorization::Several => (3, ""),
+        };
+        // Each with its length, so that no two of them are one text.
+        for part in [path, credential, inbound.portal_session.as_deref().unwrap_or_default()] {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        digest.update([kind, u8::from(inbound.portal_session.is_some())]);
+        Name(digest.finalize().into())
+    }
+}
+
+/// Replies by the names of changes.
 #[derive(Default, Clone)]
 pub struct Replies(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    by_id: HashMap<ChangeId, Told>,
+    by_name: HashMap<Name, Told>,
     /// In the order in which they began.
-    order: VecDeque<(ChangeId, Instant)>,
+    order: VecDeque<(Name, Instant)>,
     bytes: usize,
 }
 
@@ -62,24 +90,24 @@ pub enum Standing {
 /// The right to carry a change out. Dropped without a reply - its task was ended - it leaves the change as if it had never come.
 pub struct Ticket {
     replies: Replies,
-    id: ChangeId,
+    name: Name,
     tell: watch::Sender<Option<Arc<Reply>>>,
     done: bool,
 }
 
 impl Replies {
     /// Looks a change up, and notes it where it is new.
-    pub fn begin(&self, id: ChangeId) -> Standing {
+    pub fn begin(&self, name: Name) -> Standing {
         let mut kept = self.kept();
         let now = Instant::now();
         kept.forget_old(now);
-        if let Some(told) = kept.by_id.get(&id) {
+        if let Some(told) = kept.by_name.get(&name) {
             return Standing::Known(told.clone());
         }
         let (tell, told) = watch::channel(None);
-        kept.by_id.insert(id, told);
-        kept.order.push_back((id, now));
-        Standing::New(Ticket { replies: self.clone(), id, tell, done: false })
+        kept.by_name.insert(name, told);
+        kept.order.push_back((name, now));
+        Standing::New(Ticket { replies: self.clone(), name, tell, done: false })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -89,18 +117,18 @@ impl Replies {
 
 impl Kept {
     fn forget_old(&mut self, now: Instant) {
-        while let Some((id, began)) = self.order.front().copied() {
+        while let Some((name, began)) = self.order.front().copied() {
             let is_old = now.duration_since(began) >= KEPT_FOR;
             if !is_old && self.order.len() < REPLIES_MAX && self.bytes <= BYTES_MAX {
                 return;
             }
             self.order.pop_front();
-            self.remove(&id);
+            self.remove(&name);
         }
     }
 
-    fn remove(&mut self, id: &ChangeId) {
-        if let Some(told) = self.by_id.remove(id) {
+    fn remove(&mut self, name: &Name) {
+        if let Some(told) = self.by_name.remove(name) {
             let bytes = told.borrow().as_ref().map_or(0, |reply| reply.body.len());
             self.bytes -= bytes.min(self.bytes);
         }
@@ -114,7 +142,7 @@ impl Ticket {
         let body = Zeroizing::new(outbound.body.to_vec());
         let bare = Outbound { body: Bytes::new(), ..outbound.clone() };
         let mut kept = self.replies.kept();
-        if kept.by_id.contains_key(&self.id) {
+        if kept.by_name.contains_key(&self.name) {
             kept.bytes += body.len();
         }
         self.tell.send_replace(Some(Arc::new(Reply { bare, body })));
@@ -125,8 +153,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.done {
             let mut kept = self.replies.kept();
-            kept.remove(&self.id);
-            kept.order.retain(|(id, _)| *id != self.id);
+            kept.remove(&self.name);
+            kept.order.retain(|(name, _)| *name != self.name);
         }
     }
 }
@@ -140,9 +168,33 @@ pub async fn told(mut told: Told) -> Option<Outbound> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::wire::{ContentType, RequestId};
+
+    const PATH: &str = "/v2/keys.createKey";
+
+    fn inbound(credential: &str) -> Inbound {
+        Inbound {
+            request_id: RequestId::parse(b"req_0000000aaaaaaaaaa").expect("an id"),
+            now_ms: 5,
+            deadline_ms: 6,
+            test_time_ms: None,
+            authorization: Authorization::One(credential.into()),
+            portal_session: None,
+            content_type: ContentType::Json,
+            client_ip: None,
+            user_agent: None,
+            metrics_disabled: false,
+            body: Bytes::new(),
+            forwarded: None,
+        }
+    }
+
+    fn name(id: ChangeId) -> Name {
+        Name::new(id, PATH, &inbound("Bearer a"))
+    }
 
     fn is_new(replies: &Replies, id: ChangeId) -> bool {
-        matches!(replies.begin(id), Standing::New(_))
+        matches!(replies.begin(name(id)), Standing::New(_))
     }
 
     /// A change is carried out once however often it comes, whoever comes late hears the first reply, and one that was given up
@@ -150,17 +202,17 @@ mod tests {
     #[tokio::test]
     async fn a_repeat_hears_the_first_reply() {
         let replies = Replies::default();
-        let Standing::New(ticket) = replies.begin([1; 16]) else { panic!("it is new") };
-        let Standing::Known(early) = replies.begin([1; 16]) else { panic!("it is under way") };
+        let Standing::New(ticket) = replies.begin(name([1; 16])) else { panic!("it is new") };
+        let Standing::Known(early) = replies.begin(name([1; 16])) else { panic!("it is under way") };
         let waiting = tokio::spawn(told(early));
         ticket.answer(&Outbound { status: 409, ..Outbound::ok("the reply") });
-        let Standing::Known(late) = replies.begin([1; 16]) else { panic!("it is done") };
+        let Standing::Known(late) = replies.begin(name([1; 16])) else { panic!("it is done") };
         for heard in [waiting.await.expect("it ends"), told(late).await] {
             let heard = heard.expect("a reply");
             assert_eq!((heard.status, &heard.body[..]), (409, &b"the reply"[..]));
         }
-        let Standing::New(ticket) = replies.begin([2; 16]) else { panic!("it is new") };
-        let Standing::Known(early) = replies.begin([2; 16]) else { panic!("it is under way") };
+        let Standing::New(ticket) = replies.begin(name([2; 16])) else { panic!("it is new") };
+        let Standing::Known(early) = replies.begin(name([2; 16])) else { panic!("it is under way") };
         drop(ticket);
         assert!(told(early).await.is_none() && is_new(&replies, [2; 16]));
     }
@@ -172,14 +224,14 @@ mod tests {
         let answer = |number: u64, bytes: usize| {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&number.to_be_bytes());
-            if let Standing::New(ticket) = replies.begin(id) {
+            if let Standing::New(ticket) = replies.begin(name(id)) {
                 ticket.answer(&Outbound::ok(vec![0; bytes]));
             }
         };
         (0..2 * REPLIES_MAX as u64).for_each(|number| answer(number, 1));
         let sizes = || {
             let kept = replies.kept();
-            (kept.by_id.len(), kept.order.len(), kept.bytes)
+            (kept.by_name.len(), kept.order.len(), kept.bytes)
         };
         let (known, ordered, bytes) = sizes();
         assert!(known <= REPLIES_MAX && ordered == known && bytes == known, "{known} {ordered} {bytes}");
@@ -187,5 +239,33 @@ mod tests {
         let (known, _, bytes) = sizes();
         assert!(bytes <= BYTES_MAX + BYTES_MAX / 16 && known < 40, "{known} {bytes}");
         assert!(is_new(&replies, [0; 16]), "the first went long ago");
+    }
+
+    /// Whoever knows the id of another's change, and sends it under a credential of their own or to another operation, asks for
+    /// something new: the stored reply, which may hold a key's plaintext, is not theirs.
+    #[test]
+    fn a_reply_is_for_who_asked() {
+        let replies = Replies::default();
+        let Standing::New(ticket) = replies.begin(name([1; 16])) else { panic!("it is new") };
+        ticket.answer(&Outbound::ok("a plaintext"));
+        let with = |change: &dyn Fn(&mut Inbound)| {
+            let mut inbound = inbound("Bearer a");
+            change(&mut inbound);
+            Name::new([1; 16], PATH, &inbound)
+        };
+        let strangers = [
+            with(&|inbound| inbound.authorization = Authorization::One("Bearer b".into())),
+            with(&|inbound| inbound.authorization = Authorization::Absent),
+            with(&|inbound| inbound.authorization = Authorization::NotText),
+            with(&|inbound| inbound.authorization = Authorization::Several),
+            with(&|inbound| inbound.portal_session = Some("".into())),
+            with(&|inbound| inbound.portal_session = Some("a".into())),
+            Name::new([1; 16], "/v2/keys.deleteKey", &inbound("Bearer a")),
+            Name::new([2; 16], PATH, &inbound("Bearer a")),
+        ];
+        for (at, stranger) in strangers.into_iter().enumerate() {
+            assert!(matches!(replies.begin(stranger), Standing::New(_)), "{at}");
+        }
+        assert!(!is_new(&replies, [1; 16]), "it is known to who asked");
     }
 }

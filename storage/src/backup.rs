@@ -122,16 +122,28 @@ pub enum RestoreError {
     Order,
 }
 
-/// A store that is being restored. Dropped before [`Restore::finish`], it leaves an empty directory.
+/// A store that is being restored. Dropped before [`Restore::finish`], it leaves the directory as it was found: empty, or not there.
 pub struct Restore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    found: Found,
     _lock: Box<dyn Send + Sync>,
     /// Directories whose names have to be made durable.
     dirs: BTreeSet<PathBuf>,
     made: Option<Filling>,
     rows: u64,
     is_finished: bool,
+}
+
+/// How a restore found its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It was not there.
+    Nothing,
+    /// Nobody had locked it before.
+    Unlocked,
+    /// A file `LOCK` was in it.
+    Locked,
 }
 
 impl Restore {
@@ -145,6 +157,7 @@ impl Restore {
             error => error,
         };
         let io = |path: &Path, error| RestoreError::Open(explained(io_error(path)(error)));
+        let was_there = disk.list(dir).is_ok();
         disk.create_dir_all(dir).map_err(|error| io(dir, error))?;
         let may_be_there = |name: &String| name == "LOCK" || name == "lost+found";
         let mut files = disk.list(dir).map_err(|error| io(dir, error))?;
@@ -154,6 +167,11 @@ impl Restore {
         {
             return Err(RestoreError::NotEmpty { dir: dir.to_owned(), found: found.clone() });
         }
+        let found = match was_there {
+            false => Found::Nothing,
+            true if files.iter().any(|name| name == "LOCK") => Found::Locked,
+            true => Found::Unlocked,
+        };
         let lock_path = dir.join("LOCK");
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => RestoreError::Open(OpenError::Locked(dir.to_owned())),
@@ -163,6 +181,7 @@ impl Restore {
         let restore = Restore {
             disk: Arc::clone(&disk),
             dir: dir.to_owned(),
+            found,
             _lock: lock,
             dirs,
             made: None,
@@ -193,6 +212,15 @@ impl Restore {
             self.disk.sync_dir(&self.dir)?;
         }
         Ok(())
+    }
+
+    /// Takes away what the beginning made: the directory, or the lock in it, which is held until this is dropped.
+    fn leave(&self) -> io::Result<()> {
+        match self.found {
+            Found::Nothing => self.disk.remove_tree(&self.dir),
+            Found::Unlocked => self.disk.remove(&self.dir.join("LOCK")),
+            Found::Locked => Ok(()),
+        }
     }
 
     /// Makes the store: `state` is what [`Copy::state`] gave. The store gets an id of its own, since its log and that of the
@@ -266,7 +294,7 @@ impl Drop for Restore {
             // redb writes to its file when it is closed.
             self.made = None;
             // Where even this fails the mark stays, and the next restore clears up.
-            let _ = self.clear(true);
+            let _ = self.clear(true).and_then(|()| self.leave());
         }
     }
 }

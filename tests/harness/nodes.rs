@@ -14,7 +14,8 @@ use super::{Options, Server, Workspace};
 
 /// How long a node may take to get somewhere.
 const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
+/// What nodes of the tests know each other by.
+pub const TOKEN: &str = "the-token-that-nodes-of-the-tests-know-each-other-by";
 
 /// A port that nobody has: a node that is started again must be found where it was.
 pub fn free_port() -> u16 {
@@ -60,6 +61,11 @@ impl Place {
             None => options,
         }
     }
+}
+
+/// Waits until a node follows.
+pub fn follows(server: &Server) {
+    until("the stream", || server.log().contains("the leader's log is followed"));
 }
 
 pub fn status(server: &Server) -> Value {

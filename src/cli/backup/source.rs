@@ -3,11 +3,13 @@
 //! Whichever it is, each file is handed out with its bytes, summed up as they go by, and at the end the sums are compared with the
 //! manifest. So whoever takes the files must not make anything of them that counts before [`Source::read`] has returned.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::archive;
 use super::manifest::{
@@ -102,11 +104,16 @@ impl Source {
             }
         };
         let mut reading = Reading { seen: Vec::new(), names: BTreeSet::new(), manifest: None, done: 0 };
+        // Headers and padding are bytes of the archive, too.
+        let read = Rc::new(Cell::new(0));
+        let from = Counted { from, read: Rc::clone(&read) };
         archive::read(&mut BufReader::with_capacity(READ_BYTES, from), &mut |path, length, bytes| {
             reading.file(path, length, bytes, take)?;
-            how_far(reading.done, all);
+            how_far(read.get(), all);
             Ok(())
         })?;
+        // What an archive is padded with at its end is not read.
+        how_far(all.max(read.get()), all);
         match reading.manifest {
             Some(manifest) => Ok((manifest, reading.seen)),
             None => Err(format!("it is cut off: it does not end with {MANIFEST_FILE}")),
@@ -180,6 +187,20 @@ impl Reading {
         self.done += entry.bytes;
         self.seen.push(entry);
         Ok(())
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    from: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
     }
 }
 

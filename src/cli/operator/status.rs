@@ -8,7 +8,7 @@ use keyward_storage::records::{self, workspace};
 
 use super::super::status::{
     CountsShown, DiskShown, EventsShown, ExportLag, FollowerShown, LeaderShown, LeaseShown, QueriesShown, ReasonShown,
-    ReplicationShown, SearchShown, ServerShown, Status, StorageShown, VaultShown,
+    ReplicationShown, RivalShown, SearchShown, ServerShown, Status, StorageShown, VaultShown,
 };
 use super::unreadable;
 use crate::app::Services;
@@ -16,6 +16,7 @@ use crate::health;
 use crate::metrics::process;
 use crate::metrics::recorder::Outcome;
 use crate::replication::lease::Shown;
+use crate::replication::node::RivalStatus;
 
 /// How the server is, or what the directory holds.
 ///
@@ -127,6 +128,7 @@ fn replication(services: &Services) -> ReplicationShown {
         position,
         leader,
         lease,
+        rival: node.rival().map(|RivalStatus { name, silent_ms }| RivalShown { name, silent_ms }),
         followers: followers.collect(),
     }
 }

@@ -11,6 +11,8 @@ use super::{Disk, DiskFile};
 /// Only the owner reads or writes what a store keeps.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+/// How often a lock is tried whose file goes away meanwhile.
+const LOCK_TRIES: usize = 8;
 
 /// The file systems of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,10 +95,17 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        let file = open(path, true)?;
-        // Dropping the file closes it, and closing it gives the lock back, kill -9 included.
-        file.try_lock()?;
-        Ok(Box::new(file))
+        for _ in 0..LOCK_TRIES {
+            let file = open(path, true)?;
+            // Dropping the file closes it, and closing it gives the lock back, kill -9 included.
+            file.try_lock()?;
+            // Who had it before may have removed it on leaving: a lock on a file without a name keeps nobody out.
+            let has_name = |found: fs::Metadata| file.metadata().is_ok_and(|own| own.ino() == found.ino());
+            if fs::metadata(path).is_ok_and(has_name) {
+                return Ok(Box::new(file));
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

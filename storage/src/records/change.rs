@@ -4,6 +4,8 @@
 //! itself, so that a repeat - the link was cut before the answer came - finds it, on this leader or, since rows travel, on
 //! the next one. A row is of no use once nobody repeats its change any more, and is swept then.
 
+use sha2::{Digest, Sha256};
+
 use super::codec::row;
 use super::{CHANGE, Row, row_key, workspace_of};
 use crate::error::ReadError;
@@ -36,6 +38,20 @@ pub fn id(now: u64, random: [u8; 10]) -> ChangeId {
     id[..6].copy_from_slice(&now.to_be_bytes()[2..]);
     id[6..].copy_from_slice(&random);
     id
+}
+
+/// The id under which a change is noted: of the same moment, and of whoever sent it and what for, so that nobody who learns the id of
+/// another's change finds that, or stands in its way.
+pub fn of_sender(id: ChangeId, sender: &[&str]) -> ChangeId {
+    let mut digest = Sha256::new();
+    digest.update(id);
+    for part in sender {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    let mut of_sender = id;
+    of_sender[6..].copy_from_slice(&digest.finalize()[..10]);
+    of_sender
 }
 
 /// Reads what is known of a change; `None` for one that was not made, or long ago.
@@ -88,6 +104,14 @@ mod tests {
         let expected = format!("017265715f{}01000000000000000200000000000000", "61".repeat(17));
         assert_eq!(hex(&row.to_bytes()), expected);
         assert_eq!(ChangeRow::from_bytes(&row.to_bytes()), Ok(row));
-        assert_eq!(hex(&id(0x0102_0304_0506, [7; 10])), format!("010203040506{}", "07".repeat(10)));
+        let drawn = id(0x0102_0304_0506, [7; 10]);
+        assert_eq!(hex(&drawn), format!("010203040506{}", "07".repeat(10)));
+        assert_eq!(hex(&of_sender(drawn, &["ws_a", "key_b", "/v2/c"])), "010203040506b472e5116a4a1d9dd81e");
+        let others = [&["ws_a", "key_b/v2/c"][..], &["ws_a", "key_b", "/v2/d"], &["ws_ak", "ey_b", "/v2/c"], &[]];
+        let mut ids: Vec<ChangeId> = others.map(|sender| of_sender(drawn, sender)).to_vec();
+        ids.push(of_sender(drawn, &["ws_a", "key_b", "/v2/c"]));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 5);
     }
 }
