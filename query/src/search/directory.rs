@@ -4,12 +4,17 @@
 //! then an error of one search and not the end of the process. Nothing is synced. The index is derived; after a loss of power
 //! its checksums tell whether it is whole, and it is made anew where it is not, while the log's syncs have the disk for
 //! themselves.
+//!
+//! After every commit tantivy opens every segment twice, to mark deleted rows and to search it, and reads its dictionary and
+//! columns whole each time. A segment's files never change, so whoever opens one that is open gets the same bytes: a commit
+//! reads what is new. Nothing is kept that nobody has open.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use keyward_storage::disk::{Disk, DiskFile};
 use tantivy::HasLen;
@@ -19,12 +24,19 @@ use tantivy::directory::{
     WatchHandle, WritePtr,
 };
 
+/// The end of a file that is kept while it is open, bytes: where tantivy has what it reads whenever it opens one.
+const END_BYTES: usize = 1024;
+/// Readings of so many bytes are shared among all who have the file open.
+const SHARED_BYTES_MIN: usize = 16 << 10;
+
 /// A directory of the disk seam, as tantivy wants one.
 #[derive(Clone)]
 pub struct Seam {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     meta: Arc<MetaLock>,
+    /// The files that are open for reading.
+    files: Arc<Mutex<HashMap<PathBuf, Weak<Handle>>>>,
 }
 
 /// Held while the list of segments is read and their files are opened, so that a merge that ends meanwhile does not remove
@@ -55,7 +67,7 @@ impl Drop for MetaGuard {
 impl Seam {
     /// The directory, which is there.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Seam {
-        Seam { disk, dir, meta: Arc::default() }
+        Seam { disk, dir, meta: Arc::default(), files: Arc::default() }
     }
 
     fn path(&self, name: &Path) -> PathBuf {
@@ -68,6 +80,21 @@ impl Seam {
             _ => OpenReadError::wrap_io_error(error, name.to_owned()),
         })
     }
+
+    /// A file that is never written again, as everybody has it open.
+    fn handle(&self, name: &Path) -> Result<Arc<Handle>, OpenReadError> {
+        let known = || self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = known().get(name).and_then(Weak::upgrade) {
+            return Ok(handle);
+        }
+        let handle =
+            Handle::new(self.open(name)?).map_err(|error| OpenReadError::wrap_io_error(error, name.to_owned()))?;
+        let handle = Arc::new(handle);
+        let mut files = known();
+        files.retain(|_, handle| handle.strong_count() > 0);
+        files.insert(name.to_owned(), Arc::downgrade(&handle));
+        Ok(handle)
+    }
 }
 
 impl fmt::Debug for Seam {
@@ -78,12 +105,11 @@ impl fmt::Debug for Seam {
 
 impl Directory for Seam {
     fn get_file_handle(&self, name: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        let file = self.open(name)?;
-        let length = file.len().map_err(|error| OpenReadError::wrap_io_error(error, name.to_owned()))?;
-        Ok(Arc::new(Handle { file, length: usize::try_from(length).unwrap_or(usize::MAX) }))
+        Ok(self.handle(name)?)
     }
 
     fn delete(&self, name: &Path) -> Result<(), DeleteError> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.disk.remove(&self.path(name)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => DeleteError::FileDoesNotExist(name.to_owned()),
             _ => DeleteError::IoError { io_error: Arc::new(error), filepath: name.to_owned() },
@@ -110,9 +136,12 @@ impl Directory for Seam {
     }
 
     fn atomic_read(&self, name: &Path) -> Result<Vec<u8>, OpenReadError> {
-        let handle = self.get_file_handle(name)?;
-        let bytes = handle.read_bytes(0..handle.len());
-        Ok(bytes.map_err(|error| OpenReadError::wrap_io_error(error, name.to_owned()))?.to_vec())
+        let file = self.open(name)?;
+        let read = || {
+            let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+            file.read_exact_at(0, &mut bytes).map(|()| bytes)
+        };
+        read().map_err(|error| OpenReadError::wrap_io_error(error, name.to_owned()))
     }
 
     fn atomic_write(&self, name: &Path, data: &[u8]) -> io::Result<()> {
@@ -147,6 +176,40 @@ impl Directory for Seam {
 struct Handle {
     file: Arc<dyn DiskFile>,
     length: usize,
+    /// Its last bytes, at most [`END_BYTES`].
+    end: OwnedBytes,
+    /// Large parts that somebody has read and still holds.
+    parts: Mutex<Vec<(Range<usize>, Weak<[u8]>)>>,
+}
+
+impl Handle {
+    fn new(file: Arc<dyn DiskFile>) -> io::Result<Handle> {
+        let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+        let end = read(&*file, length.saturating_sub(END_BYTES)..length)?;
+        Ok(Handle { file, length, end: OwnedBytes::new(end), parts: Mutex::default() })
+    }
+
+    /// A large part, as somebody else has it or from the file.
+    fn part(&self, range: Range<usize>) -> io::Result<Arc<[u8]>> {
+        let parts = || self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = parts().iter().find(|(of, _)| *of == range).and_then(|(_, part)| part.upgrade());
+        if let Some(part) = known {
+            return Ok(part);
+        }
+        let part = read(&*self.file, range.clone())?;
+        let mut parts = parts();
+        parts.retain(|(_, part)| part.strong_count() > 0);
+        parts.push((range, Arc::downgrade(&part)));
+        Ok(part)
+    }
+}
+
+fn read(file: &dyn DiskFile, range: Range<usize>) -> io::Result<Arc<[u8]>> {
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, range.len()).collect();
+    if let Some(bytes) = Arc::get_mut(&mut bytes) {
+        file.read_exact_at(range.start as u64, bytes)?;
+    }
+    Ok(bytes)
 }
 
 impl fmt::Debug for Handle {
@@ -166,9 +229,14 @@ impl FileHandle for Handle {
         if range.start > range.end || range.end > self.length {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
         }
-        let mut bytes = vec![0; range.len()];
-        self.file.read_exact_at(range.start as u64, &mut bytes)?;
-        Ok(OwnedBytes::new(bytes))
+        let before_end = self.length - self.end.len();
+        if range.start >= before_end {
+            return Ok(self.end.slice(range.start - before_end..range.end - before_end));
+        }
+        if range.len() < SHARED_BYTES_MIN {
+            return Ok(OwnedBytes::new(read(&*self.file, range)?));
+        }
+        Ok(OwnedBytes::new(self.part(range)?))
     }
 }
 
