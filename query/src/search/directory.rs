@@ -24,10 +24,15 @@ use tantivy::directory::{
     WatchHandle, WritePtr,
 };
 
-/// The end of a file that is kept while it is open, bytes: where tantivy has what it reads whenever it opens one.
+/// A file of at most so many bytes is read as a whole, and kept while it is open: most commits are smaller.
+const WHOLE_BYTES_MAX: usize = 128 << 10;
+/// The end of a larger file that is kept while it is open, bytes: where tantivy has what it reads whenever it opens one.
 const END_BYTES: usize = 1024;
 /// Readings of so many bytes are shared among all who have the file open.
 const SHARED_BYTES_MIN: usize = 16 << 10;
+/// How much is read at once for whoever reads on where the last reading ended, bytes: a merge and a range of words read the
+/// rows of each term by themselves, most of them a few bytes.
+const AHEAD_BYTES: usize = 64 << 10;
 
 /// A directory of the disk seam, as tantivy wants one.
 #[derive(Clone)]
@@ -176,17 +181,48 @@ impl Directory for Seam {
 struct Handle {
     file: Arc<dyn DiskFile>,
     length: usize,
-    /// Its last bytes, at most [`END_BYTES`].
+    /// Its last bytes, or all of them.
     end: OwnedBytes,
     /// Large parts that somebody has read and still holds.
     parts: Mutex<Vec<(Range<usize>, Weak<[u8]>)>>,
+    ahead: Mutex<Ahead>,
+}
+
+/// What was read ahead.
+struct Ahead {
+    /// Where it begins.
+    from: usize,
+    bytes: OwnedBytes,
+    /// Where the last reading ended.
+    next: usize,
 }
 
 impl Handle {
     fn new(file: Arc<dyn DiskFile>) -> io::Result<Handle> {
         let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
-        let end = read(&*file, length.saturating_sub(END_BYTES)..length)?;
-        Ok(Handle { file, length, end: OwnedBytes::new(end), parts: Mutex::default() })
+        let kept = if length <= WHOLE_BYTES_MAX { length } else { END_BYTES };
+        let end = OwnedBytes::new(read(&*file, length - kept..length)?);
+        let ahead = Ahead { from: 0, bytes: OwnedBytes::empty(), next: usize::MAX };
+        Ok(Handle { file, length, end, parts: Mutex::default(), ahead: Mutex::new(ahead) })
+    }
+
+    /// A small part: of what was read ahead, with more of what comes behind it, or by itself.
+    fn small(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        // Whoever finds another at it reads for himself.
+        if let Ok(mut ahead) = self.ahead.try_lock() {
+            let goes_on = std::mem::replace(&mut ahead.next, range.end) == range.start;
+            let known = ahead.from..ahead.from + ahead.bytes.len();
+            if known.start <= range.start && range.end <= known.end {
+                return Ok(ahead.bytes.slice(range.start - known.start..range.end - known.start));
+            }
+            if goes_on {
+                let until = range.end.max(self.length.min(range.start + AHEAD_BYTES));
+                ahead.bytes = OwnedBytes::new(read(&*self.file, range.start..until)?);
+                ahead.from = range.start;
+                return Ok(ahead.bytes.slice(0..range.len()));
+            }
+        }
+        Ok(OwnedBytes::new(read(&*self.file, range)?))
     }
 
     /// A large part, as somebody else has it or from the file.
@@ -234,7 +270,7 @@ impl FileHandle for Handle {
             return Ok(self.end.slice(range.start - before_end..range.end - before_end));
         }
         if range.len() < SHARED_BYTES_MIN {
-            return Ok(OwnedBytes::new(read(&*self.file, range)?));
+            return self.small(range);
         }
         Ok(OwnedBytes::new(self.part(range)?))
     }
@@ -261,5 +297,71 @@ impl Write for Appender {
 impl TerminatingWrite for Appender {
     fn terminate_ref(&mut self, _: AntiCallToken) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_storage::disk::RealDisk;
+
+    use super::*;
+
+    fn written(bytes: &[u8]) -> (tempfile::TempDir, Seam, PathBuf) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (seam, name) = (Seam::new(Arc::new(RealDisk), dir.path().to_owned()), PathBuf::from("file"));
+        let mut file = seam.open_write(&name).expect("a new file");
+        file.write_all(bytes).expect("room");
+        file.terminate().expect("room");
+        (dir, seam, name)
+    }
+
+    /// Whatever is read, in whatever order, from a small file or a large one: it is what was written.
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let mut dice = 1_u64;
+        let mut roll = move |below: usize| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) as usize % below
+        };
+        for length in [0, 1, END_BYTES, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1, 5 * AHEAD_BYTES + 7] {
+            let bytes: Vec<u8> = (0..length).map(|_| roll(256) as u8).collect();
+            let (_dir, seam, name) = written(&bytes);
+            let file = seam.get_file_handle(&name).expect("it is there");
+            assert_eq!(file.len(), length);
+            let mut at = 0;
+            let mut held = Vec::new();
+            for _ in 0..3000 {
+                if roll(20) == 0 || at >= length {
+                    at = roll(length + 1);
+                }
+                let end = at + roll((length - at).min(if roll(30) == 0 { usize::MAX } else { 300 }) + 1);
+                let read = file.read_bytes(at..end).expect("it is there");
+                assert!(read.as_slice() == &bytes[at..end], "{at}..{end} of {length}");
+                if roll(10) == 0 {
+                    held.push((at..end, read));
+                }
+                at = end;
+            }
+            assert!(held.iter().all(|(range, read)| read.as_slice() == &bytes[range.clone()]));
+            assert!(file.read_bytes(0..length + 1).is_err());
+        }
+    }
+
+    /// A dictionary that a search has open is not read again by the next commit; one that nobody has open is not kept.
+    #[test]
+    fn whoever_opens_what_is_open_gets_the_same_bytes() {
+        let (_dir, seam, name) = written(&vec![7; 10 * WHOLE_BYTES_MAX]);
+        let open = || seam.get_file_handle(&name).expect("it is there");
+        let dictionary = |file: &Arc<dyn FileHandle>| file.read_bytes(100..9 * WHOLE_BYTES_MAX).expect("it is there");
+        let (first, second) = (open(), open());
+        let (of_first, of_second) = (dictionary(&first), dictionary(&second));
+        assert!(Arc::ptr_eq(&first, &second) && std::ptr::eq(of_first.as_slice(), of_second.as_slice()));
+        drop((of_first, of_second));
+        let handle = seam.handle(&name).expect("it is there");
+        assert_eq!(handle.parts.lock().expect("whole").iter().filter(|(_, part)| part.strong_count() > 0).count(), 0);
+        drop((handle, first, second));
+        assert_eq!(seam.files.lock().expect("whole").get(&name).map_or(0, Weak::strong_count), 0);
+        seam.delete(&name).expect("it is there");
+        assert!(matches!(seam.get_file_handle(&name), Err(OpenReadError::FileDoesNotExist(_))));
     }
 }
