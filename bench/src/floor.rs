@@ -24,8 +24,6 @@ use crate::{Error, Result};
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header fields of a request.
-const HEADERS_MAX: usize = 100;
 /// Largest body the floor answers with.
 pub const MAX_BODY: usize = 1024 * 1024;
 
@@ -70,7 +68,6 @@ async fn accept(listen: SocketAddr, body: Bytes, head_deadline: bool) -> io::Res
         .timer(TokioTimer::new())
         .keep_alive(true)
         .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
         .header_read_timeout(if head_deadline { Some(HEAD_DEADLINE) } else { None });
     builder.http2().timer(TokioTimer::new());
     loop {

@@ -434,6 +434,8 @@ enum Next {
 }
 
 fn main() -> ExitCode {
+    // As keyward's main does.
+    keyward::allocator::keep_freed_memory();
     let done = match Arguments::parse().command {
         Command::Http(http) => load(&http),
         Command::Floor(floor) => serve(&floor),

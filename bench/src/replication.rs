@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::child::{Cores, Server, keyward_binary};
 use crate::compare::{fresh_root_key, key_request, make_api, make_keys, operation_headers, scratch};
 use crate::load::{Plan, histogram, run};
+use crate::report::per_request;
 use crate::store::{WORKSPACE, make_api as make_api_in};
 use crate::wire::render;
 use crate::{Error, Result};
@@ -81,6 +82,12 @@ pub struct Report {
     pub verifies_alone: f64,
     /// The same with a follower.
     pub verifies_followed: f64,
+    /// Verifications a second of the follower itself.
+    pub verifies_local: f64,
+    /// CPU time of the leader for each, in microseconds, with a follower.
+    pub leader_cpu_us: f64,
+    /// The follower's for each of its own.
+    pub follower_cpu_us: f64,
 }
 
 /// Measures.
@@ -89,7 +96,7 @@ pub struct Report {
 /// Whatever keeps it from measuring.
 pub fn replication(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let place = scratch(options.directory.as_ref())?;
-    let (alone, followed) = verifies(options, place.path(), say)?;
+    let verifies = verifies(options, place.path(), say)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::io("start threads"))?;
     let measured = runtime.block_on(in_process(options, place.path(), say));
@@ -104,8 +111,11 @@ pub fn replication(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Repor
         records: options.records,
         written_per_second,
         caught_up_per_second,
-        verifies_alone: alone,
-        verifies_followed: followed,
+        verifies_alone: verifies.alone.per_second(),
+        verifies_followed: verifies.followed.per_second(),
+        verifies_local: verifies.local.per_second(),
+        leader_cpu_us: verifies.followed.cpu_us(),
+        follower_cpu_us: verifies.local.cpu_us(),
     })
 }
 
@@ -115,7 +125,8 @@ impl Report {
         format!(
             "lag at {:.0} changes/s: p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms\n\
              {} changes written at {:.0}/s, caught up with at {:.0}/s: {:.1} times as fast\n\
-             verifications of the leader: alone {:.0}/s, with a follower {:.0}/s: {:+.1} %",
+             verifications of the leader: alone {:.0}/s, with a follower {:.0}/s: {:+.1} %\n\
+             verifications of the follower itself: {:.0}/s; CPU for each {:.2} us, of the leader's {:.2} us",
             self.changes_per_second,
             self.lag_p50_ms,
             self.lag_p99_ms,
@@ -127,6 +138,9 @@ impl Report {
             self.verifies_alone,
             self.verifies_followed,
             100.0 * (self.verifies_followed / self.verifies_alone.max(1.0) - 1.0),
+            self.verifies_local,
+            self.follower_cpu_us,
+            self.leader_cpu_us,
         )
     }
 }
@@ -271,8 +285,41 @@ async fn lag(
     Ok((made, took, lags))
 }
 
-/// Verifications a second of a leader: alone, and with a follower.
-fn verifies(options: &Options, place: &Path, say: &mut dyn FnMut(&str)) -> Result<(f64, f64)> {
+/// What verifications of one kind have come to, round by round.
+#[derive(Default)]
+struct Rounds {
+    per_second: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+impl Rounds {
+    fn measure(&mut self, server: &Server, plan: &Plan) -> Result<()> {
+        let before = server.cpu()?;
+        let outcome = run(plan)?;
+        outcome.expect_all(200)?;
+        self.per_second.push(outcome.throughput());
+        self.cpu_us.push(per_request(server.cpu()?.saturating_sub(before), outcome.sent));
+        Ok(())
+    }
+
+    fn per_second(&self) -> f64 {
+        median(&self.per_second)
+    }
+
+    fn cpu_us(&self) -> f64 {
+        median(&self.cpu_us)
+    }
+}
+
+/// Verifications of a leader alone, of one with a follower, and of the follower itself.
+#[derive(Default)]
+struct Verifies {
+    alone: Rounds,
+    followed: Rounds,
+    local: Rounds,
+}
+
+fn verifies(options: &Options, place: &Path, say: &mut dyn FnMut(&str)) -> Result<Verifies> {
     let binary = keyward_binary(options.keyward.as_deref())?;
     let cores = if options.pin { Some(Cores::choose()?) } else { None };
     let port = free_port()?;
@@ -293,35 +340,33 @@ fn verifies(options: &Options, place: &Path, say: &mut dyn FnMut(&str)) -> Resul
     let headers = operation_headers(&root_key);
     let api = make_api(leader.target, &headers)?;
     let keys = make_keys(leader.target, &headers, &key_request(&api, false), KEYS)?;
-    let requests: Result<Vec<Vec<u8>>> = keys
-        .iter()
-        .map(|key| {
-            render(leader.target, "POST", "/v2/keys.verifyKey", &headers, json!({ "key": key }).to_string().as_bytes())
-        })
-        .collect();
-    let plan = Plan::closed(leader.target, requests?, CONNECTIONS, Duration::from_secs(options.seconds));
-    let measure = || -> Result<f64> {
-        let outcome = run(&plan)?;
-        outcome.expect_all(200)?;
-        Ok(outcome.throughput())
+    let plan = |server: &Server| -> Result<Plan> {
+        let body = |key: &String| json!({ "key": key }).to_string().into_bytes();
+        let requests: Result<Vec<Vec<u8>>> =
+            keys.iter().map(|key| render(server.target, "POST", "/v2/keys.verifyKey", &headers, &body(key))).collect();
+        Ok(Plan::closed(server.target, requests?, CONNECTIONS, Duration::from_secs(options.seconds)))
     };
-    measure()?;
-    let (mut alone, mut followed) = (Vec::new(), Vec::new());
+    let at_leader = plan(&leader)?;
+    let mut seen = Verifies::default();
+    Rounds::default().measure(&leader, &at_leader)?;
     for round in 0..options.rounds {
         say(&format!("verifying, round {} of {}", round + 1, options.rounds));
-        alone.push(measure()?);
+        seen.alone.measure(&leader, &at_leader)?;
         let mut command = node("follower");
         command.env("KEYWARD_REPLICATION_FOLLOW", format!("http://127.0.0.1:{port}"));
         // On the generator's core: it is another machine's time that it takes.
         let follower = Server::start(command, "/health/ready", &place.join("http-follower.log"), None)?;
-        followed.push(measure()?);
+        seen.followed.measure(&leader, &at_leader)?;
+        let at_follower = plan(&follower)?;
+        seen.local.measure(&follower, &at_follower)?;
         follower.stop()?;
     }
     leader.stop()?;
-    Ok((median(&mut alone), median(&mut followed)))
+    Ok(seen)
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -11,6 +11,7 @@ mod find;
 mod follow;
 mod schema;
 mod shared;
+mod superseded;
 mod texts;
 mod view;
 mod words;
@@ -48,7 +49,7 @@ pub struct Options {
 /// Numbers for metrics and health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Rows in the index.
+    /// Rows in the index, those included that are out of date for a while.
     pub rows: u64,
     /// Segments it consists of.
     pub segments: u64,

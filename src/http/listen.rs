@@ -34,8 +34,6 @@ use crate::tls::Tls;
 
 /// Bytes of a request's head, and of what is read ahead of the operations.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header fields of a request.
-const HEADERS_MAX: usize = 100;
 /// Requests one HTTP/2 connection may have running.
 pub(super) const STREAMS_MAX: u32 = 32;
 /// Bytes a peer may send on a connection, and on one of its streams, before they are read: they are memory of ours.
@@ -155,8 +153,9 @@ impl<A: Application> Server<A> {
             .http1()
             .timer(TokioTimer::new())
             .keep_alive(true)
+            // More than 100 header fields are refused by hyper itself. To name that limit would have it fill two tables of as
+            // many entries for every request, which it otherwise leaves as they are.
             .max_buf_size(HEAD_BYTES_MAX)
-            .max_headers(HEADERS_MAX)
             // hyper's own limit also runs while a connection is idle; `Activity` tells the two apart.
             .header_read_timeout(None);
         builder

@@ -67,6 +67,10 @@ class Query:
         self.window = ""
         self.limit_by = None
         self.limit = None
+        # What stands for the items instead of them: `*`, `t.*`.
+        self.star = ""
+        # Whether GROUP BY and ORDER BY name columns by their positions, and whether WHERE is PREWHERE.
+        self.positions, self.prewhere = False, False
         # (operator, Query)
         self.branch = None
 
@@ -76,16 +80,16 @@ class Query:
             found.append("WITH " + ", ".join(f"{name} AS ({value.text()})" if isinstance(value, Query)
                                              else f"{value.text()} AS {name}" for name, value in self.ctes))
         distinct = f"DISTINCT ON ({self.distinct}) " if isinstance(self.distinct, str) else "DISTINCT " if self.distinct else ""
-        found.append(f"SELECT {distinct}{', '.join(item.text() for item in self.items)}")
+        found.append(f"SELECT {distinct}{self.star or self.text_of_items()}")
         source = "".join(part if isinstance(part, str) else f"({part.text()})" if isinstance(part, Query) else part.text()
                          for part in self.source)
         found.append(f"FROM {source}")
         if self.where[0]:
-            found.append(f"WHERE {self.where[0].text()}")
+            found.append(f"{'PREWHERE' if self.prewhere else 'WHERE'} {self.where[0].text()}")
         if self.group is not None:
-            keys = ", ".join(node.text() for node in self.group)
+            keys = ", ".join(self.named(node.text()) for node in self.group)
             found.append({"": f"GROUP BY {keys}", "ALL": "GROUP BY ALL", "TOTALS": f"GROUP BY {keys} WITH TOTALS",
-                          "GROUPING SETS": f"GROUP BY GROUPING SETS (({keys}), ({self.group[0].text()}), ())"}.get(
+                          "GROUPING SETS": f"GROUP BY GROUPING SETS (({keys}), ({self.named(self.group[0].text())}), ())"}.get(
                               self.sets, f"GROUP BY {self.sets}({keys})"))
         if self.having[0]:
             found.append(f"HAVING {self.having[0].text()}")
@@ -93,7 +97,7 @@ class Query:
             found.append(f"WINDOW {self.window}")
         if self.order:
             found.append("ORDER BY " + ", ".join(
-                f"{alias}{way}{' ' + self.fill if self.fill and at == self.fill_at else ''}"
+                f"{self.named(alias)}{way}{' ' + self.fill if self.fill and at == self.fill_at else ''}"
                 for at, (alias, way) in enumerate(self.order)))
             if self.fill and self.interpolate:
                 found.append(self.interpolate)
@@ -104,6 +108,11 @@ class Query:
         if self.branch:
             found.append(f"{self.branch[0]} {self.branch[1].text()}")
         return " ".join(found)
+
+    def named(self, alias):
+        """A column in GROUP BY and ORDER BY."""
+        aliases = [item.alias for item in self.items]
+        return str(aliases.index(alias) + 1) if self.positions and alias in aliases else alias
 
     def text_of_items(self):
         return ", ".join(item.text() for item in self.items)

@@ -188,7 +188,10 @@ class Referee:
                 constant = f"toDate({CLOCK // DAY})"
             elif word == "now64":
                 scale, *zone = [part.strip() for part in inside.split(",")] if inside else ["3"]
-                constant = f"toDateTime64({', '.join([repr(MOMENT), scale, *zone])})"
+                constant = f"toDateTime64({MOMENT!r}, {scale})"
+                if zone:
+                    # The same moment, not the same text.
+                    constant = f"toDateTime64(toDateTime64({MOMENT!r}, {scale}, 'UTC'), {scale}, {zone[0]})"
             if constant:
                 shown.setdefault(constant, f"{found[at].text}({inside})")
                 found[at].text = constant

@@ -2,8 +2,8 @@
 //!
 //! The index carries the log position it stands at, in its own commit, so the two cannot disagree. Where it is missing,
 //! damaged, of another version or another store, or its part of the log is gone, it is made anew: from the records as they
-//! are, and then from the log since the beginning of that. What the log names is read from the records as they are when it is
-//! written to the index, so a change that is seen twice, or late, does no harm.
+//! are, and then from the log since the beginning of that. The log has every row whole. A change that is seen twice, or late,
+//! does no harm: rows carry the position at which they were written to the index, and the newest one stays (`superseded`).
 //!
 //! Nothing here may stop the server. What fails is logged and tried again, later each time; searches go on with the last
 //! commit that could be read.
@@ -19,25 +19,30 @@ use keyward_storage::disk::Disk;
 use keyward_storage::ids::{ApiId, IdText, IdentityId, KeyId, WorkspaceNo};
 use keyward_storage::position::Position;
 use keyward_storage::records::audit::AuditRow;
-use keyward_storage::records::{self, Effect, api, api::ApiRow, identity, key, key::KeyRow, workspace::WorkspaceRow};
+use keyward_storage::records::{self, Effect, api, api::ApiRow, identity, key::KeyRow, workspace::WorkspaceRow};
 use keyward_storage::{Feed, FeedError, Read, ReadError, Snapshot, Source};
-use tantivy::indexer::IndexWriterOptions;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::store::Compressor;
 use tantivy::{Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyError};
 
 use super::directory::Seam;
 use super::schema::{self, Fields, Kind, Tag, VERSION};
 use super::shared::{Shared, Standing};
+use super::superseded::Superseded;
 use super::view::View;
 use crate::priority::{self, Priority};
 
-/// Between two commits while there are changes.
-const COMMIT_EVERY: Duration = Duration::from_millis(400);
+/// Between two commits while there are changes. A commit has its price, whatever is in it, and what is committed in smaller
+/// parts is merged more often.
+const COMMIT_EVERY: Duration = Duration::from_millis(1000);
 /// How often an idle index is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the index says where it stands while nothing that could be found changes.
 const MARK_EVERY: Duration = Duration::from_secs(10);
 /// Noted changes at which they are written to the index without waiting for the time.
 const CHANGES_MAX: usize = 8192;
+/// The same for the bytes of their rows.
+const CHANGES_BYTES_MAX: usize = 16 << 20;
 /// Rows read at once while the index is made anew.
 const ROWS_AT_ONCE: usize = 1000;
 /// What the index may keep in memory before it writes a segment, bytes, while it is made anew: a part of that is touched
@@ -45,6 +50,8 @@ const ROWS_AT_ONCE: usize = 1000;
 const HEAP_MAKING_BYTES: usize = 64 << 20;
 /// The same while it is followed. No commit has so much.
 const HEAP_BYTES: usize = 16 << 20;
+/// Segments of about the same size that are merged into one.
+const SEGMENTS_MERGED: usize = 10;
 /// Failures in a row after which the index is made anew rather than opened again.
 const FAILURES_MAX: usize = 3;
 /// First and longest wait after a failure.
@@ -104,6 +111,7 @@ struct Open {
     reader: IndexReader,
     feed: Feed,
     changes: Changes,
+    superseded: Superseded,
     /// Up to here the log may tell of rows that are in the index already.
     seen_twice: Position,
     /// The log position of what was last handed to the index.
@@ -122,12 +130,21 @@ struct Open {
 /// What the log told and the index does not have yet.
 #[derive(Default)]
 struct Changes {
-    /// Keys, and whether they came to be.
-    keys: BTreeMap<(WorkspaceNo, KeyId), bool>,
+    keys: BTreeMap<(WorkspaceNo, KeyId), KeyChange>,
     /// Events; `None` where one is gone.
     events: BTreeMap<(WorkspaceNo, u64), Option<AuditRow>>,
     apis: BTreeSet<(WorkspaceNo, ApiId)>,
     workspaces: BTreeSet<WorkspaceNo>,
+    /// Of the rows that came, those included that others took the place of.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct KeyChange {
+    /// Whether the key came to be.
+    is_new: bool,
+    /// Its row, as it is stored; `None` where it is gone.
+    row: Option<Vec<u8>>,
 }
 
 impl Changes {
@@ -135,23 +152,29 @@ impl Changes {
         self.keys.len() + self.events.len() + self.apis.len() + self.workspaces.len()
     }
 
-    fn note(&mut self, effect: &Effect) {
+    fn are_many(&self) -> bool {
+        self.len() >= CHANGES_MAX || self.bytes >= CHANGES_BYTES_MAX
+    }
+
+    fn note(&mut self, effect: Effect) {
         let Some(workspace) = workspace_of(&effect.key) else { return };
         let id = |at: usize| effect.key.get(at..at + 16).and_then(|id| IdText::from_bytes(id.try_into().ok()?));
         match effect.table {
             records::KEY => {
                 if let Some(id) = id(4) {
-                    self.keys.entry((workspace, KeyId(id))).or_insert(false);
+                    self.bytes += effect.value.as_ref().map_or(0, Vec::len);
+                    self.keys.entry((workspace, KeyId(id))).or_default().row = effect.value;
                 }
             }
-            // Put when a key is made, and never again.
+            // Put when a key is made, with its row, and never again.
             records::KEY_BY_API if effect.value.is_some() => {
                 if let Some(id) = id(20) {
-                    self.keys.insert((workspace, KeyId(id)), true);
+                    self.keys.entry((workspace, KeyId(id))).or_default().is_new = true;
                 }
             }
             records::AUDIT => {
                 if let Some(sequence) = sequence_of(&effect.key) {
+                    self.bytes += effect.value.as_ref().map_or(0, Vec::len);
                     // A row that this build cannot read is not found; whoever asks for all events hears of it.
                     let row = effect.value.as_deref().and_then(|row| keyward_storage::store::decode(row).ok());
                     self.events.insert((workspace, sequence), row);
@@ -183,7 +206,11 @@ fn writer(index: &Index, heap_bytes: usize) -> Result<IndexWriter, TantivyError>
         .num_worker_threads(1)
         .num_merge_threads(1)
         .build();
-    index.writer_with_options(options)
+    let writer: IndexWriter = index.writer_with_options(options)?;
+    let mut policy = LogMergePolicy::default();
+    policy.set_min_num_segments(SEGMENTS_MERGED);
+    writer.set_merge_policy(Box::new(policy));
+    Ok(writer)
 }
 
 /// The workspace a row key begins with.
@@ -368,6 +395,7 @@ impl Follower {
             reader,
             feed,
             changes: Changes::default(),
+            superseded: Superseded::default(),
             seen_twice: Position::START,
             written: position,
             marked: position,
@@ -385,7 +413,12 @@ impl Follower {
             self.disk.remove(&self.dir.join(name))?;
         }
         let (schema, fields) = schema::schema();
-        let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        let settings = IndexSettings {
+            // Nothing is stored.
+            docstore_compression: Compressor::None,
+            docstore_compress_dedicated_thread: false,
+            ..IndexSettings::default()
+        };
         let index = Index::create(self.seam(), schema, settings)?;
         // Whatever changes from here on is in the log of this reader.
         let feed = self.source.begin();
@@ -394,12 +427,12 @@ impl Follower {
         let began = Instant::now();
         self.read_all(&mut open, records::KEY, |open, snapshot, known, (key, row)| {
             let Some((workspace, id)) = key_of(&key) else { return Ok(()) };
-            add_key(open, snapshot, known, workspace, id, &keyward_storage::store::decode::<KeyRow>(&row)?)
+            add_key(open, snapshot, known, workspace, id, &keyward_storage::store::decode::<KeyRow>(&row)?, 0)
         })?;
         self.read_all(&mut open, records::AUDIT, |open, _, _, (key, row)| {
             let (Some(workspace), Some(sequence)) = (workspace_of(&key), sequence_of(&key)) else { return Ok(()) };
             let row: AuditRow = keyward_storage::store::decode(&row)?;
-            open.writer.add_document(open.fields.event_document(workspace, sequence, &row.event))?;
+            open.writer.add_document(open.fields.event_document(workspace, sequence, &row.event, 0))?;
             Ok(())
         })?;
         if self.shared.stops() {
@@ -460,7 +493,7 @@ impl Follower {
                 self.need_room()?;
                 self.write(open)?;
             }
-            if due && (open.pending || open.is_to_be_marked(stops)) {
+            if due && (open.pending || open.superseded.is_due(stops) || open.is_to_be_marked(stops)) {
                 self.commit(open)?;
                 self.look_after()?;
             }
@@ -493,37 +526,45 @@ impl Follower {
         Ok(())
     }
 
-    /// Hands the changes that were noted to the index, as the records are now.
+    /// Hands the changes that were noted to the index.
     fn write(&self, open: &mut Open) -> Result<(), Failure> {
         let changes = std::mem::take(&mut open.changes);
         let snapshot = self.source.snapshot()?;
         let twice = open.written < open.seen_twice;
         open.written = open.feed.position();
         open.pending = true;
-        let (fields, writer) = (open.fields, &open.writer);
+        let (fields, stamp) = (open.fields, open.written.0);
         for &workspace in &changes.workspaces {
             for kind in [Kind::Key, Kind::Event] {
-                writer.delete_term(fields.term(kind, Tag::Any, workspace, &[]));
+                open.writer.delete_term(fields.term(kind, Tag::Any, workspace, &[]));
             }
         }
         for &(workspace, api) in &changes.apis {
-            writer.delete_term(fields.api(workspace, api));
+            open.writer.delete_term(fields.api(workspace, api));
         }
         for ((workspace, sequence), row) in changes.events {
             if twice || row.is_none() {
-                writer.delete_term(fields.event(workspace, sequence));
+                open.superseded.event(workspace, sequence, stamp);
             }
             if let Some(row) = row {
-                writer.add_document(fields.event_document(workspace, sequence, &row.event))?;
+                open.writer.add_document(fields.event_document(workspace, sequence, &row.event, stamp))?;
             }
         }
         let mut known = Known::default();
-        for ((workspace, id), is_new) in changes.keys {
-            if twice || !is_new {
-                open.writer.delete_term(fields.key(workspace, id));
+        for ((workspace, id), change) in changes.keys {
+            if twice || !change.is_new {
+                open.superseded.key(workspace, id, stamp);
             }
-            if let Some(row) = key::get(&snapshot, workspace, id)? {
-                add_key(open, &snapshot, &mut known, workspace, id, &row)?;
+            if let Some(row) = change.row {
+                add_key(
+                    open,
+                    &snapshot,
+                    &mut known,
+                    workspace,
+                    id,
+                    &keyward_storage::store::decode::<KeyRow>(&row)?,
+                    stamp,
+                )?;
             }
         }
         Ok(())
@@ -532,6 +573,9 @@ impl Follower {
     /// Commits what the index was given, with the position it stands at, and shows it to searches.
     fn commit(&self, open: &mut Open) -> Result<(), Failure> {
         let mark = Mark { store_id: self.source.store_id(), position: open.feed.position(), complete: open.complete };
+        if open.superseded.is_due(self.shared.stops()) {
+            open.writer.delete_query(open.superseded.take(&open.fields))?;
+        }
         let mut prepared = open.writer.prepare_commit()?;
         prepared.set_payload(&mark.text());
         prepared.commit()?;
@@ -560,9 +604,9 @@ impl Follower {
 impl Open {
     /// Notes what the log tells. Whether that was all for now.
     fn read(&mut self) -> Result<bool, Failure> {
-        while self.changes.len() < CHANGES_MAX {
+        while !self.changes.are_many() {
             let changes = &mut self.changes;
-            if self.feed.take(|effect| changes.note(&effect))?.is_none() {
+            if self.feed.take(|effect| changes.note(effect))?.is_none() {
                 return Ok(true);
             }
         }
@@ -583,7 +627,7 @@ struct Known {
     external_ids: HashMap<(WorkspaceNo, IdentityId), Option<String>>,
 }
 
-/// Adds a key, if it is live.
+/// Adds a key as it was at a log position, if it is live.
 fn add_key(
     open: &Open,
     snapshot: &Snapshot,
@@ -591,6 +635,7 @@ fn add_key(
     workspace: WorkspaceNo,
     id: KeyId,
     row: &KeyRow,
+    stamp: u64,
 ) -> Result<(), Failure> {
     if row.deleted_at.is_some() {
         return Ok(());
@@ -618,7 +663,7 @@ fn add_key(
             }
         },
     };
-    open.writer.add_document(open.fields.key_document(workspace, id, row, external_id.as_deref()))?;
+    open.writer.add_document(open.fields.key_document(workspace, id, row, external_id.as_deref(), stamp))?;
     Ok(())
 }
 

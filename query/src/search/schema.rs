@@ -5,12 +5,16 @@
 //!
 //! ```text
 //! term: u8 kind | u8 tag | u32 workspace, big-endian | bytes
-//! tag:  'w' a word and a zero byte, or the first 1 to 5 letters of one    '*' every row
-//!       'u' the row's id    'p' a key's API    'e' event    'a' actor    'r' resource    'c' correlation
+//! tag:  'w' a word and a zero byte, or the first 1 to 3 letters of one    '*' every row
+//!       'u' an event's number    'p' a key's API    'e' event    'a' actor    'r' resource    'c' correlation
 //! ```
 //!
 //! The first letters of a word are terms of their own, so that a beginning of few letters, which many words share, is one
 //! term; a longer one is a range of terms, which are few.
+//!
+//! What an index costs is the number of its terms, and of these the long ones of which each row has its own. So an id of a
+//! resource or a correlation is six bytes of a hash, which leads to other rows seldom, and the records say which those are.
+//! A key has no term for its id, because its id is a word.
 
 use keyward_storage::ids::{ApiId, KeyId, WorkspaceNo};
 use keyward_storage::records::audit::AuditEvent;
@@ -19,11 +23,12 @@ use tantivy::TantivyDocument;
 use tantivy::schema::{FAST, Field, INDEXED, Schema, Term};
 
 use super::texts;
+use super::words::Texts;
 
 /// The layout's number. An index of another one is made anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Letters of a word that have a term of their own.
-pub const LETTERS_MAX: usize = 5;
+pub const LETTERS_MAX: usize = 3;
 /// Most bytes of a word in a term. A longer one is found by its beginning and then looked at as a whole.
 pub const WORD_BYTES_MAX: usize = 64;
 /// Most bytes of an exact value in a term.
@@ -34,6 +39,9 @@ const TERMS: &str = "terms";
 pub const HIGH: &str = "high";
 /// The lesser half.
 pub const LOW: &str = "low";
+/// The log position at which a row was handed to the index; 0 where the index was made from the records. Of several rows of
+/// one key the newest has the greatest.
+pub const STAMP: &str = "stamp";
 
 /// A kind of row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +59,7 @@ pub enum Tag {
     Word,
     /// That it is a row.
     Any,
-    /// Which row it is.
+    /// Which event it is.
     Unique,
     /// Which API a key belongs to.
     Api,
@@ -71,6 +79,7 @@ pub struct Fields {
     terms: Field,
     high: Field,
     low: Field,
+    stamp: Field,
 }
 
 /// The schema, with its fields.
@@ -80,6 +89,7 @@ pub fn schema() -> (Schema, Fields) {
         terms: builder.add_bytes_field(TERMS, INDEXED),
         high: builder.add_u64_field(HIGH, FAST),
         low: builder.add_u64_field(LOW, FAST),
+        stamp: builder.add_u64_field(STAMP, FAST),
     };
     (builder.build(), fields)
 }
@@ -102,8 +112,21 @@ pub fn term_bytes(kind: Kind, tag: Tag, workspace: WorkspaceNo, value: &[u8]) ->
         Tag::Correlation => b'c',
     });
     bytes.extend_from_slice(&workspace.0.to_be_bytes());
-    bytes.extend_from_slice(&value[..value.len().min(VALUE_BYTES_MAX)]);
+    match tag {
+        Tag::Resource | Tag::Correlation => bytes.extend_from_slice(&short(value)),
+        _ => bytes.extend_from_slice(&value[..value.len().min(VALUE_BYTES_MAX)]),
+    }
     bytes
+}
+
+/// Six bytes for a value of any length: FNV-1a of 64 bits (draft-eastlake-fnv), folded to 48 as its authors say.
+fn short(value: &[u8]) -> [u8; 6] {
+    let hash = value
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let folded = (hash >> 48) ^ (hash & 0xffff_ffff_ffff);
+    let [_, _, short @ ..] = folded.to_be_bytes();
+    short
 }
 
 /// The part of a word that is in terms.
@@ -149,14 +172,15 @@ impl Fields {
         self.terms
     }
 
-    /// The term of exactly this key.
-    pub fn key(&self, workspace: WorkspaceNo, id: KeyId) -> Term {
-        self.term(Kind::Key, Tag::Unique, workspace, id.as_bytes())
+    /// The bytes of the term that this key has, and rarely another: its id as a word.
+    pub fn key_bytes(workspace: WorkspaceNo, id: KeyId) -> Vec<u8> {
+        let word = String::from_utf8_lossy(id.as_bytes()).to_ascii_lowercase();
+        term_bytes(Kind::Key, Tag::Word, workspace, &whole(&word))
     }
 
-    /// The term of exactly this event.
-    pub fn event(&self, workspace: WorkspaceNo, sequence: u64) -> Term {
-        self.term(Kind::Event, Tag::Unique, workspace, &sequence.to_be_bytes())
+    /// The bytes of the term of exactly this event.
+    pub fn event_bytes(workspace: WorkspaceNo, sequence: u64) -> Vec<u8> {
+        term_bytes(Kind::Event, Tag::Unique, workspace, &sequence.to_be_bytes())
     }
 
     /// The term of an API's keys.
@@ -164,55 +188,75 @@ impl Fields {
         self.term(Kind::Key, Tag::Api, workspace, api.as_bytes())
     }
 
-    /// A live key.
+    /// A live key, as it was at a log position.
     pub fn key_document(
         &self,
         workspace: WorkspaceNo,
         id: KeyId,
         row: &KeyRow,
         external: Option<&str>,
+        stamp: u64,
     ) -> TantivyDocument {
-        let mut terms = vec![
-            term_bytes(Kind::Key, Tag::Unique, workspace, id.as_bytes()),
-            term_bytes(Kind::Key, Tag::Any, workspace, &[]),
-            term_bytes(Kind::Key, Tag::Api, workspace, row.api.as_bytes()),
-        ];
-        words(Kind::Key, workspace, texts::of_key(id, row, external).words(), &mut terms);
-        self.document(terms, key_order(id))
-    }
-
-    /// An event.
-    pub fn event_document(&self, workspace: WorkspaceNo, sequence: u64, event: &AuditEvent) -> TantivyDocument {
-        let term = |tag, value: &[u8]| term_bytes(Kind::Event, tag, workspace, value);
-        let mut terms = vec![
-            term(Tag::Unique, &sequence.to_be_bytes()),
-            term(Tag::Any, &[]),
-            term(Tag::Event, event.event.as_bytes()),
-            term(Tag::Actor, event.actor.id.as_bytes()),
-        ];
-        terms.extend(event.targets.iter().map(|target| term(Tag::Resource, target.id.as_bytes())));
-        terms.extend(event.correlation.map(|id| term(Tag::Correlation, id.as_bytes())));
-        words(Kind::Event, workspace, texts::of_event(event).words(), &mut terms);
-        self.document(terms, event_order(event.time, sequence))
-    }
-
-    fn document(&self, mut terms: Vec<Vec<u8>>, order: u128) -> TantivyDocument {
-        terms.sort_unstable();
-        terms.dedup();
-        let mut document = TantivyDocument::new();
-        terms.iter().for_each(|term| document.add_bytes(self.terms, term));
-        document.add_u64(self.high, (order >> 64) as u64);
-        document.add_u64(self.low, order as u64);
+        let mut document = self.document(key_order(id), stamp);
+        for (tag, value) in [(Tag::Any, &[][..]), (Tag::Api, row.api.as_bytes())] {
+            document.add_bytes(self.terms, &term_bytes(Kind::Key, tag, workspace, value));
+        }
+        self.add_words(&mut document, Kind::Key, workspace, &texts::of_key(id, row, external));
         document
     }
-}
 
-/// Adds the terms of words: each as a whole, and how it begins.
-fn words<'w>(kind: Kind, workspace: WorkspaceNo, words: impl Iterator<Item = &'w str>, terms: &mut Vec<Vec<u8>>) {
-    for word in words {
-        let word = cut(word);
-        terms.push(term_bytes(kind, Tag::Word, workspace, &whole(word)));
-        let ends = word.char_indices().map(|(at, sign)| at + sign.len_utf8());
-        terms.extend(ends.take(LETTERS_MAX).map(|end| term_bytes(kind, Tag::Word, workspace, &word.as_bytes()[..end])));
+    /// An event, as it was at a log position.
+    pub fn event_document(
+        &self,
+        workspace: WorkspaceNo,
+        sequence: u64,
+        event: &AuditEvent,
+        stamp: u64,
+    ) -> TantivyDocument {
+        let mut document = self.document(event_order(event.time, sequence), stamp);
+        let mut add = |tag, value: &[u8]| {
+            document.add_bytes(self.terms, &term_bytes(Kind::Event, tag, workspace, value));
+        };
+        add(Tag::Unique, &sequence.to_be_bytes());
+        add(Tag::Any, &[]);
+        add(Tag::Event, event.event.as_bytes());
+        add(Tag::Actor, event.actor.id.as_bytes());
+        event.targets.iter().for_each(|target| add(Tag::Resource, target.id.as_bytes()));
+        if let Some(id) = event.correlation {
+            add(Tag::Correlation, id.as_bytes());
+        }
+        self.add_words(&mut document, Kind::Event, workspace, &texts::of_event(event));
+        document
+    }
+
+    fn document(&self, order: u128, stamp: u64) -> TantivyDocument {
+        let mut document = TantivyDocument::new();
+        document.add_u64(self.high, (order >> 64) as u64);
+        document.add_u64(self.low, order as u64);
+        document.add_u64(self.stamp, stamp);
+        document
+    }
+
+    /// Adds the terms of words, each once: the words themselves, and how they begin.
+    fn add_words(&self, document: &mut TantivyDocument, kind: Kind, workspace: WorkspaceNo, texts: &Texts) {
+        let mut words: Vec<&str> = texts.words().map(cut).collect();
+        words.sort_unstable();
+        words.dedup();
+        let mut term = term_bytes(kind, Tag::Word, workspace, &[]);
+        let head = term.len();
+        let mut before = "";
+        for word in words {
+            // Words that begin alike are neighbours.
+            let shared = before.bytes().zip(word.bytes()).take_while(|(one, other)| one == other).count();
+            let ends = word.char_indices().map(|(at, sign)| at + sign.len_utf8()).take(LETTERS_MAX);
+            term.truncate(head);
+            term.extend_from_slice(word.as_bytes());
+            for end in ends.filter(|end| *end > shared) {
+                document.add_bytes(self.terms, &term[..head + end]);
+            }
+            term.push(0);
+            document.add_bytes(self.terms, &term);
+            before = word;
+        }
     }
 }

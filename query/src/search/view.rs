@@ -142,25 +142,24 @@ impl View {
     /// A query that every row with this word meets.
     fn word(&self, ask: &Ask<'_>, Asked { word, open, may_go_on }: Asked<'_>) -> Box<dyn Query> {
         let term = |bytes: &[u8]| schema::term_bytes(ask.kind, Tag::Word, ask.workspace, bytes);
-        let letters = schema::letters(word, LETTERS_MAX);
+        let begins = |with: &str| -> Box<dyn Query> {
+            let (beginning, letters) = (term(with.as_bytes()), schema::letters(with, LETTERS_MAX));
+            if letters == with.len() {
+                return exactly(self.fields.term_of(&beginning));
+            }
+            Box::new(Beginning { fields: self.fields, letters: term(&with.as_bytes()[..letters]), beginning })
+        };
         let query: Box<dyn Query> = if !open || word.len() >= WORD_BYTES_MAX {
             exactly(self.fields.term_of(&term(&schema::whole(word))))
-        } else if letters == word.len() {
-            exactly(self.fields.term_of(&term(word.as_bytes())))
         } else {
-            Box::new(Beginning {
-                fields: self.fields,
-                letters: term(&word.as_bytes()[..letters]),
-                beginning: term(word.as_bytes()),
-            })
+            begins(word)
         };
         let start = schema::letters(word, START_LETTERS);
         if !may_go_on || start == word.len() {
             return query;
         }
         // More of a key than was kept of it: a start ends here, or anywhere behind it where it was kept longer.
-        let kept = exactly(self.fields.term_of(&term(&word.as_bytes()[..start])));
-        Box::new(BooleanQuery::union(vec![query, kept]))
+        Box::new(BooleanQuery::union(vec![query, begins(&word[..start])]))
     }
 
     /// The greatest sequence number of a workspace's events in the index.

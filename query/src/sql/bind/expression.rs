@@ -7,7 +7,7 @@ use datafusion::arrow::array::{AsArray, StringViewArray};
 use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr as Plan, LogicalPlan, LogicalPlanBuilder, Volatility, lit, scalar_subquery, when,
+    ColumnarValue, Expr as Plan, LogicalPlan, LogicalPlanBuilder, Volatility, scalar_subquery, when,
 };
 
 use super::from::row_number;
@@ -436,7 +436,9 @@ impl<'q> Binder<'_, 'q> {
         }
         let plan = super::built(LogicalPlanBuilder::from(plan).distinct())?;
         let mut columns: Vec<Plan> = on.iter().map(|(_, id)| column(id)).collect();
-        columns.push(lit(true).alias(&marker));
+        // It is the same in every row of the set, and yet it is no constant of the rows that are joined with it.
+        let found = Typed::literal(ScalarValue::Boolean(Some(true)), Type::Bool);
+        columns.push(kernel::opaque(&marker, found).alias(&marker));
         let set = super::built(LogicalPlanBuilder::from(plan).project(columns))?;
         Ok(Attached { set, on, marker })
     }

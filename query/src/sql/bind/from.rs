@@ -23,6 +23,7 @@ use crate::sql::gate::tree::{Constraint, From, JoinKind};
 use crate::sql::kernel;
 use crate::sql::nodes::asof::{Asof, Nearest};
 use crate::sql::operators;
+use crate::sql::typed::Typed;
 use crate::sql::types::Type;
 
 impl<'q> Binder<'_, 'q> {
@@ -202,11 +203,15 @@ impl<'q> Binder<'_, 'q> {
                     .otherwise(a.expr)
                     .map_err(|error| internal(error.to_string()))?;
             }
-            let value = if lacks { or_default(value, &one.ty)? } else { value };
             if !of_left && partner.is_some() {
                 one.merged = true;
             }
             let id = self.id();
+            if lacks {
+                // What its side says of a column (that it is a constant) does not hold in rows that lack it. DataFusion 55
+                // keeps it through outer joins, and then neither sorts nor hashes by the column.
+                value = kernel::opaque(&id, Typed::new(or_default(value, &one.ty)?, one.ty.clone()));
+            }
             projected.push(value.alias(&id));
             columns.push(Column { id, ..one });
         }
