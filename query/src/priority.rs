@@ -1,8 +1,8 @@
 //! Priorities of threads whose work can wait.
 //!
 //! Linux shares a core among those that want it by weight (`sched_prio_to_weight` in the kernel): beside a thread of
-//! ordinary priority that is never idle, one of [`Priority::Background`] has a quarter of a core, one of [`Priority::Long`]
-//! a tenth, one of [`Priority::Patient`] 3 %, one of [`Priority::Lowest`] 1.5 %; of an idle core each has all. And whoever wakes up with
+//! ordinary priority that is never idle, one of [`Priority::Background`] has a quarter of a core, one of
+//! [`Priority::Patient`] 3 %, one of [`Priority::Lowest`] 1.5 %; of an idle core each has all. And whoever wakes up with
 //! ordinary priority need not wait for them.
 
 /// How much a thread yields to those that answer requests.
@@ -10,8 +10,6 @@
 pub enum Priority {
     /// Work that piles up when it is not done.
     Background = 5,
-    /// Work that somebody waits for, whose end has to come on a machine without a pause, too.
-    Long = 10,
     /// Work that may be late.
     Patient = 16,
     /// Work that somebody asked for and that may take all that is left, and no more.

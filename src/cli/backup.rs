@@ -105,8 +105,8 @@ fn back_up(reach: &Reach, place: &Place) -> Result<Manifest, String> {
         interrupt::remove_if_interrupted(&aside).map_err(|error| format!("cannot listen for signals: {error}"))?;
     }
     // Writing must not take from a server on the same machine what it answers requests with: where there are two busy threads
-    // for each core, this takes a twentieth of one.
-    priority::set(Priority::Long);
+    // for each core, this takes a thirtieth of one.
+    priority::set(Priority::Patient);
     let mut line = Line::new("bytes");
     let written = match reach.begin("backup", &NoArguments {})? {
         Way::Server(mut frames, told) => {

@@ -334,7 +334,8 @@ mod tests {
                 if roll(20) == 0 || at >= length {
                     at = roll(length + 1);
                 }
-                let end = at + roll((length - at).min(if roll(30) == 0 { usize::MAX } else { 300 }) + 1);
+                let most = if roll(30) == 0 { usize::MAX } else { 300 };
+                let end = at + roll((length - at).min(most) + 1);
                 let read = file.read_bytes(at..end).expect("it is there");
                 assert!(read.as_slice() == &bytes[at..end], "{at}..{end} of {length}");
                 if roll(10) == 0 {

@@ -82,7 +82,7 @@ pub fn stream(services: &Services, request: AdminRequest, frames: &mut Frames) -
     let NoArguments {} = read(request.arguments)?;
     let mut backup = Backup::begin(services)?;
     // Only now: what it has begun with takes locks that others wait for. The thread ends with the command.
-    priority::set(Priority::Long);
+    priority::set(Priority::Patient);
     let gone = |error: io::Error| format!("the backup was not sent: {}", error_chain(&error));
     frames.go(&json!(Going { of: backup.told().clone(), bytes: backup.bytes() })).map_err(gone)?;
     let mut frame = Vec::new();
