@@ -447,8 +447,10 @@ fn a_lost_or_damaged_index_is_made_anew() {
                     fs::write(&file, bytes).unwrap();
                 }
                 2 if name == "meta.json" => {
-                    let text = String::from_utf8(bytes).unwrap().replace("keyward search 1", "keyward search 0");
-                    fs::write(&file, text).unwrap();
+                    let text = String::from_utf8(bytes).unwrap();
+                    let other = text.replace("keyward search 2", "keyward search 0");
+                    assert_ne!(text, other, "the index names its version");
+                    fs::write(&file, other).unwrap();
                 }
                 _ => {}
             }

@@ -354,7 +354,11 @@ impl Follower {
     /// Opens the index that is there, if it is whole and the log goes on from it.
     fn resume(&self) -> Result<Open, Failure> {
         let unusable = |error: TantivyError| match error {
-            TantivyError::OpenReadError(tantivy::directory::error::OpenReadError::IoError { .. }) => {
+            // The disk's own errors. What can be read and makes no sense, such as the end of a file that says what is in it, is
+            // another thing.
+            TantivyError::OpenReadError(tantivy::directory::error::OpenReadError::IoError { ref io_error, .. })
+                if !matches!(io_error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
                 Failure::Index(error)
             }
             error => Failure::Unusable(format!("it cannot be opened: {error}")),
@@ -372,13 +376,14 @@ impl Follower {
                 return Err(Failure::Unusable("its making was interrupted".to_owned()));
             }
             let feed = self.source.resume(mark.position)?;
-            let mut open = self.open(index, fields, feed, HEAP_BYTES)?;
+            let judged = |failure| match failure {
+                Failure::Index(error) => unusable(error),
+                failure => failure,
+            };
+            let mut open = self.open(index, fields, feed, HEAP_BYTES).map_err(judged)?;
             open.complete = true;
             self.publish(&open).map_err(unusable)?;
-            check(&open.index, &self.disk.list(&self.dir)?).map_err(|error| match error {
-                Failure::Index(error) => unusable(error),
-                error => error,
-            })?;
+            check(&open.index, &self.disk.list(&self.dir)?).map_err(judged)?;
             Ok(open)
         }));
         guarded.unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".to_owned())))

@@ -124,7 +124,7 @@ mod tests {
         let mut writer: IndexWriter = index.writer_with_num_threads(1, 16 << 20).expect("a writer");
         let id = |number: usize| {
             let text = if number.is_multiple_of(2) { *b"AbcdefghijklmnoP" } else { *b"aBCDEFGHIJKLMNOp" };
-            let text = text.map(|sign| if sign == b'c' { b'0' + (number / 2) as u8 } else { sign });
+            let text = text.map(|sign| if sign.eq_ignore_ascii_case(&b'c') { b'0' + (number / 2) as u8 } else { sign });
             KeyId(IdText::from_bytes(text).expect("letters"))
         };
         let terms = schema::schema().0.get_field("terms").expect("the field of terms");
