@@ -184,9 +184,12 @@ struct Handle {
     /// Its last bytes, or all of them.
     end: OwnedBytes,
     /// Large parts that somebody has read and still holds.
-    parts: Mutex<Vec<(Range<usize>, Weak<[u8]>)>>,
+    parts: Mutex<Vec<Part>>,
     ahead: Mutex<Ahead>,
 }
+
+/// Where a part is, and its bytes for as long as somebody holds them.
+type Part = (Range<usize>, Weak<[u8]>);
 
 /// What was read ahead.
 struct Ahead {

@@ -163,7 +163,7 @@ mod tests {
         for stamp in 1..2000_u64 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let roll = (dice >> 33) as usize;
-            let (is_event, number, is_gone) = (roll.is_multiple_of(3), roll / 3 % 12, roll / 36 % 5 == 0);
+            let (is_event, number, is_gone) = (roll.is_multiple_of(3), roll / 3 % 12, (roll / 36).is_multiple_of(5));
             match is_event {
                 true => superseded.event(WORKSPACE, number as u64, stamp),
                 false => superseded.key(WORKSPACE, id(number), stamp),
