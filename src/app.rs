@@ -21,6 +21,7 @@ use keyward_storage::replication::Standing;
 use keyward_storage::replication::install::has_records;
 use keyward_storage::{
     Abort, Committed, OpenError, Options, ReadError, Snapshot, Storage, Term, TransactError, Turn, Tx, Unavailable,
+    may_lie_in_an_empty_dir,
 };
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -555,9 +556,8 @@ pub fn close_new_dir(dir: &Path) {
     let Ok(found) = std::fs::metadata(dir) else { return };
     let mode = found.permissions().mode() & 0o7777;
     // Neither a store nor anything of somebody's is in it.
-    let may_be_there = |name: std::ffi::OsString| name == "LOCK" || name == "lost+found";
-    let is_new = std::fs::read_dir(dir)
-        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| may_be_there(entry.file_name()))));
+    let is_nothing = |entry: std::fs::DirEntry| entry.file_name().to_str().is_some_and(may_lie_in_an_empty_dir);
+    let is_new = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_nothing)));
     if mode & RIGHTS_OF_OTHERS == 0 || !is_new || found.uid() != Operator::current().uid {
         return;
     }

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 
 use crate::server_url::ServerUrl;
 pub use lease::{Lease, LeaseStore};
-pub use replication::{Ack, CreditsOffline, Leader, Replication};
+pub use replication::{Ack, CreditsOffline, Leader, Replication, host, is_local};
 pub use shown::{Difference, Flag, Shown, flags, page};
 pub use table::default_file;
 pub use typed::reads_variable;

@@ -9,7 +9,7 @@ use super::ask::{Output, note, print_answer};
 use super::doctor::{Finding, nodes};
 use super::serve::ServeFlags;
 use super::{EXIT_ERROR, EXIT_USAGE, fail};
-use crate::config::{ConfigError, Reading, Settings};
+use crate::config::{ConfigError, Reading, Settings, is_local};
 use crate::otlp::headers::Headers;
 use crate::outside::Outside;
 use crate::pepper::Configured;
@@ -118,8 +118,7 @@ fn look_at_files(settings: &Settings) -> Looked {
         }
     }
     let clock = Outside::system().clock;
-    for (is_wrong, text) in nodes::judge(settings, &clock, &nodes::is_named_here).into_iter().filter_map(Finding::told)
-    {
+    for (is_wrong, text) in nodes::judge(settings, &clock, &is_local).into_iter().filter_map(Finding::told) {
         if is_wrong { &mut looked.unusable } else { &mut looked.remarks }.push(text);
     }
     looked

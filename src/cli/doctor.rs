@@ -75,9 +75,7 @@ impl Finding {
     fn problem(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding { check, state: State::Problem, found: found.into(), advice: Some(advice.into()) }
     }
-}
 
-impl Finding {
     /// Whether it is wrong, and what it says and advises; `None` where nothing is to be done.
     pub(super) fn told(self) -> Option<(bool, String)> {
         let is_wrong = match self.state {

@@ -166,14 +166,14 @@ impl Replication {
     }
 }
 
-/// The host of a `HOST:PORT`.
-fn host(address: &str) -> &str {
+/// The host of a `HOST:PORT`, without the brackets of an IPv6 address.
+pub fn host(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Whether a host is this machine, whatever a name server says.
-fn is_local(host: &str) -> bool {
+pub fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 

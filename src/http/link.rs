@@ -159,8 +159,8 @@ impl Link {
         Ok((write, Answered::Refused(why)))
     }
 
-    /// Sends a message to this path, which has come through so many nodes, from the one with this id; gives the status of the answer, and its bytes as far as
-    /// they are few.
+    /// Sends a message to this path, which has come through so many nodes, from the one with this id; gives the status of the answer,
+    /// and its bytes as far as they are few.
     ///
     /// # Errors
     /// There is no connection, or it ended before the answer came.

@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keyward_storage::records::change::ChangeId;
-use sha2::{Digest, Sha256};
+use keyward_storage::records::change::{self, ChangeId};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -32,21 +31,14 @@ pub struct Name([u8; 32]);
 impl Name {
     /// The name of the change with this id that a request asks of the operation at this path.
     pub fn new(id: ChangeId, path: &str, inbound: &Inbound) -> Name {
-        let mut digest = Sha256::new();
-        digest.update(id);
         let (kind, credential) = match &inbound.authorization {
-            Authorization::Absent => (0, ""),
-            Authorization::One(text) => (1, &**text),
-            Authorization::NotText => (2, ""),
-            Authorization::Several => (3, ""),
+            Authorization::Absent => ("absent", ""),
+            Authorization::One(text) => ("one", &**text),
+            Authorization::NotText => ("not text", ""),
+            Authorization::Several => ("several", ""),
         };
-        // Each with its length, so that no two of them are one text.
-        for part in [path, credential, inbound.portal_session.as_deref().unwrap_or_default()] {
-            digest.update(part.len().to_be_bytes());
-            digest.update(part);
-        }
-        digest.update([kind, u8::from(inbound.portal_session.is_some())]);
-        Name(digest.finalize().into())
+        let (is_session, session) = inbound.portal_session.as_deref().map_or(("", ""), |session| ("session", session));
+        Name(change::digest(id, &[path, kind, credential, is_session, session]))
     }
 }
 

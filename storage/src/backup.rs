@@ -159,11 +159,10 @@ impl Restore {
         let io = |path: &Path, error| RestoreError::Open(explained(io_error(path)(error)));
         let was_there = disk.list(dir).is_ok();
         disk.create_dir_all(dir).map_err(|error| io(dir, error))?;
-        let may_be_there = |name: &String| name == "LOCK" || name == "lost+found";
         let mut files = disk.list(dir).map_err(|error| io(dir, error))?;
         files.extend(disk.list_dirs(dir).map_err(|error| io(dir, error))?);
         if !files.iter().any(|name| name == RESTORING)
-            && let Some(found) = files.iter().filter(|name| !may_be_there(name)).min()
+            && let Some(found) = files.iter().filter(|name| !directory::may_lie_in_an_empty_dir(name)).min()
         {
             return Err(RestoreError::NotEmpty { dir: dir.to_owned(), found: found.clone() });
         }

@@ -56,6 +56,12 @@ const OWN_FILES: [&str; 15] = [
 ];
 const OWN_DIRS: [&str; 5] = ["log", "windows", "incoming", "admin.sock.new", "lost+found"];
 
+/// Whether something of this name may lie in a directory in which a store is to be made: the lock, and what a file system puts
+/// into its first directory.
+pub fn may_lie_in_an_empty_dir(name: &str) -> bool {
+    name == "LOCK" || name == "lost+found"
+}
+
 /// Refuses a directory that is something else's: its files would be mixed with the store's, and a mistyped path would
 /// make an empty store beside the real one. Runs before the lock, so that such a directory is left as it is.
 pub fn refuse_foreign_files(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {

@@ -49,6 +49,7 @@ mod windows_thread;
 mod writer;
 mod writer_thread;
 
+pub use directory::may_lie_in_an_empty_dir;
 pub use error::{OpenError, ReadError, Unavailable};
 pub use feed::{Feed, FeedError, Source};
 pub use hot::counters::{Change, MAX_BALANCE};

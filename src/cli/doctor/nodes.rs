@@ -2,12 +2,12 @@
 //!
 //! [`judge`] asks nobody, so that `keyward config check` can say it, too; [`ask`] opens connections. Nothing here shows a secret.
 
-use std::net::{IpAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::Finding;
-use crate::config::{Leader, Lease, LeaseStore, Replication, Settings};
+use crate::config::{Leader, Lease, LeaseStore, Replication, Settings, host, is_local};
 use crate::http::admin::with_socket_path;
 use crate::http::peers;
 use crate::outside::Clock;
@@ -23,11 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const APART_MAX_MS: u64 = 1_000;
 /// What is said of a file without which nothing goes.
 const NO_START: &str = "the server would not start with it";
-
-/// Whether a host is this machine, as far as its name alone tells.
-pub(in crate::cli) fn is_named_here(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-}
 
 /// Whether a host is this machine, by what its name leads to: only a machine's own addresses can be bound there.
 pub(super) fn is_here(host: &str) -> bool {
@@ -169,12 +164,10 @@ fn is_itself(replication: &Replication, node: &Leader, is_here: &dyn Fn(&str) ->
     if replication.lease.advertise.as_ref() == Some(node) {
         return true;
     }
-    let Some((host, port)) = replication.listen.as_deref().and_then(|listen| listen.rsplit_once(':')) else {
-        return false;
-    };
-    let theirs = node.address.rsplit_once(':').map(|(_, port)| port);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    theirs == Some(port) && port != "0" && (node.host() == host || is_here(node.host()))
+    let Some(listen) = replication.listen.as_deref() else { return false };
+    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let own = port(listen).filter(|port| port != "0");
+    own.is_some() && port(&node.address) == own && (node.host() == host(listen) || is_here(node.host()))
 }
 
 /// Settings of the lease that do not go together.
@@ -191,11 +184,8 @@ fn lease(replication: &Replication) -> Vec<Finding> {
              it leads",
         ));
     }
-    let listens_beyond = listen
-        .as_deref()
-        .and_then(|listen| listen.rsplit_once(':'))
-        .is_some_and(|(host, _)| !is_named_here(host.trim_start_matches('[').trim_end_matches(']')));
-    if listens_beyond && is_named_here(advertise.host()) {
+    let listens_beyond = listen.as_deref().is_some_and(|listen| !is_local(host(listen)));
+    if listens_beyond && is_local(advertise.host()) {
         findings.push(Finding::warning(
             check,
             format!("replication.advertise is {advertise}, by which other machines reach themselves"),
@@ -364,7 +354,7 @@ mod tests {
     fn judged(replication: Replication, token: Option<&Path>) -> Vec<(&'static str, State, String)> {
         let mut settings = Settings { replication, data_dir: Path::new("/none").to_owned(), ..Settings::default() };
         settings.secrets.replication_token_file = token.map(Path::to_owned);
-        let findings = judge(&settings, &Outside::system().clock, &is_named_here);
+        let findings = judge(&settings, &Outside::system().clock, &is_local);
         assert!(findings.iter().all(|finding| !finding.found.contains(TOKEN)), "no secret is shown");
         findings.into_iter().map(|finding| (finding.check, finding.state, finding.found)).collect()
     }

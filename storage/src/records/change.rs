@@ -43,15 +43,20 @@ pub fn id(now: u64, random: [u8; 10]) -> ChangeId {
 /// The id under which a change is noted: of the same moment, and of whoever sent it and what for, so that nobody who learns the id of
 /// another's change finds that, or stands in its way.
 pub fn of_sender(id: ChangeId, sender: &[&str]) -> ChangeId {
+    let mut of_sender = id;
+    of_sender[6..].copy_from_slice(&digest(id, sender)[..10]);
+    of_sender
+}
+
+/// A digest of an id and of texts, in which each has its length, so that no two lists of them are one.
+pub fn digest(id: ChangeId, parts: &[&str]) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(id);
-    for part in sender {
+    for part in parts {
         digest.update(part.len().to_be_bytes());
         digest.update(part);
     }
-    let mut of_sender = id;
-    of_sender[6..].copy_from_slice(&digest.finalize()[..10]);
-    of_sender
+    digest.finalize().into()
 }
 
 /// Reads what is known of a change; `None` for one that was not made, or long ago.
